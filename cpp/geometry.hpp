@@ -1,0 +1,102 @@
+// One convolution as plain numbers, and views of the memory it reads and writes.
+//
+// Everything here is counted in *real* channels and scalars: a complex image of C channels is a real one of 2C channels
+// (parts = 2), so that no kernel knows what a complex number is. Strides are in scalars and may be negative or zero.
+#pragma once
+#include <cstdint>
+#include <stdexcept>
+
+namespace konv {
+
+using index = std::int64_t;
+
+enum class PadMode : std::uint8_t { zeros, reflect, replicate, circular };
+
+// What memory holds. A complex array is its scalar type with parts = 2.
+enum class Scalar : std::uint8_t { f32, f64, f16, bf16, i8, i16, i32, i64, u8, count };
+
+constexpr index scalar_bytes(Scalar s) {
+  constexpr index bytes[] = {4, 8, 2, 2, 1, 2, 4, 8, 1};
+  return bytes[static_cast<int>(s)];
+}
+
+// The only home of checked size arithmetic: throws instead of wrapping.
+inline index checked_mul(index a, index b) {
+  index r;
+  if (__builtin_mul_overflow(a, b, &r)) throw std::overflow_error("konv: a size does not fit in 64 bits");
+  return r;
+}
+inline index checked_add(index a, index b) {
+  index r;
+  if (__builtin_add_overflow(a, b, &r)) throw std::overflow_error("konv: a size does not fit in 64 bits");
+  return r;
+}
+
+constexpr index ceil_div(index a, index b) { return (a + b - 1) / b; }
+constexpr index round_up(index a, index b) { return ceil_div(a, b) * b; }
+
+// One convolution for any number of images. Pads may be negative (the image is cropped) in problems that gradients
+// derive; the end pads follow from oh, ow.
+struct Geometry {
+  index c, h, w;            // image: real channels, rows, columns
+  index oc, oh, ow;         // output: real channels, rows, columns
+  index kh, kw;
+  index stride_h, stride_w;
+  index dilation_h, dilation_w;
+  index pad_top, pad_left;
+  index groups;
+  PadMode mode;
+
+  index group_c() const { return c / groups; }
+  index group_oc() const { return oc / groups; }
+  index taps() const { return kh * kw; }
+  bool operator==(const Geometry&) const = default;
+};
+
+// Outputs along one axis; tied to geometry.py by a test.
+constexpr index out_extent(index size, index pads, index kernel, index stride, index dilation) {
+  return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+// (n, c, h, w) in memory; channel 2c+p of a complex image is part p of channel c.
+struct ImageView {
+  const void* data;
+  Scalar scalar;
+  int parts;                // 1 real, 2 complex
+  index h, w;
+  index sn, sc, sh, sw;     // strides in scalars
+
+  const void* plane(index n, index c) const {
+    const index at = n * sn + (c / parts) * sc + c % parts;
+    return static_cast<const char*>(data) + at * scalar_bytes(scalar);
+  }
+  bool rows_contiguous() const { return sw == 1; }
+  bool plane_contiguous() const { return sw == 1 && (sh == w || h == 1); }
+};
+
+struct OutputView {
+  void* data;
+  Scalar scalar;
+  int parts;
+  index h, w;
+  index sn, sc, sh, sw;
+
+  void* plane(index n, index c) const {
+    const index at = n * sn + (c / parts) * sc + c % parts;
+    return static_cast<char*>(data) + at * scalar_bytes(scalar);
+  }
+  bool rows_contiguous() const { return sw == 1; }
+  bool plane_contiguous() const { return sw == 1 && (sh == w || h == 1); }
+};
+
+// Element (group g, output o of the group, input i of the group, kh, kw). A flip, a transposition of channels and a
+// choice of every s-th tap (the input gradient needs all three) are only strides.
+struct WeightView {
+  const void* data;
+  Scalar scalar;
+  int parts;                // 2: o and i count real channels; the 2x2 block is [[re, -im], [im, re]]
+  int im_sign;              // -1 conjugates
+  index sg, so, si, sh, sw; // strides in scalars between complex/real elements
+};
+
+}  // namespace konv

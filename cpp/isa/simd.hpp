@@ -1,0 +1,139 @@
+// Vectors of T on GNU vector extensions: one source at 4, 8 and 16 float lanes.
+//
+// Included only by files that are compiled once per instruction set, inside namespace konv::KONV_ISA. Nothing from the
+// standard library may be inlined here: the linker keeps one copy of an inline function, and it could be the AVX-512 one.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#include "../geometry.hpp"
+
+#ifndef KONV_ISA
+#error "compile with -DKONV_ISA=baseline|avx2|avx512|neon"
+#endif
+
+#define KONV_INLINE inline __attribute__((always_inline))
+#define KONV_UNROLL _Pragma("GCC unroll 64")
+
+namespace konv::KONV_ISA {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int registers = 32;
+#else
+constexpr int registers = 16;
+#endif
+
+template <class T>
+constexpr int lanes_of = vector_bytes / static_cast<int>(sizeof(T));
+
+template <class T, int L>
+struct vec_type {
+  typedef T type __attribute__((vector_size(L * sizeof(T))));
+  typedef T unaligned __attribute__((vector_size(L * sizeof(T)), aligned(sizeof(T)), may_alias));
+};
+template <class T, int L = lanes_of<T>>
+using vec = typename vec_type<T, L>::type;
+
+template <class T, int L = lanes_of<T>>
+KONV_INLINE vec<T, L> load(const T* p) {
+  return *reinterpret_cast<const typename vec_type<T, L>::unaligned*>(p);
+}
+template <class T, int L = lanes_of<T>>
+KONV_INLINE void store(T* p, vec<T, L> v) {
+  *reinterpret_cast<typename vec_type<T, L>::unaligned*>(p) = v;
+}
+template <class T, int L = lanes_of<T>>
+KONV_INLINE vec<T, L> splat(T s) {
+  return s - vec<T, L>{};
+}
+
+// The first n lanes (0 <= n <= L), the rest zero; memory past them is not touched.
+template <class T, int L = lanes_of<T>>
+KONV_INLINE vec<T, L> load_first(const T* p, int n) {
+#if defined(__AVX512F__)
+  if constexpr (L * sizeof(T) == 64 && sizeof(T) == 4)
+    return (vec<T, L>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+  if constexpr (L * sizeof(T) == 64 && sizeof(T) == 8)
+    return (vec<T, L>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
+#endif
+  vec<T, L> v{};
+  __builtin_memcpy(&v, p, sizeof(T) * static_cast<unsigned>(n));
+  return v;
+}
+template <class T, int L = lanes_of<T>>
+KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
+#if defined(__AVX512F__)
+  if constexpr (L * sizeof(T) == 64 && sizeof(T) == 4)
+    return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+  if constexpr (L * sizeof(T) == 64 && sizeof(T) == 8)
+    return _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
+#endif
+  __builtin_memcpy(p, &v, sizeof(T) * static_cast<unsigned>(n));
+}
+
+// ---- compile-time loops and shuffles -------------------------------------------------------------------------------
+template <int V>
+struct constant {
+  static constexpr int value = V;
+  constexpr operator int() const { return V; }
+};
+template <int... I>
+struct sequence {};
+template <int N, int... I>
+struct make_sequence : make_sequence<N - 1, N - 1, I...> {};
+template <int... I>
+struct make_sequence<0, I...> {
+  using type = sequence<I...>;
+};
+template <int... I, class F>
+KONV_INLINE void static_for_(sequence<I...>, F&& f) {
+  (f(constant<I>{}), ...);
+}
+// f(constant<0>), ..., f(constant<N-1>)
+template <int N, class F>
+KONV_INLINE void static_for(F&& f) {
+  static_for_(typename make_sequence<N>::type{}, f);
+}
+
+// Lane i of the result is lane Map::at(i) of the 2L lanes of (a, b).
+template <class Map, class V, int... I>
+KONV_INLINE V shuffle_(V a, V b, sequence<I...>) {
+  return __builtin_shufflevector(a, b, Map::at(I)...);
+}
+template <class Map, class T, int L = lanes_of<T>>
+KONV_INLINE vec<T, L> shuffle(vec<T, L> a, vec<T, L> b) {
+  return shuffle_<Map>(a, b, typename make_sequence<L>::type{});
+}
+
+// In-register transpose of an L x L block: log2(L) rounds, each swaps the off-diagonal sub-blocks of size D.
+template <int L, int D>
+struct TransposeLow {
+  static constexpr int at(int i) { return (i & D) ? (i ^ D) + L : i; }
+};
+template <int L, int D>
+struct TransposeHigh {
+  static constexpr int at(int i) { return (i & D) ? i + L : (i ^ D); }
+};
+template <class T, int L = lanes_of<T>, int D = 1>
+KONV_INLINE void transpose(vec<T, L>* r) {
+  if constexpr (D < L) {
+    KONV_UNROLL for (int i = 0; i < L; i++) {
+      if (i & D) continue;
+      const vec<T, L> a = r[i], b = r[i | D];
+      r[i] = shuffle<TransposeLow<L, D>, T, L>(a, b);
+      r[i | D] = shuffle<TransposeHigh<L, D>, T, L>(a, b);
+    }
+    transpose<T, L, D * 2>(r);
+  }
+}
+
+}  // namespace konv::KONV_ISA

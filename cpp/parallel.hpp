@@ -1,0 +1,26 @@
+// Fork-join over konv's own threads. No OpenMP: it deadlocks after fork and fights with other runtimes.
+#pragma once
+#include "geometry.hpp"
+
+namespace konv {
+
+int num_threads();
+void set_num_threads(int n);  // 1 <= n; threads start at the first use and again after fork
+
+namespace detail {
+using TaskFn = void (*)(void* context, index task, int slot);
+void run_tasks(index tasks, TaskFn fn, void* context, int max_threads);
+}  // namespace detail
+
+// f(task, slot) for every task in [0, tasks), handed out in order to whoever is free; slot < num_threads() names the
+// scratch a task may use. Results must not depend on who runs what. Several Python threads may call at once: one gets
+// the pool, the others run their tasks themselves.
+template <class F>
+void parallel_for(index tasks, F&& f, int max_threads = 1 << 20) {
+  if (tasks <= 0) return;
+  detail::run_tasks(
+      tasks, [](void* c, index task, int slot) { (*static_cast<std::remove_reference_t<F>*>(c))(task, slot); },
+      const_cast<void*>(static_cast<const void*>(&f)), max_threads);
+}
+
+}  // namespace konv

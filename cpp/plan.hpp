@@ -1,0 +1,49 @@
+// The ONLY place that says which algorithm runs for which geometry.
+//
+// A choice, and everything that changes the order of additions, depends on the layer's geometry, dtype, instruction set
+// and precision setting; never on the batch size, the thread count or what else runs.
+#pragma once
+#include <string>
+#include "isa/table.hpp"
+
+namespace konv {
+
+enum class Algorithm : std::uint8_t { winograd, pointwise, planes, output_lane, depthwise };
+enum class Precision : std::uint8_t { highest, high, medium };
+
+struct Plan {
+  Geometry g;
+  Scalar scalar;            // storage of x and y
+  int parts;
+  const IsaTable* isa;
+  Precision precision;
+  Algorithm algorithm;
+  int tile;                 // Winograd: m of F(m, r); direct: rows of the register tile
+  std::string name;         // "winograd F(4x4,3x3)", "direct planes", ...
+  std::string reason;       // one sentence for explain
+  index packed;             // scalars of T in the packed weight
+};
+
+// Throws std::invalid_argument for a forced name that cannot run this geometry.
+Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa, Precision precision,
+               const std::string& forced = "");
+
+// One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values (zeros when
+// the layer has none).
+template <class T>
+struct Call {
+  const Plan& plan;
+  const T* weight;
+  const T* bias;
+  ImageView x;
+  OutputView y;
+  index n;
+};
+
+// Every driver in cpp/conv offers these four in its own namespace:
+//   bool fits(const Geometry&)                      can run it at all
+//   template <class T> index packed_size(const Plan&)
+//   template <class T> void pack(const Plan&, const WeightView&, T* dst)
+//   template <class T> void run(const Call<T>&)
+
+}  // namespace konv
