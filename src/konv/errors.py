@@ -5,9 +5,42 @@ A message says who refuses, what was got, the rule, and how to mend it, in one s
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class KonvError(Exception):
-    """Root of every error that konv raises on purpose."""
+    """Root of every error that konv raises on purpose.
+
+    Inside a model the modules that the error passes through fill in where it happened; ``str`` shows it.
+
+    Attributes:
+        layer: path of the layer that refused, such as ``'features.3'``; empty outside a model.
+        module: that layer.
+        given: shapes of the tensors that it was given.
+        root: the outermost module that was called.
+        inputs: shapes of the tensors that the root was given.
+        trace: (path, repr, output shape) of the layers that had finished before.
+        hint: what would mend it, if known.
+    """
+
+    layer: str = ""
+    module: Any = None
+    given: tuple[tuple[int, ...], ...] = ()
+    root: Any = None
+    inputs: tuple[tuple[int, ...], ...] = ()
+    trace: tuple[tuple[str, str, tuple[int, ...] | None], ...] = ()
+    hint: str = ""
+
+    def __str__(self) -> str:
+        # Exception's own form: KeyError, a base of one subclass, would quote the text.
+        lines = [Exception.__str__(self)]
+        if self.layer:
+            lines.append(f"  in layer {self.layer} of {type(self.root).__name__}")
+            lines += [f"  input: {tuple(shape)}" for shape in self.inputs]
+            lines += [f"  {path}: {what} gave {shape}" for path, what, shape in self.trace if shape is not None]
+        if self.hint:
+            lines.append(f"  {self.hint}")
+        return "\n".join(lines)
 
 
 class ShapeError(KonvError, RuntimeError):
@@ -44,6 +77,14 @@ class IndexRangeError(KonvError, IndexError):
 
 class StateError(KonvError, RuntimeError):
     """A state dict does not fit the module: missing, unexpected or mis-shaped keys."""
+
+
+class NameRefusedError(KonvError, KeyError):
+    """A name under which nothing can be registered."""
+
+
+class MissingAttributeError(KonvError, AttributeError):
+    """An attribute that an object does not have."""
 
 
 class UnsupportedError(KonvError, NotImplementedError):
