@@ -1,0 +1,74 @@
+# Everything a newcomer or CI calls. `make` alone lists the targets.
+#   make demo         install into .venv and train a digit recogniser (about a minute)
+#   make test         install with the test extra and run everything that needs no PyTorch
+#   make test-torch   add PyTorch 2.13 to .venv and run the live comparison
+#   make check        lint, formatting, types, and the sdist and wheel installed and tried outside the tree
+#   make bench        measure the layers of benchmarks/shapes against PyTorch, ONNX Runtime, OpenVINO and ncnn
+#   make sanitize     build the core with AddressSanitizer and UBSan and run the tests that reach it
+# Variables: PYTHON (the interpreter that makes the environment), VENV (where it is made), WORKERS, THREADS.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+THREADS ?= 2
+BIN := $(abspath $(VENV))/bin
+CXX_FOUND := $(firstword $(foreach name,$(CXX) c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
+
+# What an installed konv depends on. The install is editable: Python files are used where they stand.
+CORE := pyproject.toml CMakeLists.txt $(shell find cpp -type f 2>/dev/null)
+
+.PHONY: help demo test test-torch check bench sanitize clean compiler
+
+help:
+	@grep -E '^#   make ' Makefile | cut -c5-
+
+compiler:
+	@if [ -z "$(CXX_FOUND)" ]; then
+	  echo "konv needs a C++20 compiler and found none: install one, for example 'apt-get install g++ python3-dev'" \
+	    "or 'dnf install gcc-c++ python3-devel'" >&2
+	  exit 1
+	fi
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "konv needs Python 3.11 or later, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make environments: install it, for example 'apt-get install python3-venv'" >&2; exit 1; }
+
+# One stamp for the compiled package, one for each extra on top of it.
+$(VENV)/.installed: $(CORE) | compiler $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cli]'
+	touch $@
+
+# konv is installed at this point, so pip only adds what the extra names.
+$(VENV)/.extra-%: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet 'konv[$*]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/konv train
+
+test: $(VENV)/.extra-test
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not torch' --pyargs konv tests README.md docs
+
+test-torch: $(VENV)/.extra-test-torch
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m torch tests
+
+check: $(VENV)/.extra-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	find cpp -name '*.cpp' -o -name '*.hpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	tests/smoke/run.sh $(BIN)/python
+
+bench: $(VENV)/.extra-bench
+	$(BIN)/python benchmarks/run.py --threads $(THREADS)
+
+sanitize: $(VENV)/.extra-test
+	tests/sanitize/run.sh $(BIN)/python
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
