@@ -149,7 +149,7 @@ class ConvGeometry:
         """
         geometry = ConvGeometry(
             integer(in_channels, "in_channels", who, 0),
-            integer(out_channels, "out_channels", who, 0),
+            integer(out_channels, "out_channels", who, 1),
             pair(kernel_size, "kernel_size", who, 1),
             pair(stride, "stride", who, 1),
             normalise_padding(padding, who),
