@@ -1,0 +1,267 @@
+// Fork-join pool.
+//
+// The calling thread is slot 0 and works too; worker i is slot i. One call at a time owns the pool; whoever finds it
+// owned runs its tasks alone, so callers never wait for each other and cannot deadlock.
+//
+//   caller    claim pool - write job - open door - call workers - take tasks ... - close door - wait until empty
+//   worker    idle: spin, then sleep - called: enter if the door is open - take tasks ... - leave
+//
+// The door is one word: the number of workers inside, and a bit that says whether more may enter. A worker that wakes
+// up too late finds it closed and goes back to sleep; nobody waits for it. That makes a call on sleeping workers cost
+// one system call instead of one wake-up (0.1 ms), and a call on a crowded machine never slower than one thread.
+//
+// After fork the child has none of the threads: it forgets the pool (it may be in use by a thread that does not exist
+// any more) and makes a new one. Nothing here is a mutex, so nothing can be left locked. The pool is never destroyed:
+// workers may outlive the destructors of statics when the interpreter exits.
+#include "parallel.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string>
+#include <thread>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace konv {
+namespace {
+
+constexpr int max_workers = 1023;
+constexpr auto spin_time = std::chrono::microseconds(100);  // longer than Python takes between two layers
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// ---- how many threads -----------------------------------------------------------------------------------------------
+
+#if defined(__linux__)
+// CPUs that a control group's quota amounts to, rounded up; 0 when there is none. Groups nest: the smallest counts.
+int quota_cpus() {
+  std::string group;
+  if (std::FILE* f = std::fopen("/proc/self/cgroup", "r")) {
+    char line[4096];
+    while (std::fgets(line, sizeof line, f))
+      if (!std::strncmp(line, "0::", 3)) group.assign(line + 3, std::strcspn(line + 3, "\n"));
+    std::fclose(f);
+  }
+  int least = 0;
+  const auto consider = [&](double quota, double period) {
+    if (quota <= 0 || period <= 0 || quota / period >= max_workers) return;
+    const int cpus = std::max(1, static_cast<int>(quota / period + 0.999));
+    if (!least || cpus < least) least = cpus;
+  };
+  for (;; group.resize(group.rfind('/'))) {
+    if (!group.empty() && group.back() == '/') group.pop_back();
+    double quota, period;
+    if (std::FILE* f = std::fopen(("/sys/fs/cgroup" + group + "/cpu.max").c_str(), "r")) {
+      if (std::fscanf(f, "%lf %lf", &quota, &period) == 2) consider(quota, period);  // "max 100000" does not match
+      std::fclose(f);
+    }
+    if (group.rfind('/') == std::string::npos) break;
+  }
+  double values[2] = {0, 0};  // control groups of the first version
+  const char* const names[2] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
+  for (int i = 0; i < 2; i++)
+    if (std::FILE* f = std::fopen(names[i], "r")) {
+      if (std::fscanf(f, "%lf", &values[i]) != 1) values[i] = 0;
+      std::fclose(f);
+    }
+  consider(values[0], values[1]);
+  return least;
+}
+#endif
+
+int available_cpus() {
+  int cpus = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+#if defined(__linux__)
+  cpu_set_t set;
+  if (!sched_getaffinity(0, sizeof set, &set)) cpus = std::max(1, CPU_COUNT(&set));
+  if (const int quota = quota_cpus()) cpus = std::min(cpus, quota);
+#endif
+  return std::min(cpus, max_workers + 1);
+}
+
+int default_threads() {
+  for (const char* name : {"KONV_NUM_THREADS", "OMP_NUM_THREADS"})
+    if (const char* value = std::getenv(name)) {
+      const long n = std::strtol(value, nullptr, 10);  // OpenMP allows "4,2": the first level counts
+      if (n >= 1) return static_cast<int>(std::min<long>(n, max_workers + 1));
+    }
+  return available_cpus();
+}
+
+std::atomic<int> wanted_threads{0};  // 0: not asked for yet
+std::atomic<int> cpus_at_start{0};
+
+bool crowded() {  // more threads than CPUs: spinning would take the CPU from the one that is waited for
+  int cpus = cpus_at_start.load(std::memory_order_relaxed);
+  if (!cpus) cpus_at_start.store(cpus = available_cpus(), std::memory_order_relaxed);
+  return wanted_threads.load(std::memory_order_relaxed) > cpus;
+}
+
+// ---- the pool -------------------------------------------------------------------------------------------------------
+
+struct alignas(64) Worker {
+  enum : std::uint32_t { idle, asleep, called };
+  std::atomic<std::uint32_t> state{idle};
+  int slot = 0;
+};
+
+struct Job {
+  detail::TaskFn fn = nullptr;
+  void* context = nullptr;
+  index tasks = 0;
+  int slots = 0;
+};
+
+thread_local bool inside_task = false;
+
+class Pool {
+ public:
+  bool claim() { return !owned_.load(std::memory_order_relaxed) && !owned_.exchange(true, std::memory_order_acquire); }
+
+  // Only between claim() and the end of this call; slots >= 2.
+  void run(const Job& job) {
+    start_workers(job.slots - 1);
+    job_ = job;
+    next_.store(0, std::memory_order_relaxed);
+    door_.store(open, std::memory_order_release);
+    const int called = std::min(job.slots - 1, started_);
+    for (int i = 0; i < called; i++) {
+      std::atomic<std::uint32_t>& state = workers_[i]->state;
+      if (state.exchange(Worker::called, std::memory_order_acq_rel) == Worker::asleep) state.notify_one();
+    }
+    take_tasks(0);
+    door_.fetch_and(~open, std::memory_order_acq_rel);
+    // The last tasks are as long as any: spin, then let a worker run that waits for this very CPU.
+    for (int spins = 0; door_.load(std::memory_order_acquire); spins++)
+      if (spins < 2000) relax();
+      else std::this_thread::yield();
+    owned_.store(false, std::memory_order_release);
+  }
+
+ private:
+  static constexpr std::uint32_t open = 1u << 31;
+
+  void take_tasks(int slot) {
+    const Job job = job_;
+    for (index i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < job.tasks;) job.fn(job.context, i, slot);
+  }
+
+  void start_workers(int count) {
+    if (started_ >= count) return;
+    sigset_t all, before;  // signals belong to the program's own threads
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      while (started_ < count) {
+        if (!workers_[started_]) workers_[started_] = new Worker;
+        Worker* worker = workers_[started_];
+        worker->slot = started_ + 1;
+        std::thread([this, worker] { work(*worker); }).detach();
+        started_++;
+      }
+    } catch (...) {  // no more threads to be had: fewer do the same work
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void work(Worker& me) {
+    inside_task = true;
+#if defined(__linux__)
+    pthread_setname_np(pthread_self(), "konv");
+#endif
+    for (;;) {
+      wait_for_call(me);
+      std::uint32_t door = door_.load(std::memory_order_acquire);
+      while ((door & open) && !door_.compare_exchange_weak(door, door + 1, std::memory_order_acq_rel)) relax();
+      if (!(door & open)) continue;
+      if (me.slot < job_.slots) take_tasks(me.slot);  // a late riser may meet a job that has no slot for it
+      door_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  static void wait_for_call(Worker& me) {
+    if (!crowded()) {
+      const auto until = std::chrono::steady_clock::now() + spin_time;
+      do {
+        for (int i = 0; i < 64 && me.state.load(std::memory_order_relaxed) == Worker::idle; i++) relax();
+      } while (me.state.load(std::memory_order_relaxed) == Worker::idle && std::chrono::steady_clock::now() < until);
+    }
+    std::uint32_t idle = Worker::idle;
+    if (me.state.compare_exchange_strong(idle, Worker::asleep, std::memory_order_acq_rel))
+      while (me.state.load(std::memory_order_acquire) == Worker::asleep) me.state.wait(Worker::asleep);
+    me.state.exchange(Worker::idle, std::memory_order_acq_rel);
+  }
+
+  alignas(64) std::atomic<bool> owned_{false};
+  int started_ = 0;
+  Job job_;
+  alignas(64) std::atomic<index> next_{0};
+  alignas(64) std::atomic<std::uint32_t> door_{0};
+  alignas(64) Worker* workers_[max_workers] = {};
+};
+
+std::atomic<Pool*> current_pool{nullptr};
+
+// Without it a child would call threads that it does not have.
+const bool forks_are_seen =
+    pthread_atfork(nullptr, nullptr, [] { current_pool.store(nullptr, std::memory_order_release); }) == 0;
+
+// nullptr when there is no memory for it.
+Pool* the_pool() {
+  Pool* pool = current_pool.load(std::memory_order_acquire);
+  if (pool) return pool;
+  if (!forks_are_seen) return nullptr;
+  Pool* mine = new (std::nothrow) Pool;
+  if (!mine) return nullptr;
+  if (current_pool.compare_exchange_strong(pool, mine, std::memory_order_acq_rel)) return mine;
+  delete mine;
+  return pool;
+}
+
+}  // namespace
+
+int num_threads() {
+  int n = wanted_threads.load(std::memory_order_relaxed);
+  if (n) return n;
+  int none = 0;
+  wanted_threads.compare_exchange_strong(none, default_threads(), std::memory_order_relaxed);
+  return wanted_threads.load(std::memory_order_relaxed);
+}
+
+void set_num_threads(int n) {
+  if (n < 1) throw std::invalid_argument("konv: the number of threads must be at least 1");
+  wanted_threads.store(std::min(n, max_workers + 1), std::memory_order_relaxed);
+}
+
+namespace detail {
+
+void run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
+  const int slots = static_cast<int>(std::min<index>(tasks, std::min(num_threads(), max_threads)));
+  Pool* pool = slots > 1 && !inside_task ? the_pool() : nullptr;
+  const bool nested = inside_task;
+  inside_task = true;
+  if (pool && pool->claim()) {
+    pool->run({fn, context, tasks, slots});
+  } else {
+    for (index i = 0; i < tasks; i++) fn(context, i, 0);
+  }
+  inside_task = nested;
+}
+
+}  // namespace detail
+}  // namespace konv
