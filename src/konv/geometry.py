@@ -218,6 +218,7 @@ class ConvGeometry:
 
     @property
     def bias_shape(self) -> tuple[int]:
+        """``(out_channels,)``."""
         return (self.out_channels,)
 
     @property
@@ -317,13 +318,46 @@ class ConvGeometry:
         first, per_group, kh, kw = self.weight_shape
         return n * oh * ow * first * per_group * kh * kw
 
-    def input_span(self, axis: int, first: int, last: int, size: int) -> Pair:
-        """First and last input index (padding counts: may lie outside) that outputs ``first..last`` of an axis read."""
+    def reach(self, axis: int, size: int) -> tuple[int, int, int, int]:
+        """``(step, low, high, divisor)``: output ``i`` reads inputs ``x``, ``step*i+low <= divisor*x <= step*i+high``.
+
+        Padding counts, so ``x`` may lie outside of the image. The divisor is 1 but for a transposed layer.
+        """
         before = self.pads(size, size)[axis][0]
         if self.transposed:
-            step, reach = self.stride[axis], self.extent[axis] - 1
-            return -(-(first + before - reach) // step), (last + before) // step
-        return first * self.stride[axis] - before, last * self.stride[axis] - before + self.extent[axis] - 1
+            return 1, before - self.extent[axis] + 1, before, self.stride[axis]
+        return self.stride[axis], -before, self.extent[axis] - 1 - before, 1
+
+    def input_span(self, axis: int, first: int, last: int, size: int) -> Pair:
+        """First and last input index (padding counts: may lie outside) that outputs ``first..last`` of an axis read."""
+        step, low, high, divisor = self.reach(axis, size)
+        return -(-(step * first + low) // divisor), (step * last + high) // divisor
+
+    def input_runs(self, axis: int, first: int, last: int, size: int) -> list[Pair]:
+        """Like ``input_span``, without the cells that dilation or a stride past the kernel leaves out.
+
+        The runs may overlap and come in no order; past 100,000 of them the whole span is the answer.
+        """
+        kernel, step, gap = self.kernel_size[axis], self.stride[axis], self.dilation[axis]
+        before = self.pads(size, size)[axis][0]
+        if self.transposed and kernel <= 100_000:
+            ends = ((first + before - tap * gap, last + before - tap * gap) for tap in range(kernel))
+            runs = [(-(-low // step), high // step) for low, high in ends]
+            return [(low, high) for low, high in runs if low <= high]
+        starts = [(first, last)] if step == 1 else [(i, i) for i in range(first, min(last, first + 100_000) + 1)]
+        solid = gap == 1 and (step <= kernel or first == last)
+        if solid or self.transposed or len(starts) * kernel > 100_000:
+            return [self.input_span(axis, first, last, size)]
+        corners = [(low * step - before, high * step - before) for low, high in starts]
+        return [(low + tap * gap, high + tap * gap) for low, high in corners for tap in range(kernel)]
+
+    def blind(self, axis: int, size: int, outputs: int) -> Pair:
+        """Outputs at the start and at the end of an axis whose window lies wholly in the padding."""
+        if self.transposed:
+            step, low, high, divisor = self.reach(axis, size)
+            return min(max(0, -high), outputs), min(max(0, outputs - 1 + low - divisor * (size - 1)), outputs)
+        step, low, high, _ = self.reach(axis, size)
+        return min(max(0, -(high // step)), outputs), min(max(0, outputs + (low - size) // step), outputs)
 
 
 def pool_output_size(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .geometry import ConvGeometry, Pair, Pads
+from .geometry import ConvGeometry, Pads, Pair
 
 Array = np.ndarray[Any, Any]
 
