@@ -1,0 +1,51 @@
+// The gradient of the weight: a register tile with output channels in the lanes, and a depthwise one with pixels there.
+#pragma once
+#include "../geometry.hpp"
+
+namespace konv {
+
+// One tile of the product: `columns` columns (an image channel and a tap each) by `width` output channels, summed over
+// the pixels of `rows` rows of `row_length` pixels:
+//   d[t*width + l] += sum_{r,j} u[(r*row_length + j)*width + l] * x[row_offset[r] + column_offset[t] + j*step]
+template <class T>
+struct GradWeightTile {
+  index rows, row_length;
+  const T* u;
+  const T* x;
+  const index* row_offset;
+  const index* column_offset;
+  index step;
+  T* d;
+};
+
+// One channel against its gradient: d[a*kw + b] += sum_{i,q} gy[i*gy_pitch + q] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
+// for i < rows, q < columns. Rows of gy and x are readable up to the next whole vector; what lies there is not used.
+template <class T>
+struct GradWeightDepthwise {
+  index rows, columns;
+  index kh, kw;
+  index row_step, tap_step;
+  const T* x;
+  index pitch;
+  const index* offset;
+  const T* gy;
+  index gy_pitch;
+  T* d;
+};
+
+template <class T>
+struct GradWeightTable {
+  int lanes;         // T in one vector
+  int columns;       // most columns of one tile
+  int least_width;   // widths of tiles: 2*lanes, lanes and, where a vector can be halved, lanes/2
+
+  // first: d is written, not added to.
+  void (*tile)(index width, index columns, bool first, const GradWeightTile<T>&);
+  // dst[q*width + l] = src[l*plane + q] for q < count, l < channels; zero for channels <= l < width.
+  void (*transpose_load)(const T* src, index plane, index count, int channels, T* dst, index width);
+  void (*depthwise)(const GradWeightDepthwise<T>&);
+  // The sum in double precision.
+  double (*sum)(const T* src, index count);
+};
+
+}  // namespace konv
