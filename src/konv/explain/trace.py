@@ -23,14 +23,14 @@ HTML. ``to_dict()`` gives the fields below as they stand, tuples as lists, plus 
                   "forward_bytes": 103488, "training_bytes": 103488, "field": [AxisField, AxisField] | null,
                   "reads": [[Reads of height, Reads of width] | null for each of "inputs"],
                   "hints": [Hint, ...], "detail": LayerReport | null}
-    AxisField    {"size": 3, "jump": 1.0, "first": -1.0, "center": 0.0, "whole": false}
+    AxisField    {"size": 3, "jump": 1.0, "first": -1.0, "last": 1.0, "center": 0.0, "whole": false}
     Reads        {"kind": "same"} | {"kind": "window", "kernel": 3, "stride": 1, "dilation": 1, "before": 1,
-                  "mode": "zeros"} | {"kind": "spread", ...} | {"kind": "adaptive", "outputs": 7} |
-                  {"kind": "resample", "outputs": 14, "mode": "nearest"} | {"kind": "whole"}
+                  "mode": "zeros"} | {"kind": "spread", ...} | {"kind": "adaptive"} |
+                  {"kind": "resample", "mode": "nearest", "align_corners": false} | {"kind": "whole"}
 
-``inputs`` are indices of rows, -1 for the model's own input. Output ``i`` of an axis has its receptive field at the
-input indices ``first + jump*i`` up to ``first + jump*i + size - 1``, cut at the image; ``center`` is the middle of the
-field of output 0. ``whole`` says that the axis is gone or averaged: every unit sees everything. ``reads`` says for one
+``inputs`` are indices of rows, -1 for the model's own input. Output ``i`` of an axis sees the input indices from
+``ceil(first + jump*i)`` to ``floor(last + jump*i)``, cut at the image; ``size`` is the most that this can be, and
+``center`` the middle of the field of output 0. ``whole`` says that the axis is gone or averaged: every unit sees everything. ``reads`` says for one
 step which cells of its input an output cell reads: ``window`` reads ``i*stride - before + t*dilation`` for ``t`` below
 ``kernel``; ``spread`` (a transposed convolution) reads ``(i + before - t*dilation) / stride`` where that is whole.
 """
@@ -158,6 +158,7 @@ class AxisField(Record):
     size: int
     jump: Fraction
     first: Fraction
+    last: Fraction
     center: Fraction
     whole: bool = False
 
