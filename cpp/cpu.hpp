@@ -1,0 +1,18 @@
+// Which instruction sets this machine has, and which of them runs.
+#pragma once
+#include <string>
+#include <vector>
+#include "isa/table.hpp"
+
+namespace konv {
+
+// Compiled in and supported by both CPU and operating system, best first.
+std::vector<const IsaTable*> available_isas();
+
+// The best available one, or what KONV_ISA or use_isa named.
+const IsaTable& current_isa();
+
+// Throws std::invalid_argument when the name is not among the available ones.
+void use_isa(const std::string& name);
+
+}  // namespace konv

@@ -1,0 +1,164 @@
+// Rows of numbers between memory and the type that kernels compute in.
+//
+//   memory   f16  . . f16  . . f16  . .      any storage type, any stride (negative and zero too)
+//   kernels  f32 f32 f32 ...                 float, double or index; contiguous
+//
+// Contiguous rows are converted a vector at a time, every second element by loading two vectors and keeping the even
+// lanes, everything else by gathering one vector's worth of elements first. No element outside the row is touched.
+//
+// float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
+// the rest is done on the bits (F. Giesen, "float->half variants", 2012).
+#include "simd.hpp"
+#include "tiles_table.hpp"
+
+namespace konv::KONV_ISA {
+namespace {
+
+struct Half {
+  std::uint16_t bits;
+};
+struct Brain {  // bfloat16: the upper half of a float
+  std::uint16_t bits;
+};
+
+template <int L>
+using bits32 = typename vec_type<std::uint32_t, L>::type;
+template <int L>
+using bits16 = typename vec_type<std::uint16_t, L>::type;
+
+template <int L>
+KONV_INLINE bits32<L> widen(const void* p) {
+  bits16<L> narrow;
+  __builtin_memcpy(&narrow, p, sizeof narrow);
+  return __builtin_convertvector(narrow, bits32<L>);
+}
+template <int L>
+KONV_INLINE void store_narrow(void* p, bits32<L> v) {
+  const bits16<L> narrow = __builtin_convertvector(v, bits16<L>);
+  __builtin_memcpy(p, &narrow, sizeof narrow);
+}
+
+// ---- one vector from memory: the storage type S decides ------------------------------------------------------------
+template <class T, class S>
+KONV_INLINE vec<T> load_as(const S* p) {
+  constexpr int L = lanes_of<T>;
+  if constexpr (__is_same(S, Brain)) {
+    return (vec<T>)(widen<L>(p) << 16);
+  } else if constexpr (__is_same(S, Half)) {
+#if defined(__AVX512F__)
+    return (vec<T>)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__F16C__)
+    return (vec<T>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+    const bits32<L> h = widen<L>(p), magnitude = h & 0x7fff;
+    // Exponent and fraction as a float that is 2^112 too small; the product is exact, subnormals included.
+    const vec<T> value = (vec<T>)(magnitude << 13) * splat<T>(0x1p112f);
+    const bits32<L> special = (bits32<L>)(magnitude > 0x7bff) & 0x7f800000;  // infinity and NaN
+    return (vec<T>)((bits32<L>)value | special | (h & 0x8000) << 16);
+#endif
+  } else if constexpr (__is_same(S, T)) {
+    return load<T>(p);
+  } else {
+    typename vec_type<S, L>::type v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, vec<T>);
+  }
+}
+
+// ---- one vector to memory ------------------------------------------------------------------------------------------
+template <int L>
+KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
+  const bits32<L> sign = f >> 16 & 0x8000, a = f & 0x7fffffff;
+  typedef float floats __attribute__((vector_size(L * 4)));
+  // Normal: move the exponent's bias and round at bit 13. Subnormal: adding 0.5 makes the FPU round at the right bit.
+  const bits32<L> normal = (a + 0xc8000fff + (a >> 13 & 1)) >> 13;
+  const bits32<L> half_one = bits32<L>{} + 0x3f000000;
+  const bits32<L> subnormal = (bits32<L>)((floats)a + (floats)half_one) - half_one;
+  const bits32<L> nan = (bits32<L>)(a > 0x7f800000);
+  const bits32<L> special = ((0x200 | (a >> 13 & 0x3ff)) & nan) | 0x7c00;
+  bits32<L> r = a < 0x38800000 ? subnormal : normal;
+  r = a >= 0x47800000 ? special : r;
+  return r | sign;
+}
+
+template <class T, class S>
+KONV_INLINE void store_as(S* p, vec<T> v) {
+  constexpr int L = lanes_of<T>;
+  if constexpr (__is_same(S, Brain)) {
+    const bits32<L> f = (bits32<L>)v, rounded = f + 0x7fff + (f >> 16 & 1);
+    const bits32<L> quiet = f | 0x400000;  // rounding could turn a NaN into infinity
+    store_narrow<L>(p, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
+  } else if constexpr (__is_same(S, Half)) {
+#if defined(__AVX512F__)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+    store_narrow<L>(p, float_to_half<L>((bits32<L>)v));
+#endif
+  } else if constexpr (__is_same(S, T)) {
+    store<T>(p, v);
+  } else {
+    const auto narrow = __builtin_convertvector(v, typename vec_type<S, L>::type);
+    __builtin_memcpy(p, &narrow, sizeof narrow);
+  }
+}
+
+// ---- rows ----------------------------------------------------------------------------------------------------------
+template <int L>
+struct EvenLanes {
+  static constexpr int at(int i) { return 2 * i; }
+};
+
+template <class T, class S>
+void load_row(T* dst, const void* source, index stride, index count) {
+  constexpr int L = lanes_of<T>;
+  const S* src = static_cast<const S*>(source);
+  index j = 0;
+  if (stride == 1) {
+    for (; j + L <= count; j += L) store<T>(dst + j, load_as<T, S>(src + j));
+  } else if (stride == 2) {
+    // The two vectors end one element past the last that is kept: stop while that element still exists.
+    for (; j + L < count; j += L) {
+      const vec<T> low = load_as<T, S>(src + 2 * j), high = load_as<T, S>(src + 2 * j + L);
+      store<T>(dst + j, shuffle<EvenLanes<L>, T>(low, high));
+    }
+  }
+  for (; j < count; j += L) {
+    const int n = static_cast<int>(count - j < L ? count - j : L);
+    S gathered[L] = {};
+    for (int i = 0; i < n; i++) gathered[i] = src[(j + i) * stride];
+    store_first<T>(dst + j, load_as<T, S>(gathered), n);
+  }
+}
+
+template <class T, class S>
+void store_row(void* destination, index stride, const T* src, index count) {
+  constexpr int L = lanes_of<T>;
+  S* dst = static_cast<S*>(destination);
+  index j = 0;
+  if (stride == 1)
+    for (; j + L <= count; j += L) store_as<T, S>(dst + j, load<T>(src + j));
+  for (; j < count; j += L) {
+    const int n = static_cast<int>(count - j < L ? count - j : L);
+    S converted[L];
+    store_as<T, S>(converted, load_first<T>(src + j, n));
+    for (int i = 0; i < n; i++) dst[(j + i) * stride] = converted[i];
+  }
+}
+
+}  // namespace
+
+// In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8.
+extern constinit const RowTable<float> rows_f32 = {
+    {load_row<float, float>, nullptr, load_row<float, Half>, load_row<float, Brain>},
+    {store_row<float, float>, nullptr, store_row<float, Half>, store_row<float, Brain>}};
+extern constinit const RowTable<double> rows_f64 = {{nullptr, load_row<double, double>},
+                                                    {nullptr, store_row<double, double>}};
+extern constinit const RowTable<index> rows_i64 = {
+    {nullptr, nullptr, nullptr, nullptr, load_row<index, std::int8_t>, load_row<index, std::int16_t>,
+     load_row<index, std::int32_t>, load_row<index, index>, load_row<index, std::uint8_t>},
+    {nullptr, nullptr, nullptr, nullptr, store_row<index, std::int8_t>, store_row<index, std::int16_t>,
+     store_row<index, std::int32_t>, store_row<index, index>, store_row<index, std::uint8_t>}};
+
+}  // namespace konv::KONV_ISA

@@ -1,0 +1,189 @@
+// The two register tiles that carry direct convolution and the products of Winograd, written once for all types and
+// vector widths.
+//
+// Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. For few columns and long sums.
+//
+//            v[k][t]   t = 0 .. NT-1 (14, or 6 where there are 16 registers)
+//           +----------------------
+//   u[k][l] | m[t][l] += u[k][l] * v[k][t]        NV vectors of l; NT * NV sums in registers,
+//           |                                     NV loads and NT broadcasts for each k
+//
+// Pixel-lane: lanes are pixels, weights are broadcast, and a table of offsets says where tap k of the window lies, so
+// that the input is never copied into a matrix.
+//
+//            x[offset[k] + q]   q = 0 .. NV*L-1
+//           +----------------------
+//   w[k][r] | y[r][q] += w[k][r] * x[offset[k] + q]
+//
+// Both add the products of one output in the order of k, starting from a given value: whoever cuts the sum into parts
+// of k gets the same bits.
+//
+// Registers (AVX-512, AVX2): output-lane 28 + 2 + 1 of 32, 12 + 2 + 1 of 16; pixel-lane at most 27 + 3 + 1, 12 + 3 + 1.
+// One broadcast feeds NV fused multiply-adds, one vector feeds NT or MR of them, so the two load ports keep ahead of
+// the multipliers. Source: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008,
+// section 6.
+#include "simd.hpp"
+#include "tiles_table.hpp"
+
+namespace konv::KONV_ISA {
+namespace {
+
+constexpr int least(int a, int b) { return a < b ? a : b; }
+
+// ---- output-lane ---------------------------------------------------------------------------------------------------
+constexpr int o_columns = registers == 32 ? 14 : 6;
+
+template <class T>
+using OutputTile = void (*)(index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init, index ldi);
+
+template <class T, int NV, int NT>
+__attribute__((noinline)) void output_tile(index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
+                                           index ldi) {
+  constexpr int L = lanes_of<T>;
+  vec<T> sum[NT][NV];
+  KONV_UNROLL for (int t = 0; t < NT; t++)
+    KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = load<T>(init + t * ldi + i * L);
+  for (; k > 0; k--, u += NV * L, v += ldv) {
+    vec<T> a[NV];
+    KONV_UNROLL for (int i = 0; i < NV; i++) {
+      a[i] = load<T>(u + i * L);
+      __builtin_prefetch(u + (NV * 16 + i) * L);  // u streams from L2 or beyond; sixteen steps ahead
+    }
+    KONV_UNROLL for (int t = 0; t < NT; t++) {
+      const vec<T> b = splat<T>(v[t]);
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] += a[i] * b;
+    }
+  }
+  KONV_UNROLL for (int t = 0; t < NT; t++)
+    KONV_UNROLL for (int i = 0; i < NV; i++) store<T>(m + t * ldm + i * L, sum[t][i]);
+}
+
+template <class T>
+struct OutputTiles {
+  OutputTile<T> of[2][o_columns];
+};
+template <class T, int... I>
+constexpr OutputTiles<T> make_output_tiles(sequence<I...>) {
+  return {{{output_tile<T, 1, I + 1>...}, {output_tile<T, 2, I + 1>...}}};
+}
+
+template <class T>
+void output_lane(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
+                 index ldi) {
+  static constexpr OutputTiles<T> tiles = make_output_tiles<T>(typename make_sequence<o_columns>::type{});
+  // Near-equal groups: 15 columns run as 8 + 7, not as 14 + 1.
+  const index groups = ceil_div(columns, o_columns);
+  for (index i = 0, t = 0; i < groups; i++) {
+    const index n = ceil_div(columns - t, groups - i);
+    tiles.of[nv - 1][n - 1](k, u, v + t, ldv, m + t * ldm, ldm, init + t * ldi, ldi);
+    t += n;
+  }
+}
+
+// ---- pixel-lane ----------------------------------------------------------------------------------------------------
+constexpr int p_rows = registers == 32 ? 12 : 6;
+constexpr int p_vectors = 6;
+
+// Vectors of pixels beside `rows` rows: sums, pixels and one broadcast fit the registers; where the CPU has no fused
+// multiply-add the product needs one more.
+constexpr int most_vectors(int rows) {
+#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
+  return least(p_vectors, (registers - 1) / (rows + 1));
+#else
+  return least(p_vectors, (registers - 2) / (rows + 1));
+#endif
+}
+
+template <class T>
+using PixelTile = void (*)(index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
+                           index ldy);
+
+template <class T, int MR, int NV>
+__attribute__((noinline)) void pixel_tile(index count, index k, const T* w, const T* x, const index* offset,
+                                          const T* bias, T* y, index ldy) {
+  constexpr int L = lanes_of<T>;
+  vec<T> sum[MR][NV];  // only the last vector can be partial: the caller cuts rows into whole vectors first
+  if (bias) {
+    KONV_UNROLL for (int r = 0; r < MR; r++)
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = splat<T>(bias[r]);
+  } else {
+    KONV_UNROLL for (int r = 0; r < MR; r++)
+      KONV_UNROLL for (int i = 0; i < NV; i++)
+        if (i < NV - 1 || count >= NV * L) sum[r][i] = load<T>(y + r * ldy + i * L);
+        else sum[r][i] = load_first<T>(y + r * ldy + i * L, static_cast<int>(count - i * L));
+  }
+  for (index j = 0; j < k; j++, w += MR) {
+    const T* p = x + offset[j];
+    vec<T> b[NV];
+    KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
+    KONV_UNROLL for (int r = 0; r < MR; r++) {
+      const vec<T> a = splat<T>(w[r]);
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] += a * b[i];
+    }
+  }
+  KONV_UNROLL for (int r = 0; r < MR; r++)
+    KONV_UNROLL for (int i = 0; i < NV; i++) {
+      T* to = y + r * ldy + i * L;
+      if (i < NV - 1 || count >= NV * L) store<T>(to, sum[r][i]);
+      else store_first<T>(to, sum[r][i], static_cast<int>(count - i * L));
+    }
+}
+
+template <class T>
+struct PixelTiles {
+  PixelTile<T> of[p_rows][p_vectors];
+};
+template <class T, int R, int... I>
+constexpr void fill_rows(PixelTiles<T>& all, sequence<I...>) {
+  ((all.of[R][I] = pixel_tile<T, R + 1, least(I + 1, most_vectors(R + 1))>), ...);
+}
+template <class T, int... R>
+constexpr PixelTiles<T> make_pixel_tiles(sequence<R...>) {
+  PixelTiles<T> all{};
+  (fill_rows<T, R>(all, typename make_sequence<p_vectors>::type{}), ...);
+  return all;
+}
+
+template <class T>
+void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
+                index ldy) {
+  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(typename make_sequence<p_rows>::type{});
+  constexpr int L = lanes_of<T>;
+  const index vectors = ceil_div(count, L), groups = ceil_div(vectors, most_vectors(rows));
+  for (index i = 0, v = 0; i < groups; i++) {
+    const index n = ceil_div(vectors - v, groups - i), left = count - v * L;
+    tiles.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, x + v * L, offset, bias, y + v * L, ldy);
+    v += n;
+  }
+}
+
+// ---- channels leave the lanes --------------------------------------------------------------------------------------
+template <class T>
+void transpose_store(const T* src, index lds, index count, T* dst, index plane, int channels) {
+  constexpr int L = lanes_of<T>;
+  for (index q = 0; q < count; q += L) {
+    const int n = static_cast<int>(count - q < L ? count - q : L);
+    vec<T> r[L];
+    KONV_UNROLL for (int i = 0; i < L; i++) r[i] = i < n ? load<T>(src + (q + i) * lds) : vec<T>{};
+    transpose<T>(r);
+    if (channels == L && n == L) {
+      KONV_UNROLL for (int i = 0; i < L; i++) store<T>(dst + i * plane + q, r[i]);
+    } else {
+      KONV_UNROLL for (int i = 0; i < L; i++)
+        if (i < channels) store_first<T>(dst + i * plane + q, r[i], n);
+    }
+  }
+}
+
+template <class T>
+constexpr TileTable<T> table_of() {
+  return {lanes_of<T>, o_columns, p_rows, output_lane<T>, pixel_lane<T>, transpose_store<T>};
+}
+
+}  // namespace
+
+extern constinit const TileTable<float> tiles_f32 = table_of<float>();
+extern constinit const TileTable<double> tiles_f64 = table_of<double>();
+extern constinit const TileTable<index> tiles_i64 = table_of<index>();
+
+}  // namespace konv::KONV_ISA
