@@ -1,0 +1,242 @@
+// Register tiles of the weight's gradient, dW[o][c, tap] = sum over pixels of gy[o][pixel] * x[c][pixel moved by tap].
+//
+// Dense tile. Output channels stand in the lanes: gy arrives transposed, one vector pair a pixel, and the image is read
+// as broadcast scalars at any address, so that strides, short rows and unpadded images cost nothing and no lane is lost
+// at the end of a row:
+//
+//     for each pixel:          u = gyT[pixel][0 .. width)       2 loads
+//       for each column t:     acc[t] += u * x[pixel + offset[t]]   1 broadcast, 2 multiply-adds
+//
+// 14 columns x 2 vectors = 28 accumulators of 32 registers (6 x 2 of 16). Narrow groups use one vector or half of one.
+//
+// Depthwise tile. There is one output channel, so pixels stand in the lanes: R rows of gy are held in registers, each
+// image row is loaded once and feeds every tap of one kernel column; lanes are summed at the end of the block. Lanes past
+// the end of a row are masked in both operands: an infinity next to the row must not meet a zero.
+#include "grad_weight_table.hpp"
+
+#include "simd.hpp"
+
+namespace konv::KONV_ISA {
+namespace {
+
+constexpr int most_columns = registers == 32 ? 14 : 6;
+
+template <class T>
+constexpr int half_of = lanes_of<T> * sizeof(T) > 16 ? lanes_of<T> / 2 : lanes_of<T>;
+
+template <class T, int L, int NV, int C>
+__attribute__((noinline)) void tile(bool first, const GradWeightTile<T>& g) {
+  vec<T, L> acc[C][NV];
+  KONV_UNROLL for (int t = 0; t < C; t++)
+    KONV_UNROLL for (int v = 0; v < NV; v++)
+      acc[t][v] = first ? vec<T, L>{} : load<T, L>(g.d + (t * NV + v) * L);
+  const T* u = g.u;
+  for (index r = 0; r < g.rows; r++) {
+    const T* x = g.x + g.row_offset[r];
+    for (index j = 0; j < g.row_length; j++, u += NV * L, x += g.step) {
+      vec<T, L> gy[NV];
+      KONV_UNROLL for (int v = 0; v < NV; v++) gy[v] = load<T, L>(u + v * L);
+      KONV_UNROLL for (int t = 0; t < C; t++) {
+        const vec<T, L> b = splat<T, L>(x[g.column_offset[t]]);
+        KONV_UNROLL for (int v = 0; v < NV; v++) acc[t][v] += gy[v] * b;
+      }
+    }
+  }
+  KONV_UNROLL for (int t = 0; t < C; t++)
+    KONV_UNROLL for (int v = 0; v < NV; v++) store<T, L>(g.d + (t * NV + v) * L, acc[t][v]);
+}
+
+template <class T, int L, int NV, int... I>
+void tile_of(sequence<I...>, index columns, bool first, const GradWeightTile<T>& g) {
+  static constexpr void (*by_columns[])(bool, const GradWeightTile<T>&) = {tile<T, L, NV, I + 1>...};
+  by_columns[columns - 1](first, g);
+}
+
+template <class T>
+void any_tile(index width, index columns, bool first, const GradWeightTile<T>& g) {
+  using All = typename make_sequence<most_columns>::type;
+  constexpr int L = lanes_of<T>;
+  if (width == 2 * L) return tile_of<T, L, 2>(All{}, columns, first, g);
+  if (width == L) return tile_of<T, L, 1>(All{}, columns, first, g);
+  tile_of<T, half_of<T>, 1>(All{}, columns, first, g);
+}
+
+// Squares of lanes x lanes; the last pixels and channels by masks and by hand.
+template <class T, int L>
+KONV_INLINE void transpose_panel(const T* src, index plane, index count, int channels, T* dst, index width) {
+  for (index q = 0; q < count; q += L) {
+    const int n = count - q < L ? static_cast<int>(count - q) : L;
+    vec<T, L> r[L];
+    if (n == L && channels == L) {
+      KONV_UNROLL for (int l = 0; l < L; l++) r[l] = load<T, L>(src + l * plane + q);
+    } else {
+      KONV_UNROLL for (int l = 0; l < L; l++) r[l] = l < channels ? load_first<T, L>(src + l * plane + q, n) : vec<T, L>{};
+    }
+    transpose<T, L>(r);
+    KONV_UNROLL for (int i = 0; i < L; i++)
+      if (i < n) store<T, L>(dst + (q + i) * width, r[i]);
+  }
+}
+
+template <class T>
+void transpose_load(const T* src, index plane, index count, int channels, T* dst, index width) {
+  constexpr int L = lanes_of<T>;
+  if (width < L) return transpose_panel<T, half_of<T>>(src, plane, count, channels, dst, width);
+  for (int l = 0; l < width; l += L) {
+    const int left = channels - l;
+    transpose_panel<T, L>(src + l * plane, plane, count, left < 0 ? 0 : left < L ? left : L, dst + l, width);
+  }
+}
+
+// ---- depthwise -----------------------------------------------------------------------------------------------------
+template <class T, int L>
+KONV_INLINE vec<T, L> mask_of(index n) {  // all bits in the first n lanes
+  vec<T, L> bits;
+  T lane[L];
+  KONV_UNROLL for (int i = 0; i < L; i++) {
+    if constexpr (sizeof(T) == 4) lane[i] = __builtin_bit_cast(T, i < n ? -1 : 0);
+    else lane[i] = __builtin_bit_cast(T, i < n ? index{-1} : index{0});
+  }
+  __builtin_memcpy(&bits, lane, sizeof bits);
+  return bits;
+}
+template <class T, int L>
+KONV_INLINE vec<T, L> masked(vec<T, L> v, vec<T, L> mask) {
+  typedef index bits __attribute__((vector_size(L * sizeof(T))));
+  return (vec<T, L>)((bits)v & (bits)mask);
+}
+
+template <int L, int D>
+struct Rotate {
+  static constexpr int at(int i) { return (i + D) % L; }
+};
+template <class T, int L, int D = L / 2>
+KONV_INLINE T lane_sum(vec<T, L> v) {
+  if constexpr (D == 0) return v[0];
+  else return lane_sum<T, L, D / 2>(v + shuffle<Rotate<L, D>, T, L>(v, v));
+}
+
+// Two accumulators a tap when there are few taps: a chain of additions to one would wait for itself.
+template <int P>
+constexpr int sets = P <= 4 ? 2 : 1;
+
+// acc += gy rows [0, R) against image rows, one vector of columns, P taps of kernel column `offset`.
+template <class T, int L, int P, int S, int R, bool Tail>
+KONV_INLINE void add_taps(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwise<T>& g, const T* gy, const T* x,
+                          vec<T, L> mask) {
+  vec<T, L> y[R];
+  KONV_UNROLL for (int i = 0; i < R; i++) {
+    y[i] = load<T, L>(gy + i * g.gy_pitch);
+    if constexpr (Tail) y[i] = masked<T, L>(y[i], mask);
+  }
+  const auto image = [&](index row) {
+    const vec<T, L> v = load<T, L>(x + row * g.pitch);
+    if constexpr (Tail) return masked<T, L>(v, mask);
+    else return v;
+  };
+  if constexpr (S == 0) {
+    KONV_UNROLL for (int i = 0; i < R; i++)
+      KONV_UNROLL for (int a = 0; a < P; a++)
+        acc[a][i % sets<P>] += y[i] * image(i * g.row_step + a * g.tap_step);
+  } else {
+    KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
+      const vec<T, L> v = image(r);
+      KONV_UNROLL for (int i = 0; i < R; i++) {
+        const int a = r - i * S;
+        if (a >= 0 && a < P) acc[a][i % sets<P>] += y[i] * v;
+      }
+    }
+  }
+}
+
+template <class T, int L, int P, int S, bool Tail>
+KONV_INLINE void add_columns(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwise<T>& g, const T* x, index q,
+                             vec<T, L> mask) {
+  constexpr int R = 4;
+  const T* gy = g.gy + q;
+  const index step = g.row_step * g.pitch;
+  index i = 0;
+  for (; i + R <= g.rows; i += R) add_taps<T, L, P, S, R, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, mask);
+  for (; i < g.rows; i++) add_taps<T, L, P, S, 1, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, mask);
+}
+
+template <class T, int L, int P>
+KONV_INLINE void add_sums(vec<T, L> (&acc)[P][sets<P>], T* d, index kw) {
+  KONV_UNROLL for (int a = 0; a < P; a++) {
+    vec<T, L> v = acc[a][0];
+    if constexpr (sets<P> == 2) v += acc[a][1];
+    d[a * kw] += lane_sum<T, L>(v);
+  }
+}
+
+// P kernel rows from `row` on, every column.
+template <class T, int P, int S>
+__attribute__((noinline)) void taps(const GradWeightDepthwise<T>& g, index row) {
+  constexpr int L = lanes_of<T>, half = half_of<T>;
+  const index whole = g.columns / L * L, left = g.columns - whole;
+  for (index b = 0; b < g.kw; b++) {
+    const T* x = g.x + row * g.tap_step * g.pitch + g.offset[b];
+    T* d = g.d + row * g.kw + b;
+    vec<T, L> acc[P][sets<P>] = {};
+    for (index q = 0; q < whole; q += L) add_columns<T, L, P, S, false>(acc, g, x, q, vec<T, L>{});
+    if (left > half || (left && half == L)) add_columns<T, L, P, S, true>(acc, g, x, whole, mask_of<T, L>(left));
+    if (whole || left > half || half == L) add_sums<T, L, P>(acc, d, g.kw);
+    if constexpr (half < L) {
+      if (left == 0 || left > half) continue;
+      vec<T, half> tail[P][sets<P>] = {};
+      add_columns<T, half, P, S, true>(tail, g, x, whole, mask_of<T, half>(left));
+      add_sums<T, half, P>(tail, d, g.kw);
+    }
+  }
+}
+
+template <class T, int S>
+void all_taps(const GradWeightDepthwise<T>& g) {
+  if (g.kh == 7) return taps<T, 7, S>(g, 0);
+  if (g.kh == 5) return taps<T, 5, S>(g, 0);
+  index a = 0;
+  for (; a + 3 <= g.kh; a += 3) taps<T, 3, S>(g, a);
+  for (; a < g.kh; a++) taps<T, 1, S>(g, a);
+}
+
+template <class T>
+void depthwise(const GradWeightDepthwise<T>& g) {
+  if (g.kh == 1 || g.tap_step == 1) {
+    if (g.row_step == 1) return all_taps<T, 1>(g);
+    if (g.row_step == 2) return all_taps<T, 2>(g);
+  } else if (g.row_step == 1) {  // dilated rows: interleaved problems without dilation
+    for (index phase = 0; phase < g.tap_step && phase < g.rows; phase++) {
+      GradWeightDepthwise<T> p = g;
+      p.rows = (g.rows - phase + g.tap_step - 1) / g.tap_step;
+      p.x = g.x + phase * g.pitch, p.gy = g.gy + phase * g.gy_pitch;
+      p.pitch = g.pitch * g.tap_step, p.gy_pitch = g.gy_pitch * g.tap_step, p.tap_step = 1;
+      all_taps<T, 1>(p);
+    }
+    return;
+  }
+  all_taps<T, 0>(g);
+}
+
+template <class T>
+double sum(const T* src, index count) {
+  constexpr int L = lanes_of<double>;
+  double total[4 * L] = {};
+  index q = 0;
+  for (; q + 4 * L <= count; q += 4 * L)
+    for (int l = 0; l < 4 * L; l++) total[l] += static_cast<double>(src[q + l]);
+  for (int l = 0; q < count; q++, l++) total[l] += static_cast<double>(src[q]);
+  for (int n = 2 * L; n > 0; n /= 2)
+    for (int l = 0; l < n; l++) total[l] += total[l + n];
+  return total[0];
+}
+
+}  // namespace
+
+extern const GradWeightTable<float> grad_weight_f32;
+extern const GradWeightTable<double> grad_weight_f64;
+const GradWeightTable<float> grad_weight_f32 = {
+    lanes_of<float>, most_columns, half_of<float>, any_tile<float>, transpose_load<float>, depthwise<float>, sum<float>};
+const GradWeightTable<double> grad_weight_f64 = {lanes_of<double>,       most_columns,      half_of<double>, any_tile<double>,
+                                                 transpose_load<double>, depthwise<double>, sum<double>};
+
+}  // namespace konv::KONV_ISA
