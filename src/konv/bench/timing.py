@@ -1,0 +1,52 @@
+"""How a call is timed so that the number means something on a machine whose speed drifts and whose cores are shared.
+
+- Peers alternate: in each round every peer has one burst of calls, in an order that rotates. A slow minute then hits
+  all of them, and the ratio of two peers is taken within a round.
+- The start of a burst is dropped: OpenMP's threads spin for some milliseconds after the previous peer's last call and
+  would slow down whoever comes next.
+- Medians, of the calls of a burst and of the rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+WARM_SECONDS = 0.006
+LEAST_CALLS = 3
+
+
+def burst(run: Callable[[], object], seconds: float, warm: float = WARM_SECONDS) -> float:
+    """Median seconds of one call, over calls that last ``seconds`` together, after ``warm`` seconds of others."""
+    clock = time.perf_counter
+    start = clock()
+    run()
+    while clock() - start < warm:
+        run()
+    times = []
+    begin = before = clock()
+    while len(times) < LEAST_CALLS or before - begin < seconds:
+        run()
+        after = clock()
+        times.append(after - before)
+        before = after
+    return median(times)
+
+
+def alternate(runs: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds of one call for each name and round.
+
+    Example:
+        >>> from konv.bench.timing import alternate
+        >>> times = alternate({"a": lambda: None, "b": lambda: sum(range(10_000))}, rounds=3, seconds=0.001)
+        >>> [len(times[name]) for name in "ab"], min(times["b"]) > min(times["a"])
+        ([3, 3], True)
+    """
+    names = list(runs)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            times[name].append(burst(runs[name], seconds))
+    return times

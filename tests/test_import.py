@@ -1,0 +1,50 @@
+"""`import konv` brings NumPy and nothing else of others', and adds less than 0.15 s to NumPy's own import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+ALLOWED = {"konv", "numpy"}
+SECONDS = 0.15
+RUNS = 5
+
+SCRIPT = """
+import json, sys, time
+import numpy
+before, start = set(sys.modules), time.perf_counter()
+{statement}
+seconds = time.perf_counter() - start
+names = {{name.split(".")[0] for name in set(sys.modules) - before}}
+print(json.dumps([seconds, sorted(names - set(sys.stdlib_module_names))]))
+"""
+
+
+def import_cost(statement: str, runs: int = RUNS) -> tuple[float, set[str]]:
+    """Least seconds over several fresh interpreters, and the top-level modules outside the standard library."""
+    seconds, names = [], set()
+    for _ in range(runs):
+        command = [sys.executable, "-c", SCRIPT.format(statement=statement)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        took, found = json.loads(done.stdout.splitlines()[-1])
+        seconds.append(took)
+        names |= set(found)
+    # Files that the interpreter runs at its start (editable installs, coverage) are loaded before and do not count.
+    return min(seconds), {name for name in names if not name.startswith(("__editable__", "_konv_editable"))}
+
+
+def test_only_numpy_and_soon() -> None:
+    seconds, names = import_cost("import konv")
+    assert names <= ALLOWED
+    assert seconds < SECONDS
+
+
+def test_this_test_can_fail() -> None:
+    assert import_cost("import konv, pytest", runs=1)[1] > ALLOWED
+    assert import_cost(f"import konv; time.sleep({SECONDS})", runs=1)[0] > SECONDS
+
+
+def test_optional_modules_load_when_used() -> None:
+    use = "import konv; x = konv.zeros(2, dtype=konv.bfloat16)"
+    assert "ml_dtypes" in import_cost(use, runs=1)[1]
