@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, ShapeError, text
@@ -75,7 +75,7 @@ def normalise_padding(value: Any, who: str) -> Pads | SamePadding:
         if value not in PADDING_WORDS:
             words = ", ".join(map(repr, PADDING_WORDS))
             got = f"padding={value!r} is unknown"
-            raise ArgumentError(text(who, got, f"a word for padding must be one of {words}"))
+            raise ArgumentRangeError(text(who, got, f"a word for padding must be one of {words}"))
         return value  # type: ignore[return-value]
     nested = isinstance(value, (tuple, list)) and any(isinstance(item, (tuple, list)) for item in value)
     if not nested:
@@ -168,7 +168,7 @@ class ConvGeometry:
             if channels % self.groups:
                 allowed = _listed(divisors(math.gcd(self.in_channels, self.out_channels)))
                 got = f"{name}={channels} is not divisible by groups={self.groups}"
-                raise ArgumentError(text(who, got, f"groups can be {allowed}"))
+                raise ArgumentRangeError(text(who, got, f"groups can be {allowed}"))
         if not isinstance(self.padding_mode, str):
             got = f"padding_mode={self.padding_mode!r} is a {type(self.padding_mode).__name__}"
             raise ArgumentTypeError(text(who, got, f"padding_mode must be one of {', '.join(PADDING_MODES)}"))
@@ -178,7 +178,7 @@ class ConvGeometry:
         if self.padding == "same" and self.stride != (1, 1):
             got = f"padding='same' with stride={self.stride}"
             fix = "use padding='same_upper' or 'same_lower', which divide the size by the stride"
-            raise ArgumentError(text(who, got, "'same' keeps the size, so it needs stride 1", fix))
+            raise ArgumentRangeError(text(who, got, "'same' keeps the size, so it needs stride 1", fix))
         if self.transposed:
             self._check_transposed(who)
         self._check_products(who)
@@ -235,6 +235,17 @@ class ConvGeometry:
     def is_depthwise(self) -> bool:
         """Every input channel has filters of its own: ``groups == in_channels`` and more than one group."""
         return self.groups > 1 and self.groups == self.in_channels
+
+    @property
+    def adjoint(self) -> ConvGeometry:
+        """The convolution whose input gradient a transposed layer computes: the same options, channels exchanged."""
+        return replace(
+            self,
+            in_channels=self.out_channels,
+            out_channels=self.in_channels,
+            transposed=False,
+            output_padding=(0, 0),
+        )
 
     def parameters(self, bias: bool = True) -> int:
         """Learnable numbers of the layer."""
