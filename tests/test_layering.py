@@ -26,6 +26,8 @@ FLOORS = {
     "tensor": 3,
     "engine": 3,
     "autograd": 3,
+    "gradcheck": 3,
+    "interop": 3,
     "random": 3,
     "ops": 3,
     "nn": 4,
