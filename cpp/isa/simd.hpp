@@ -15,6 +15,7 @@
 #endif
 
 #define KONV_INLINE inline __attribute__((always_inline))
+#define KONV_INLINED __attribute__((always_inline))  // after a lambda's parameters
 #define KONV_UNROLL _Pragma("GCC unroll 64")
 
 namespace konv::KONV_ISA {
