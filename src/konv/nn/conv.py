@@ -49,6 +49,11 @@ class _Convolution(Module):
         self.reset_parameters()
 
     @property
+    def transposed(self) -> bool:
+        """Whether this is the adjoint of a convolution."""
+        return self._transposed
+
+    @property
     def geometry(self) -> ConvGeometry:
         """The layer's options, validated and normalised; follows the attributes when they are changed."""
         geometry = self._geometry

@@ -1,0 +1,253 @@
+"""The layers themselves: attributes, parameters, description, refusals, and results that depend on nothing else."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import konv
+import konv.nn.functional as F
+from konv import errors, reference
+from konv.geometry import ConvGeometry
+from konv.nn import Conv2d, ConvTranspose2d, Parameter
+
+
+def test_attributes_are_pytorchs():
+    layer = Conv2d(16, 33, (3, 5), stride=(2, 1), padding=(4, 2), dilation=(3, 1))
+    assert (layer.in_channels, layer.out_channels, layer.kernel_size) == (16, 33, (3, 5))
+    assert (layer.stride, layer.padding, layer.dilation) == ((2, 1), (4, 2), (3, 1))
+    assert (layer.groups, layer.padding_mode, layer.transposed) == (1, "zeros", False)
+    assert layer.output_padding == (0, 0)
+    assert tuple(layer.weight.shape) == (33, 16, 3, 5)
+    assert tuple(layer.bias.shape) == (33,)
+    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+    assert Conv2d(1, 1, 1, bias=False).bias is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (Conv2d(3, 16, 3, padding=1), "Conv2d(3, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))"),
+        (Conv2d(4, 8, 3, groups=2, bias=False),
+         "Conv2d(4, 8, kernel_size=(3, 3), stride=(1, 1), groups=2, bias=False)"),
+        (Conv2d(4, 8, 3, padding="same", dilation=2, padding_mode="reflect"),
+         "Conv2d(4, 8, kernel_size=(3, 3), stride=(1, 1), padding=same, dilation=(2, 2), padding_mode=reflect)"),
+        (Conv2d(1, 1, 3, padding=((0, 1), (2, 2))),
+         "Conv2d(1, 1, kernel_size=(3, 3), stride=(1, 1), padding=((0, 1), (2, 2)))"),
+        (ConvTranspose2d(4, 2, 3, stride=2, output_padding=1),
+         "ConvTranspose2d(4, 2, kernel_size=(3, 3), stride=(2, 2), output_padding=(1, 1))"),
+    ],
+)  # fmt: skip
+def test_repr(layer, text):
+    assert repr(layer) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "builtin", "message"),
+    [
+        (dict(bias="no"), TypeError, "Conv2d: bias='no' is a str; bias must be True or False"),
+        (dict(bias=None), TypeError, "Conv2d: bias=None is a NoneType; bias must be True or False"),
+        (dict(stride="a"), TypeError,
+         "Conv2d: stride='a' is a str; stride must be an int or a pair of ints (height, width)"),
+        (dict(groups=3), ValueError, "Conv2d: in_channels=4 is not divisible by groups=3; groups can be 1, 2 or 4"),
+        (dict(kernel_size=(1, 2, 3)), ValueError, None),
+        (dict(kernel_size=0), ValueError, None),
+        (dict(dilation=2**62), ValueError, None),
+        (dict(padding=-1, padding_mode="circular"), ValueError, None),
+        (dict(device="cuda"), RuntimeError, None),
+    ],
+)  # fmt: skip
+def test_refused_at_construction(change, builtin, message):
+    with pytest.raises(builtin) as caught:
+        Conv2d(**{"in_channels": 4, "out_channels": 8, "kernel_size": 3, **change})
+    assert isinstance(caught.value, errors.KonvError)
+    if message:
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 28, 28, 3),
+         "Conv2d: got an input of shape [1, 28, 28, 3] with 28 channels; weight of size [8, 3, 3, 3] and groups=1 "
+         "expect 3 channels; the last axis has that many: for channels-last images use x.movedim(-1, -3)"),
+        ((1, 1, 28, 28),
+         "Conv2d: got an input of shape [1, 1, 28, 28] with 1 channels; weight of size [8, 3, 3, 3] and groups=1 "
+         "expect 3 channels; make the layer with in_channels=1, or give it images of 3 channels"),
+        ((28, 28),
+         "Conv2d: got an input of shape [28, 28]; Expected 3D (unbatched) or 4D (batched) input: (C, H, W) or "
+         "(N, C, H, W); add axes with x.unsqueeze(0), or reshape"),
+        ((1, 3, 0, 28),
+         "Conv2d: got an input of shape [1, 3, 0, 28]; only the batch and the channels may be zero, not the height or "
+         "the width"),
+        ((1, 3, 2, 28),
+         "Conv2d: the image of 2 x 28 is 2 x 28 when padded; the kernel of 3 x 3 can't be greater than the padded "
+         "image; pad more, or use an image of at least 3 x 3"),
+    ],
+)  # fmt: skip
+def test_shape_errors_say_how_to_mend_them(shape, message):
+    with pytest.raises(errors.ShapeError) as caught:
+        Conv2d(3, 8, 3)(konv.zeros(*shape))
+    assert str(caught.value).startswith(message)
+
+
+def test_mixed_dtypes_and_devices_are_refused():
+    layer = Conv2d(1, 1, 1)
+    with pytest.raises(errors.DtypeError, match=r"the input is torch.float64 and the weight is torch.float32"):
+        layer(konv.zeros(1, 1, 2, 2, dtype=konv.float64))
+    with pytest.raises(errors.DeviceError, match="the input is on cpu and the weight on meta"):
+        Conv2d(1, 1, 1, device="meta")(konv.zeros(1, 1, 2, 2))
+
+
+def test_an_enormous_image_can_be_asked_about():
+    layer = Conv2d(3, 8, 3, stride=2, device="meta")
+    out = layer(konv.empty(1, 3, 2**20, 2**20, device="meta"))
+    assert tuple(out.shape) == (1, 8, 2**19 - 1, 2**19 - 1)
+    out.sum().backward()
+    assert tuple(layer.weight.grad.shape) == (8, 3, 3, 3)
+
+
+def test_changed_attributes_are_followed():
+    layer = Conv2d(2, 4, 3, padding=1)
+    x = konv.rand(1, 2, 8, 8)
+    layer.stride = (2, 2)
+    assert tuple(layer(x).shape) == (1, 4, 4, 4)
+    layer.weight = Parameter(konv.rand(4, 2, 5, 5))
+    np.testing.assert_array_equal(
+        layer(x).detach().numpy(), F.conv2d(x, layer.weight, layer.bias, 2, 1).detach().numpy()
+    )
+    pruned = Conv2d(4, 6, 3)
+    pruned.weight = Parameter(konv.rand(3, 4, 3, 3))
+    pruned.bias = Parameter(konv.rand(3))
+    assert tuple(pruned(konv.rand(1, 4, 8, 8)).shape) == (1, 3, 6, 6)
+
+
+@pytest.mark.parametrize("make", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_compute_the_same_and_share_nothing(make):
+    layer = Conv2d(2, 4, 3, padding="same", groups=2)
+    x = konv.rand(1, 2, 6, 7)
+    before = layer(x).detach().numpy().copy()
+    other = make(layer)
+    np.testing.assert_array_equal(other(x).detach().numpy(), before)
+    with konv.no_grad():
+        other.weight.zero_()
+        other.bias.zero_()
+    assert not other(x).detach().numpy().any()
+    np.testing.assert_array_equal(layer(x).detach().numpy(), before)
+
+
+def expected(layer, x):
+    bias = None if layer.bias is None else layer.bias.detach().numpy().copy().astype(np.float64)
+    return reference.conv2d(
+        x.numpy().astype(np.float64), layer.weight.detach().clone().numpy().astype(np.float64), bias, layer.geometry
+    )
+
+
+def test_packed_weights_are_never_stale():
+    layer = Conv2d(16, 32, 3, padding=1)
+    x = konv.rand(1, 16, 12, 12)
+
+    def check():
+        with konv.no_grad():
+            got = layer(x).numpy()
+        np.testing.assert_allclose(got, expected(layer, x), rtol=1e-4, atol=1e-4)
+
+    check()
+    with konv.no_grad():
+        layer.weight.mul_(2)
+    check()
+    layer.load_state_dict({name: value + 1 for name, value in layer.state_dict().items()})
+    check()
+    optimizer = konv.optim.SGD(layer.parameters(), lr=0.5)
+    layer(x).sum().backward()
+    optimizer.step()
+    check()
+    layer.weight.data = konv.rand(32, 16, 3, 3)
+    check()
+    view = layer.weight.detach().numpy()
+    check()
+    view[:] = 0.25  # behind our back: memory that was handed out is packed anew at each call
+    check()
+    view[3] = 7
+    check()
+
+
+@pytest.mark.parametrize("spec", [(16, 32, 3, 1, 1), (3, 8, 7, 2, 3), (32, 32, 3, 1, 1, 1, 32), (64, 16, 1)], ids=str)
+def test_results_depend_on_nothing_but_the_image(spec):
+    """Same bits alone or in a batch, for any number of threads, run after run."""
+    layer = Conv2d(*spec)
+    x = konv.rand(5, spec[0], 19, 23)
+    threads = konv.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            konv.set_num_threads(count)
+            with konv.no_grad():
+                results.append(layer(x).numpy().copy())
+                results.append(np.concatenate([layer(x[i : i + 1]).numpy() for i in range(5)]))
+                results.append(np.stack([layer(x[i]).numpy() for i in range(5)]))
+    finally:
+        konv.set_num_threads(threads)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.parametrize("dtype", [konv.float64, konv.complex128], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(stride=2, padding=1, dilation=2),
+        dict(groups=2, padding="same", kernel_size=(2, 3)),
+        dict(padding=((1, 0), (2, 1)), padding_mode="reflect"),
+        dict(padding=2, padding_mode="circular", stride=(1, 2)),
+        dict(padding=(1, 2), padding_mode="replicate"),
+        dict(padding="same_upper", stride=2),
+    ],
+    ids=str,
+)
+def test_gradients_of_any_order(options, dtype):
+    konv.manual_seed(0)
+    geometry = {"kernel_size": 3, **options}
+    layer = Conv2d(2, 4, dtype=dtype, **geometry)
+    x = konv.randn(2, 2, 6, 7, dtype=dtype, requires_grad=True)
+
+    def call(image, weight, bias):
+        return konv.nn.functional_call(layer, {"weight": weight, "bias": bias}, (image,))
+
+    inputs = (x, layer.weight.detach().requires_grad_(), layer.bias.detach().requires_grad_())
+    assert konv.autograd.gradcheck(call, inputs)
+    assert konv.autograd.gradgradcheck(call, inputs)
+
+
+def test_only_what_is_asked_for_is_computed():
+    layer = Conv2d(2, 3, 3)
+    layer.weight.requires_grad_(False)
+    x = konv.rand(1, 2, 5, 5, requires_grad=True)
+    layer(x).sum().backward()
+    assert layer.weight.grad is None
+    assert x.grad is not None
+    assert layer.bias.grad is not None
+
+
+def test_output_size_of_a_transposed_layer():
+    up = ConvTranspose2d(4, 2, 3, stride=2, padding=1)
+    x = konv.rand(1, 4, 5, 6)
+    assert tuple(up(x).shape) == (1, 2, 9, 11)
+    assert tuple(up(x, output_size=(10, 12)).shape) == (1, 2, 10, 12)
+    with pytest.raises((ValueError, RuntimeError)):
+        up(x, output_size=(20, 12))
+
+
+def test_transposed_values():
+    geometry = ConvGeometry.of(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, transposed=True, output_padding=(1, 2))
+    layer = ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 2), 2, True, (1, 2))
+    x = konv.rand(2, 4, 5, 6)
+    want = reference.conv_transpose2d(
+        x.numpy().astype(np.float64), layer.weight.detach().clone().numpy().astype(np.float64),
+        layer.bias.detach().clone().numpy().astype(np.float64), geometry,
+    )  # fmt: skip
+    np.testing.assert_allclose(layer(x).detach().numpy(), want, rtol=1e-4, atol=1e-5)
