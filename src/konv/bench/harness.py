@@ -183,10 +183,10 @@ def _problem(layer: Layer, settings: Settings) -> Problem:
     scale = g.fan_in**-0.5  # results of the size of the input, whatever the number of taps
     return Problem(
         layer,
-        check.make_numbers(layer.input_shape, 1),
-        check.make_numbers(g.weight_shape, 2, scale),
-        check.make_numbers(g.bias_shape, 3),
-        check.make_numbers(layer.output_shape, 4),
+        check.make_numbers(layer.input_shape, 1, settings.dtype),
+        check.make_numbers(g.weight_shape, 2, settings.dtype, scale),
+        check.make_numbers(g.bias_shape, 3, settings.dtype),
+        check.make_numbers(layer.output_shape, 4, settings.dtype),
         settings.dtype,
         settings.mode,
         settings.threads,

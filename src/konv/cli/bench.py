@@ -22,7 +22,7 @@ def bench(
         list[str],
         typer.Argument(
             metavar="LAYERS...",
-            help="Files with a layer a line; or layers: 'N C H W O KH KW stride pad dilation groups', or 'Conv2d(...)'.",
+            help="Files with a layer a line, or layers: 'N C H W O KH KW stride pad dilation groups' or 'Conv2d(...)'.",
         ),
     ],
     input: Annotated[str, typer.Option(help="Input shape for Conv2d(...), for example 1,64,56,56.")] = "",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import data, kernels, models, random
+from ..errors import FileError, text
 
 
 def train(
@@ -26,6 +27,8 @@ def train(
 
     Example: konv train --epochs 5 --output digits.safetensors
     """
+    if output.is_dir() or not output.parent.is_dir():
+        raise FileError(text("train", f"{str(output)!r} cannot be written", "its directory must exist"))
     if threads is not None:
         kernels.set_num_threads(threads)
     random.manual_seed(seed)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Builds konv with AddressSanitizer and UndefinedBehaviorSanitizer in an environment of its own, and runs the tests that
+# reach the core: tests/sanitize/run.sh PYTHON [TEST...]
+set -euo pipefail
+python=$1
+shift
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$root"
+tests=("$@")
+[ ${#tests[@]} -gt 0 ] || tests=(tests/recorded tests/kernels)
+
+"$python" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet --config-settings=cmake.define.KONV_SANITIZE=ON \
+  --config-settings=build-dir=build/sanitize '.[test]'
+
+compiler=${CXX:-c++}
+# Python itself is not built with the sanitizers, so their runtime must come first; it also never frees all it has.
+export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+"$work/venv/bin/python" -m pytest -q -p no:cacheprovider -m 'not torch' "${tests[@]}"
