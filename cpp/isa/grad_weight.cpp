@@ -11,7 +11,8 @@
 //
 // Depthwise tile. There is one output channel, so pixels stand in the lanes: R rows of gy are held in registers, each
 // image row is loaded once and feeds every tap of one kernel column; lanes are summed at the end of the block. Lanes past
-// the end of a row are masked in both operands: an infinity next to the row must not meet a zero.
+// the end of a row are zeros in both operands: an infinity next to the row must not meet a zero, and gy and x may be the
+// caller's own memory, which is not read past its end.
 #include "grad_weight_table.hpp"
 
 #include "simd.hpp"
@@ -89,23 +90,6 @@ void transpose_load(const T* src, index plane, index count, int channels, T* dst
 }
 
 // ---- depthwise -----------------------------------------------------------------------------------------------------
-template <class T, int L>
-KONV_INLINE vec<T, L> mask_of(index n) {  // all bits in the first n lanes
-  vec<T, L> bits;
-  T lane[L];
-  KONV_UNROLL for (int i = 0; i < L; i++) {
-    if constexpr (sizeof(T) == 4) lane[i] = __builtin_bit_cast(T, i < n ? -1 : 0);
-    else lane[i] = __builtin_bit_cast(T, i < n ? index{-1} : index{0});
-  }
-  __builtin_memcpy(&bits, lane, sizeof bits);
-  return bits;
-}
-template <class T, int L>
-KONV_INLINE vec<T, L> masked(vec<T, L> v, vec<T, L> mask) {
-  typedef index bits __attribute__((vector_size(L * sizeof(T))));
-  return (vec<T, L>)((bits)v & (bits)mask);
-}
-
 template <int L, int D>
 struct Rotate {
   static constexpr int at(int i) { return (i + D) % L; }
@@ -120,20 +104,17 @@ KONV_INLINE T lane_sum(vec<T, L> v) {
 template <int P>
 constexpr int sets = P <= 4 ? 2 : 1;
 
-// acc += gy rows [0, R) against image rows, one vector of columns, P taps of kernel column `offset`.
+// acc += gy rows [0, R) against image rows, n columns (L unless Tail), P taps of one kernel column.
 template <class T, int L, int P, int S, int R, bool Tail>
 KONV_INLINE void add_taps(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwise<T>& g, const T* gy, const T* x,
-                          vec<T, L> mask) {
-  vec<T, L> y[R];
-  KONV_UNROLL for (int i = 0; i < R; i++) {
-    y[i] = load<T, L>(gy + i * g.gy_pitch);
-    if constexpr (Tail) y[i] = masked<T, L>(y[i], mask);
-  }
-  const auto image = [&](index row) {
-    const vec<T, L> v = load<T, L>(x + row * g.pitch);
-    if constexpr (Tail) return masked<T, L>(v, mask);
-    else return v;
+                          int n) {
+  const auto columns = [&](const T* p) {
+    if constexpr (Tail) return load_first<T, L>(p, n);
+    else return load<T, L>(p);
   };
+  const auto image = [&](index row) { return columns(x + row * g.pitch); };
+  vec<T, L> y[R];
+  KONV_UNROLL for (int i = 0; i < R; i++) y[i] = columns(gy + i * g.gy_pitch);
   if constexpr (S == 0) {
     KONV_UNROLL for (int i = 0; i < R; i++)
       KONV_UNROLL for (int a = 0; a < P; a++)
@@ -151,13 +132,13 @@ KONV_INLINE void add_taps(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwis
 
 template <class T, int L, int P, int S, bool Tail>
 KONV_INLINE void add_columns(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwise<T>& g, const T* x, index q,
-                             vec<T, L> mask) {
+                             int n) {
   constexpr int R = 4;
   const T* gy = g.gy + q;
   const index step = g.row_step * g.pitch;
   index i = 0;
-  for (; i + R <= g.rows; i += R) add_taps<T, L, P, S, R, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, mask);
-  for (; i < g.rows; i++) add_taps<T, L, P, S, 1, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, mask);
+  for (; i + R <= g.rows; i += R) add_taps<T, L, P, S, R, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, n);
+  for (; i < g.rows; i++) add_taps<T, L, P, S, 1, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, n);
 }
 
 template <class T, int L, int P>
@@ -173,18 +154,19 @@ KONV_INLINE void add_sums(vec<T, L> (&acc)[P][sets<P>], T* d, index kw) {
 template <class T, int P, int S>
 __attribute__((noinline)) void taps(const GradWeightDepthwise<T>& g, index row) {
   constexpr int L = lanes_of<T>, half = half_of<T>;
-  const index whole = g.columns / L * L, left = g.columns - whole;
+  const index whole = g.columns / L * L;
+  const int left = static_cast<int>(g.columns - whole);
   for (index b = 0; b < g.kw; b++) {
     const T* x = g.x + row * g.tap_step * g.pitch + g.offset[b];
     T* d = g.d + row * g.kw + b;
     vec<T, L> acc[P][sets<P>] = {};
-    for (index q = 0; q < whole; q += L) add_columns<T, L, P, S, false>(acc, g, x, q, vec<T, L>{});
-    if (left > half || (left && half == L)) add_columns<T, L, P, S, true>(acc, g, x, whole, mask_of<T, L>(left));
+    for (index q = 0; q < whole; q += L) add_columns<T, L, P, S, false>(acc, g, x, q, L);
+    if (left > half || (left && half == L)) add_columns<T, L, P, S, true>(acc, g, x, whole, left);
     if (whole || left > half || half == L) add_sums<T, L, P>(acc, d, g.kw);
     if constexpr (half < L) {
       if (left == 0 || left > half) continue;
       vec<T, half> tail[P][sets<P>] = {};
-      add_columns<T, half, P, S, true>(tail, g, x, whole, mask_of<T, half>(left));
+      add_columns<T, half, P, S, true>(tail, g, x, whole, left);
       add_sums<T, half, P>(tail, d, g.kw);
     }
   }

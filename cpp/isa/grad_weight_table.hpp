@@ -19,7 +19,7 @@ struct GradWeightTile {
 };
 
 // One channel against its gradient: d[a*kw + b] += sum_{i,q} gy[i*gy_pitch + q] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
-// for i < rows, q < columns. Rows of gy and x are readable up to the next whole vector; what lies there is not used.
+// for i < rows, q < columns; nothing else is read.
 template <class T>
 struct GradWeightDepthwise {
   index rows, columns;

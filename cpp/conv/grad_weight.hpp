@@ -1,0 +1,29 @@
+// Gradients of the weight and of the bias.
+#pragma once
+#include "../isa/table.hpp"
+
+namespace konv {
+
+// dW, contiguous (oc, group_c, kh, kw) in complex or real elements; complex: gy times the conjugate of x.
+struct GradWeightCall {
+  const Geometry& g;
+  const IsaTable& isa;
+  ImageView x;
+  ImageView gy;
+  index n;
+  void* dw;  // storage and parts as gy's
+};
+
+namespace grad_weight {
+
+// T: compute type, float or double. Any geometry, all paddings.
+template <class T>
+void run(const GradWeightCall& call);
+
+}  // namespace grad_weight
+
+// db[o] = sum of gy over images and pixels, in double precision; storage and parts as gy's.
+template <class T>
+void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels, void* db);
+
+}  // namespace konv

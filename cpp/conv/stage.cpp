@@ -1,0 +1,44 @@
+// Staging of padded rows: see stage.hpp for the layouts.
+#include "stage.hpp"
+
+#include <algorithm>
+
+namespace konv {
+
+template <class T>
+void RowStage<T>::stage(T* dst, index n, index c, const StagedAxis& down, const StagedColumns& across, index top,
+                        index left) const {
+  const bool plain = mode_ == PadMode::zeros && down.shared && across.shared && across.stride <= 2;
+  if (plain && reader_.in_place(0, 0, 0)) return copy_rows(dst, n, c, down.cells, across, top, left);
+  for (index r = 0; r < down.cells; r++)
+    for (index run = 0; run < across.runs; run++)
+      reader_.read(dst + (r * across.runs + run) * across.pitch, n, c, top + down.source(r),
+                   left + across.start(run), across.stride, across.length);
+}
+
+// The usual case, all rows in one call: values of T in memory, zeros around them, stride 1 or 2. One call of the reader
+// a row would take longer than the sums of a 3x3 filter over a row of 28.
+template <class T>
+void RowStage<T>::copy_rows(T* dst, index n, index c, index rows, const StagedColumns& across, index top,
+                            index left) const {
+  const index total = across.runs * across.length, pitch = across.runs * across.pitch;
+  const index first = std::clamp<index>(left, 0, x_.w), last = std::clamp<index>(left + total, first, x_.w);
+  const index before = last > first ? first - left : total;
+  const index row0 = std::clamp<index>(-top, 0, rows), row1 = std::clamp<index>(x_.h - top, row0, rows);
+  const auto copy = across.runs == 1 ? table_.copy1 : table_.copy2;
+  const auto zeros = [&](index from, index to) {
+    copy({dst + from * pitch, pitch, nullptr, 0, to - from, total, 0, 0, across.pitch});
+  };
+  zeros(0, row0);
+  if (row1 > row0) {
+    const T* src = reader_.in_place(n, c, top + row0) + first;
+    const index after = total - before - (last - first);
+    copy({dst + row0 * pitch, pitch, src, x_.sh, row1 - row0, before, last - first, after, across.pitch});
+  }
+  zeros(row1, rows);
+}
+
+template class RowStage<float>;
+template class RowStage<double>;
+
+}  // namespace konv

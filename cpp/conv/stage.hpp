@@ -1,0 +1,76 @@
+// How a block of image cells is laid out in scratch, along one axis, for kernels that walk it tap by tap.
+//
+// A block of n outputs at stride s under k taps of dilation d reads either one run of neighbouring cells, or, where the
+// taps lie so far apart (or so close under the stride) that most of the run would not be used, one run a tap:
+//
+//     shared   cells 0 .. (n-1)*s + (k-1)*d            output j, tap a  ->  j*s + a*d
+//     apart    k runs of n cells                       output j, tap a  ->  a*n + j
+//
+// Either way scratch never grows with the dilation.
+#pragma once
+#include "rows.hpp"
+
+namespace konv {
+
+struct StagedAxis {
+  index outputs, stride, dilation;
+  bool shared;
+  index cells;  // staged cells
+  index step;   // staged cells between neighbouring outputs
+  index tap;    // staged cells between neighbouring taps
+
+  StagedAxis(index n, index stride, index taps, index dilation) : outputs(n), stride(stride), dilation(dilation) {
+    const index run = (n - 1) * stride + (taps - 1) * dilation + 1;
+    shared = run <= n * taps;
+    cells = shared ? run : n * taps;
+    step = shared ? stride : 1;
+    tap = shared ? dilation : n;
+  }
+  // The image cell behind staged cell i, counted from the first one that the block reads.
+  index source(index i) const { return shared ? i : i / outputs * dilation + i % outputs * stride; }
+};
+
+// The same along a row for kernels that load vectors of neighbouring outputs: the run is split into its `stride` phases,
+//
+//     shared   phase p: cells p, p+s, p+2s ...         output j, tap b  ->  run (b*d) % s, place (b*d)/s + j
+//     apart    run b:   cells b*d, b*d+s ...           output j, tap b  ->  run b,         place j
+struct StagedColumns {
+  index stride, dilation;
+  bool shared;
+  index runs, length;  // `length` cells of each run are used
+  index pitch;         // from one run to the next, room for a vector past the end included
+
+  StagedColumns(index n, index stride, index taps, index dilation, index lanes) : stride(stride), dilation(dilation) {
+    const index all = (n - 1) * stride + (taps - 1) * dilation + 1;
+    shared = (taps > 1 || stride == 1) && all <= 2 * n * taps;
+    runs = shared ? stride : taps;
+    length = shared ? ceil_div(all, stride) : n;
+    pitch = round_up(length, lanes) + lanes;
+  }
+  index start(index run) const { return shared ? run : run * dilation; }
+  index offset(index tap) const {
+    return shared ? tap * dilation % stride * pitch + tap * dilation / stride : tap * pitch;
+  }
+};
+
+// Padded rows of an image channel for tiles with pixels in the lanes:
+//   dst[r*pitch + run*across.pitch + j] = image (n, c) at (top + down.source(r), left + across.start(run) + j*stride)
+// with pitch = across.runs * across.pitch.
+template <class T>
+class RowStage {
+ public:
+  RowStage(const IsaTable& isa, const ImageView& x, PadMode mode)
+      : table_(isa.depthwise<T>()), x_(x), mode_(mode), reader_(isa, x, mode) {}
+  void stage(T* dst, index n, index c, const StagedAxis& down, const StagedColumns& across, index top,
+             index left) const;
+
+ private:
+  void copy_rows(T* dst, index n, index c, index rows, const StagedColumns& across, index top, index left) const;
+
+  const DepthwiseTable<T>& table_;
+  ImageView x_;
+  PadMode mode_;
+  RowReader<T> reader_;
+};
+
+}  // namespace konv
