@@ -1,0 +1,36 @@
+// Winograd convolution: fewer products for kernels of 2 to 7 taps, at the price of a little exactness.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "../plan.hpp"
+
+namespace konv::winograd {
+
+// One way to run a geometry, by its output tile (Plan::tile). See the table of errors at the head of winograd.cpp.
+struct Candidate {
+  int m;
+  double error;      // largest error over max|y| on random float32 data
+  double products;   // multiplications against a direct sum's, edge tiles included
+  std::string name;  // "winograd F(4x4,3x3)"
+};
+
+bool fits(const Geometry& g);
+
+// Transforms exact enough for the setting, fewest products first; empty for Precision::highest. `error` counts for
+// float32 storage and below; in double precision every transform is exact to 1e-13.
+std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar);
+
+template <class T>
+index packed_size(const Plan& plan);
+template <class T>
+void pack(const Plan& plan, const WeightView& w, T* dst);
+template <class T>
+void run(const Call<T>& call);
+
+// The gradient of the weight of a 3x3 convolution of stride 1: dw[oc][c/groups][kh][kw], contiguous, overwritten.
+bool grad_weight_fits(const Geometry& g);
+template <class T>
+void grad_weight(const Geometry& g, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n, T* dw);
+
+}  // namespace konv::winograd
