@@ -1,0 +1,703 @@
+"""Views and rearrangements: which elements, in which order; no arithmetic.
+
+A view operation is one NumPy view and the gradient's way back. What a view shares (memory, version) is written once,
+in ``View``; the recipe of how it was taken lets an in-place write to it reach the graph of what it is a view of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..autograd import Function
+from ..errors import ArgumentRangeError, ArgumentTypeError, DtypeError, IndexRangeError, ShapeError
+from ..tensor import Size, Tensor, normalize_dim, register
+from ._table import any_meta, as_tensor_operand
+
+__all__ = [
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "concat",
+    "conj",
+    "flatten",
+    "flip",
+    "imag",
+    "moveaxis",
+    "movedim",
+    "narrow",
+    "permute",
+    "ravel",
+    "real",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "t",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+    "view_as_complex",
+    "view_as_real",
+]
+
+
+def share(made: Tensor, source: Tensor) -> Tensor:
+    """Mark ``made`` as a view of ``source``."""
+    made._counter = source._counter
+    made._base = source if source._base is None else source._base
+    return made
+
+
+class View(Function):
+    """Base of all view operations: ``take`` is the view on an array, ``give`` the gradient's way back."""
+
+    is_view = True
+    fresh = True
+    take: Any = None
+    give: Any = None
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *params: Any) -> Tensor:
+        array = ctx.take(x._array, *params)
+        if True in ctx.needs_input_grad:
+            ctx.shape, ctx.params = x._array.shape, params
+        made = Tensor._wrap_meta(array.shape, x._dtype) if x._meta else Tensor._wrap(array, x._dtype)
+        return share(made, x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return (ctx.give(grads[0], ctx.shape, *ctx.params), *(None,) * len(ctx.params))
+
+
+def _view(name: str, take: Any, give: Any) -> Any:
+    members = {"take": staticmethod(take), "give": staticmethod(give), "name": f"{name}Backward0"}
+    return type(name, (View,), members)
+
+
+def _back(g: Tensor, shape: tuple[int, ...], *params: Any) -> Tensor:
+    return g.reshape(shape)
+
+
+def _unpermute(g: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
+    inverse = [0] * len(dims)
+    for i, d in enumerate(dims):
+        inverse[d] = i
+    return permute(g, inverse)
+
+
+Permute = _view("Permute", lambda a, dims: a.transpose(dims), _unpermute)
+Transpose = _view("Transpose", lambda a, d0, d1: a.swapaxes(d0, d1), lambda g, s, d0, d1: transpose(g, d0, d1))
+Squeeze = _view("Squeeze", lambda a, dims: a.squeeze(dims), _back)
+Unsqueeze = _view("Unsqueeze", np.expand_dims, _back)
+# The walk sums a gradient down to the shape of its input, so expand has nothing to do on the way back.
+Expand = _view("Expand", np.broadcast_to, lambda g, s, shape: g)
+Real = _view("Real", lambda a: a.real, lambda g, s: g)
+Imag = _view("Imag", lambda a: a.imag, lambda g, s: g * 1j)
+
+
+def _windows(a: np.ndarray[Any, Any], dim: int, size: int, step: int) -> np.ndarray[Any, Any]:
+    windows = np.lib.stride_tricks.sliding_window_view(a, size, dim, writeable=a.flags.writeable)
+    return windows[(slice(None),) * dim + (slice(None, None, step),)]
+
+
+Unfold = _view("Unfold", _windows, lambda g, shape, dim, size, step: Fold.apply(g, shape, dim, size, step))
+
+
+class Fold(Function):
+    """The gradient of ``unfold``: overlapping windows summed back to where they were taken."""
+
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, shape: tuple[int, ...], dim: int, size: int, step: int) -> Tensor:
+        ctx.params = (dim, size, step)
+        if g._meta:
+            return Tensor._wrap_meta(shape, g._dtype)
+        total = np.zeros(shape, g._array.dtype)
+        stop = (g._array.shape[dim] - 1) * step + 1
+        for k in range(size):
+            total[(slice(None),) * dim + (slice(k, k + stop, step),)] += g._array[..., k]
+        return Tensor._wrap(total, g._dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return unfold(grads[0], *ctx.params), None, None, None, None
+
+
+# ---- reshaping ------------------------------------------------------------------------------------------------------------
+
+
+class Reshape(Function):
+    """A view where the strides allow it, else a copy."""
+
+    name = "ViewBackward0"
+    is_view = True
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.shape = x._array.shape
+        if x._meta:
+            return share(Tensor._wrap_meta(shape, x._dtype), x)
+        array = x._array.reshape(shape)
+        made = Tensor._wrap(array, x._dtype)
+        if x._array.flags.c_contiguous or not array.size or np.may_share_memory(array, x._array):
+            return share(made, x)
+        ctx.name = "UnsafeViewBackward0"
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return grads[0].reshape(ctx.shape), None
+
+
+def sizes_of(sizes: Any, who: str) -> tuple[int, ...]:
+    """``(2, 3)``, ``((2, 3),)`` or ``[2, 3]`` as a tuple of ints."""
+    if len(sizes) == 1 and isinstance(sizes[0], (Sequence, np.ndarray)) and not isinstance(sizes[0], str):
+        sizes = sizes[0]
+    try:
+        return tuple([s.__index__() for s in sizes])
+    except (AttributeError, TypeError):
+        raise ArgumentTypeError(f"{who}: sizes must be ints, got {tuple(sizes)}") from None
+
+
+def _infer(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
+    """``shape`` with its -1 filled in."""
+    unknown = [i for i, n in enumerate(shape) if n == -1]
+    if len(unknown) > 1:
+        raise ShapeError("only one dimension can be inferred")
+    if any(n < -1 for n in shape):
+        raise ShapeError(f"invalid shape dimension {min(shape)}")
+    known = math.prod(n for n in shape if n != -1)
+    if unknown:
+        if known == 0:
+            raise ShapeError(
+                f"cannot reshape tensor of {numel} elements into shape {list(shape)} because the unspecified "
+                "dimension size -1 can be any value and is ambiguous"
+            )
+        if numel % known == 0:
+            return tuple([numel // known if n == -1 else n for n in shape])
+    if unknown or known != numel:
+        raise ShapeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
+    return shape
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape; a view where possible, else a copy. One size may be -1.
+
+    Raises:
+        ShapeError: The number of elements differs.
+
+    Example:
+        >>> import konv
+        >>> konv.arange(6).reshape(2, -1)
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
+    """
+    input = as_tensor_operand(input, "reshape")
+    return Reshape.apply(input, _infer(sizes_of(shape, "reshape"), input.numel()))  # type: ignore[no-any-return]
+
+
+def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
+    """``reshape`` that never copies; or, given a dtype, the same bytes read as that dtype.
+
+    Raises:
+        ShapeError: The strides do not allow it.
+    """
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.dtype)):
+        return _view_bytes(input, dtypes.as_dtype(dtype or shape[0]))
+    target = _infer(sizes_of(shape, "view"), input.numel())
+    array = input._array
+    if not input._meta and not array.flags.c_contiguous and array.size:
+        if not np.may_share_memory(array.reshape(target), array):
+            raise ShapeError(
+                "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+                "two contiguous subspaces). Use .reshape(...) instead."
+            )
+    return Reshape.apply(input, target)  # type: ignore[no-any-return]
+
+
+def _view_bytes(input: Tensor, dtype: dtypes.dtype) -> Tensor:
+    if input._meta:
+        last = input._array.shape[-1:] and (input._array.shape[-1] * input._dtype.itemsize // dtype.itemsize,)
+        return Tensor._wrap_meta((*input._array.shape[:-1], *last), dtype)
+    try:
+        return share(Tensor._wrap(input._array.view(dtype.numpy), dtype), input)
+    except ValueError as error:
+        raise ShapeError(f"view: {input._dtype} of strides {input.stride()} cannot be read as {dtype}") from error
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions ``start_dim`` to ``end_dim`` merged into one.
+
+    Example:
+        >>> import konv
+        >>> konv.zeros(2, 3, 4).flatten(1).shape
+        torch.Size([2, 12])
+    """
+    input = as_tensor_operand(input, "flatten")
+    shape = input._array.shape
+    start, end = normalize_dim(start_dim, len(shape)), normalize_dim(end_dim, len(shape))
+    if start > end:
+        raise ShapeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if not shape:
+        return input.reshape(1)
+    if start == end:
+        return input
+    merged = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+    return Reshape.apply(input, merged)  # type: ignore[no-any-return]
+
+
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
+    """Dimension ``dim`` split into ``sizes``; the inverse of ``flatten``."""
+    shape, d = input._array.shape, normalize_dim(dim, input._array.ndim)
+    return input.reshape(*shape[:d], *_infer(sizes_of((sizes,), "unflatten"), shape[d]), *shape[d + 1 :])
+
+
+# ---- dimensions -----------------------------------------------------------------------------------------------------------
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """The dimensions in the order ``dims``; a view.
+
+    Example:
+        >>> import konv
+        >>> konv.zeros(2, 3, 4).permute(2, 0, 1).shape
+        torch.Size([4, 2, 3])
+    """
+    input = as_tensor_operand(input, "permute")
+    order = sizes_of(dims, "permute")
+    ndim = input._array.ndim
+    if len(order) != ndim:
+        raise ShapeError(f"permute: got {len(order)} dims {list(order)} for a tensor of {ndim} dimensions")
+    order = tuple([normalize_dim(d, ndim) for d in order])
+    if len(set(order)) != ndim:
+        raise ShapeError("permute(): duplicate dims are not allowed.")
+    return Permute.apply(input, order)  # type: ignore[no-any-return]
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions swapped; a view."""
+    ndim = input._array.ndim
+    d0, d1 = normalize_dim(dim0, ndim), normalize_dim(dim1, ndim)
+    return Transpose.apply(input, d0, d1) if ndim else input[...]
+
+
+def movedim(input: Tensor, source: int, destination: int) -> Tensor:
+    """Dimension ``source`` moved to ``destination``; a view."""
+    order = list(range(input._array.ndim))
+    order.insert(normalize_dim(destination, len(order)), order.pop(normalize_dim(source, len(order))))
+    return permute(input, order)
+
+
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed; fewer dimensions stay as they are."""
+    if input._array.ndim > 2:
+        raise ShapeError(f"t() expects a tensor with <= 2 dimensions, but self is {input._array.ndim}D")
+    return transpose(input, 0, 1) if input._array.ndim == 2 else input[...]
+
+
+def _reversed(self: Tensor) -> Tensor:
+    return permute(self, tuple(range(self._array.ndim))[::-1])
+
+
+def _matrix_transposed(self: Tensor) -> Tensor:
+    if self._array.ndim < 2:
+        raise ShapeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self._array.ndim}-D")
+    return transpose(self, -2, -1)
+
+
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Dimensions of size 1 removed: all, or those named by ``dim`` (an int or a tuple)."""
+    shape = input._array.shape
+    named = range(len(shape)) if dim is None else ([dim] if not isinstance(dim, (tuple, list)) else dim)
+    dims = [normalize_dim(d, len(shape)) for d in named]
+    return Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))  # type: ignore[no-any-return]
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """A dimension of size 1 put in at ``dim``; a view."""
+    return Unsqueeze.apply(input, normalize_dim(dim, input._array.ndim + 1))  # type: ignore[no-any-return]
+
+
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """Dimensions of size 1 repeated without copying; -1 keeps a size.
+
+    Raises:
+        ShapeError: A size other than 1 would have to change.
+    """
+    want, have = sizes_of(sizes, "expand"), input._array.shape
+    extra = len(want) - len(have)
+    if extra < 0:
+        raise ShapeError(f"expand: the number of sizes provided ({len(want)}) must be at least {len(have)}")
+    shape = []
+    for i, n in enumerate(want):
+        old = have[i - extra] if i >= extra else 1
+        if n == -1 and i >= extra:
+            n = old
+        if n < 0 or (old not in (1, n)):
+            raise ShapeError(
+                f"The expanded size of the tensor ({n}) must match the existing size ({old}) at non-singleton dimension "
+                f"{i}. Target sizes: {list(want)}. Tensor sizes: {list(have)}"
+            )
+        shape.append(n)
+    return Expand.apply(input, tuple(shape))  # type: ignore[no-any-return]
+
+
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """``expand`` to the shape of ``other``."""
+    return expand(input, other.shape)
+
+
+def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """All windows of ``size`` along ``dimension``, ``step`` apart, as a new last dimension; a view."""
+    dim = normalize_dim(dimension, input._array.ndim)
+    length = input._array.shape[dim] if input._array.ndim else 1
+    if size > length or size < 0 or step < 1:
+        raise ShapeError(f"unfold: size={size}, step={step}; size can be 0 to {length} and step at least 1")
+    return Unfold.apply(input, dim, size, step)  # type: ignore[no-any-return]
+
+
+# ---- joining and splitting --------------------------------------------------------------------------------------------------
+
+
+class Cat(Function):
+    fresh = True
+    name = "CatBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, dim: int, *tensors: Tensor) -> Tensor:
+        ctx.dim, ctx.sizes = dim, [t._array.shape[dim] for t in tensors]
+        dtype = dtypes.result_of([(t._dtype, 0 if t._array.ndim else 1) for t in tensors])
+        if any_meta(tensors):
+            first = tensors[0]._array.shape
+            return Tensor._wrap_meta((*first[:dim], sum(ctx.sizes), *first[dim + 1 :]), dtype)
+        arrays = [t._array.astype(dtype.numpy, copy=False) for t in tensors]
+        return Tensor._wrap(np.concatenate(arrays, dim), dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        starts = np.cumsum([0, *ctx.sizes]).tolist()
+        return None, *[
+            narrow(grads[0], ctx.dim, start, size) if need else None
+            for start, size, need in zip(starts, ctx.sizes, ctx.needs_input_grad[1:], strict=False)
+        ]
+
+
+def cat(tensors: Any, dim: int = 0) -> Tensor:
+    """Tensors joined along an existing dimension.
+
+    Raises:
+        ShapeError: No tensors, or sizes that differ in another dimension.
+
+    Example:
+        >>> import konv
+        >>> konv.cat([konv.zeros(1, 2), konv.ones(2, 2)]).shape
+        torch.Size([3, 2])
+    """
+    parts = [as_tensor_operand(t, "cat") for t in tensors]
+    if not parts:
+        raise ArgumentRangeError("cat: expected a non-empty list of Tensors")
+    for i, part in enumerate(parts):
+        if not part._array.ndim:
+            raise ShapeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
+    full = [p for p in parts if p._array.shape != (0,)] or parts[:1]
+    first = full[0]._array.shape
+    d = normalize_dim(dim, len(first))
+    for i, part in enumerate(full):
+        have = part._array.shape
+        if len(have) != len(first) or have[:d] + have[d + 1 :] != first[:d] + first[d + 1 :]:
+            raise ShapeError(
+                f"cat: Sizes of tensors must match except in dimension {d}: tensor 0 has shape {list(first)}, "
+                f"tensor {i} has {list(have)}"
+            )
+    return Cat.apply(d, *full)  # type: ignore[no-any-return]
+
+
+def stack(tensors: Any, dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new dimension."""
+    parts = [as_tensor_operand(t, "stack") for t in tensors]
+    if not parts:
+        raise ArgumentRangeError("stack: expected a non-empty list of Tensors")
+    for i, part in enumerate(parts):
+        if part._array.shape != parts[0]._array.shape:
+            raise ShapeError(
+                f"stack expects each tensor to be equal size, but got {list(parts[0].shape)} at entry 0 and "
+                f"{list(part.shape)} at entry {i}"
+            )
+    d = normalize_dim(dim, parts[0]._array.ndim + 1)
+    return Cat.apply(d, *[unsqueeze(p, d) for p in parts])  # type: ignore[no-any-return]
+
+
+class Split(Function):
+    """Several views at once: the parts of one dimension."""
+
+    fresh = True
+    name = "SplitBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+        ctx.dim = dim
+        parts, start = [], 0
+        for size in sizes:
+            array = x._array[(slice(None),) * dim + (slice(start, start + size),)]
+            made = Tensor._wrap_meta(array.shape, x._dtype) if x._meta else Tensor._wrap(array, x._dtype)
+            parts.append(share(made, x))
+            start += size
+        return tuple(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return cat(grads, ctx.dim), None, None
+
+
+class Unbind(Function):
+    """Several views at once: the slices of one dimension."""
+
+    fresh = True
+    name = "UnbindBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int) -> tuple[Tensor, ...]:
+        ctx.dim = dim
+        parts = []
+        for i in range(x._array.shape[dim]):
+            array = x._array[(slice(None),) * dim + (i, Ellipsis)]
+            made = Tensor._wrap_meta(array.shape, x._dtype) if x._meta else Tensor._wrap(array, x._dtype)
+            parts.append(share(made, x))
+        return tuple(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return stack(grads, ctx.dim), None
+
+
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Parts of a size (the last may be smaller), or of each of the given sizes; views."""
+    d = normalize_dim(dim, tensor._array.ndim)
+    length, wanted = tensor._array.shape[d], split_size_or_sections
+    if isinstance(wanted, (tuple, list)):
+        sizes = tuple(wanted)
+        if sum(sizes) != length or min(sizes, default=0) < 0:
+            raise ShapeError(f"split: sizes {list(sizes)} must sum to {length}, the size of dimension {d}")
+    elif wanted <= 0 and (wanted < 0 or length):
+        raise ShapeError(f"split: split_size={wanted}; it must be positive")
+    else:
+        sizes = tuple([min(wanted, length - start) for start in range(0, length, wanted or 1)]) or (0,)
+    return Split.apply(tensor, d, sizes)  # type: ignore[no-any-return]
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most ``chunks`` parts of equal size (the last may be smaller); views."""
+    if chunks < 1:
+        raise ShapeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    length = input._array.shape[normalize_dim(dim, input._array.ndim)]
+    return split(input, max(-(-length // chunks), 1), dim) if length else split(input, [0] * chunks, dim)
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The slices along ``dim``, each without it; views."""
+    d = normalize_dim(dim, input._array.ndim)
+    if not input._array.ndim:
+        raise IndexRangeError("unbind: Dimension specified as 0 but tensor has no dimensions")
+    return Unbind.apply(input, d) if input._array.shape[d] else ()  # type: ignore[no-any-return]
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """``length`` slices of ``dim`` from ``start`` on; a view."""
+    d = normalize_dim(dim, input._array.ndim)
+    size = input._array.shape[d]
+    begin = start + size if start < 0 else start
+    if not 0 <= begin <= size or length < 0 or begin + length > size:
+        raise ShapeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")
+    return input[(slice(None),) * d + (slice(begin, begin + length),)]
+
+
+# ---- copies in another order ------------------------------------------------------------------------------------------------
+
+
+class Flip(Function):
+    fresh = True
+    name = "FlipBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        ctx.dims = dims
+        if x._meta:
+            return Tensor._wrap_meta(x._array.shape, x._dtype)
+        return Tensor._wrap(np.ascontiguousarray(np.flip(x._array, dims)), x._dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return flip(grads[0], ctx.dims), None
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """The order of the elements along ``dims`` reversed; a copy."""
+    input = as_tensor_operand(input, "flip")
+    axes = tuple([normalize_dim(d, input._array.ndim) for d in sizes_of(dims, "flip")])
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"flip: dim appears multiple times in the list of dims {list(axes)}")
+    return Flip.apply(input, axes)  # type: ignore[no-any-return]
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """Elements shifted along ``dims``, those that fall off one end coming in at the other."""
+    if dims is None:
+        return roll(input.flatten(), shifts, 0).reshape(input.shape)
+    moves = [shifts] if isinstance(shifts, int) else list(shifts)
+    axes = [dims] if isinstance(dims, int) else list(dims)
+    if len(moves) != len(axes):
+        raise ShapeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)}")
+    for move, dim in zip(moves, axes, strict=True):
+        size = input._array.shape[normalize_dim(dim, input._array.ndim)]
+        cut = move % size if size else 0
+        if cut:
+            input = cat([narrow(input, dim, size - cut, cut), narrow(input, dim, 0, size - cut)], dim)
+    return input
+
+
+def repeat(input: Tensor, *sizes: Any) -> Tensor:
+    """The tensor laid out ``sizes`` times along each dimension; a copy."""
+    times = sizes_of(sizes, "repeat")
+    have = (1,) * (len(times) - input._array.ndim) + input._array.shape
+    if len(times) < input._array.ndim:
+        raise ShapeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    apart = [n for size in have for n in (1, size)]
+    grown = [n for count, size in zip(times, have, strict=True) for n in (count, size)]
+    final = Size([count * size for count, size in zip(times, have, strict=True)])
+    return input.reshape(apart).expand(grown).clone().reshape(final)
+
+
+class Conj(Function):
+    fresh = True
+    name = "ConjBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if x._meta:
+            return Tensor._wrap_meta(x._array.shape, x._dtype)
+        return Tensor._wrap(np.conjugate(x._array), x._dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return (conj(grads[0]),)
+
+
+def conj(input: Tensor) -> Tensor:
+    """The complex conjugate; a real tensor is its own."""
+    return Conj.apply(input) if input._dtype.is_complex else input
+
+
+def real(input: Tensor) -> Tensor:
+    """The real part, a view; a real tensor is its own."""
+    return Real.apply(input) if input._dtype.is_complex else input
+
+
+def imag(input: Tensor) -> Tensor:
+    """The imaginary part of a complex tensor; a view."""
+    if not input._dtype.is_complex:
+        raise DtypeError("imag is not implemented for tensors with non-complex dtypes.")
+    return Imag.apply(input)  # type: ignore[no-any-return]
+
+
+class ViewAsReal(Function):
+    fresh = True
+    name = "ViewAsRealBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        part, shape = x._dtype.to_real(), (*x._array.shape, 2)
+        if x._meta:
+            return share(Tensor._wrap_meta(shape, part), x)
+        return share(Tensor._wrap(_reread(x._array[..., None], part.numpy, shape), part), x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return (view_as_complex(grads[0].contiguous()),)
+
+
+class ViewAsComplex(Function):
+    fresh = True
+    name = "ViewAsComplexBackward0"
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        whole, shape = x._dtype.to_complex(), x._array.shape[:-1]
+        if x._meta:
+            return share(Tensor._wrap_meta(shape, whole), x)
+        return share(Tensor._wrap(_reread(x._array, whole.numpy, (*shape, 1))[..., 0], whole), x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return (view_as_real(grads[0]),)
+
+
+def _reread(array: np.ndarray[Any, Any], dtype: Any, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The last dimension's bytes read as ``dtype``."""
+    return array.view(dtype) if array.size else np.zeros(shape, dtype)
+
+
+def view_as_real(input: Tensor) -> Tensor:
+    """(..., 2) real and imaginary parts of a complex tensor; a view."""
+    if not input._dtype.is_complex:
+        raise DtypeError("view_as_real is only supported for complex tensors")
+    return ViewAsReal.apply(input)  # type: ignore[no-any-return]
+
+
+def view_as_complex(input: Tensor) -> Tensor:
+    """Pairs along the last dimension read as complex numbers; a view."""
+    if input._dtype not in (dtypes.float32, dtypes.float64):
+        raise DtypeError(f"view_as_complex is only supported for float32 and float64 tensors, got {input._dtype}")
+    if input._array.shape[-1:] != (2,):
+        raise ShapeError(f"view_as_complex: the last dimension must be 2, the shape is {list(input._array.shape)}")
+    if not input._meta and input._array.size and input._array.strides[-1] != input._dtype.itemsize:
+        raise ShapeError("view_as_complex: the last dimension must have stride 1; use contiguous()")
+    return ViewAsComplex.apply(input)  # type: ignore[no-any-return]
+
+
+concat, swapaxes, moveaxis = cat, transpose, movedim
+
+
+def broadcast_to(input: Tensor, shape: Any) -> Tensor:
+    """``expand`` to ``shape``."""
+    return expand(input, shape)
+
+
+def ravel(input: Tensor) -> Tensor:
+    """One dimension: a view where possible."""
+    return reshape(input, -1)
+
+
+METHODS = {
+    f.__name__: f
+    for f in (
+        reshape, view, flatten, unflatten, permute, transpose, movedim, t, squeeze, unsqueeze, expand, expand_as, unfold,
+        split, chunk, unbind, narrow, flip, roll, repeat, conj,
+    )
+}  # fmt: skip
+METHODS.update(
+    {
+        "broadcast_to": expand,
+        "swapaxes": transpose,
+        "moveaxis": movedim,
+        "view_as": lambda self, other: view(self, other.shape),
+        "reshape_as": lambda self, other: reshape(self, other.shape),
+        "ravel": ravel,
+        "real": property(real),
+        "imag": property(imag),
+        "T": property(_reversed),
+        "mT": property(_matrix_transposed),
+        "H": property(lambda self: conj(_matrix_transposed(self))),
+        "mH": property(lambda self: conj(_matrix_transposed(self))),
+    }
+)
+register(METHODS)
