@@ -21,12 +21,22 @@ struct Plan {
   int tile;                 // Winograd: m of F(m, r); direct: rows of the register tile
   std::string name;         // "winograd F(4x4,3x3)", "direct planes", ...
   std::string reason;       // one sentence for explain
+  std::string layout;       // packed weights serve every plan of the same layout
   index packed;             // scalars of T in the packed weight
 };
 
 // Throws std::invalid_argument for a forced name that cannot run this geometry.
 Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa, Precision precision,
                const std::string& forced = "");
+
+// How the gradient of the weight is summed: see conv/grad_weight.cpp, conv/grad_depthwise.cpp.
+enum class GradWeight : std::uint8_t { winograd, matrix, depthwise };
+struct GradWeightPlan {
+  GradWeight algorithm;
+  std::string name, reason;
+};
+GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
+                                const std::string& forced = "");
 
 // One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values (zeros when
 // the layer has none).
@@ -39,6 +49,24 @@ struct Call {
   OutputView y;
   index n;
 };
+
+// The driver that the plan chose. T is the compute type of plan.scalar.
+template <class T>
+void pack(const Plan& plan, const WeightView& w, T* dst);
+template <class T>
+void run(const Call<T>& call);
+
+// f(T()) with the type that kernels compute in.
+template <class F>
+void with_compute_type(Scalar s, F&& f) {
+  switch (s) {
+    case Scalar::f32:
+    case Scalar::f16:
+    case Scalar::bf16: return f(float());
+    case Scalar::f64: return f(double());
+    default: return f(index());
+  }
+}
 
 // Every driver in cpp/conv offers these four in its own namespace:
 //   bool fits(const Geometry&)                      can run it at all

@@ -44,8 +44,8 @@ void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, i
 template <class T>
 void pack_panels(const IsaTable& isa, const WeightView& w, const Geometry& g, const Panels& panels, T* dst) {
   const index all = g.groups * panels.count();
-  std::vector<std::vector<T>> rows(std::min<index>(all, num_threads()), std::vector<T>(panels.k));
   const int threads = static_cast<int>(std::min<index>({all, num_threads(), 1 + all * panels.width * panels.k / 65536}));
+  std::vector<std::vector<T>> rows(threads, std::vector<T>(panels.k));
   parallel_for(
       all,
       [&](index task, int slot) {

@@ -1,0 +1,95 @@
+// NumPy arrays at the border, through Python's buffer protocol: what nanobind's own arrays cannot hold (bfloat16,
+// read-only, negative and zero strides) and at a third of their price.
+//
+// bfloat16 has no format letter; the Python side passes such an array as a view of uint16 ('H'), which is otherwise no
+// type of ours.
+#pragma once
+#include <nanobind/nanobind.h>
+
+#include <string>
+#include <vector>
+
+#include "geometry.hpp"
+#include "plan.hpp"
+
+namespace konv {
+
+namespace nb = nanobind;
+
+// The memory of an array, held as long as this lives. Make and destroy it with the GIL held.
+class Array {
+ public:
+  explicit Array(nb::handle array, bool writable = false);
+  ~Array() { PyBuffer_Release(&view_); }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+
+  // Kernels cannot read it as it lies: foreign byte order, elements off their alignment. The caller copies it first.
+  bool foreign() const { return foreign_; }
+  Scalar scalar() const { return scalar_; }
+  int parts() const { return parts_; }
+  int ndim() const { return view_.ndim; }
+  index size(int axis) const { return view_.shape[axis]; }
+  index stride(int axis) const { return view_.strides[axis] / scalar_bytes(scalar_); }  // in scalars
+  void* data() const { return view_.buf; }
+
+  // Throws std::invalid_argument unless the array has this type and rank.
+  void expect(Scalar scalar, int parts, int ndim, const char* who) const;
+
+  ImageView image() const {
+    return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
+  }
+  OutputView output() const {
+    return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
+  }
+
+ private:
+  Py_buffer view_;
+  Scalar scalar_ = Scalar::f32;
+  int parts_ = 1;
+  bool foreign_ = false;
+};
+
+// 64-byte aligned memory for results; NumPy arrays are made over it. Throws std::bad_alloc.
+class Memory {
+ public:
+  explicit Memory(index bytes);
+  Memory(Memory&& other) noexcept : data_(other.data_), bytes_(other.bytes_) { other.data_ = nullptr; }
+  Memory(const Memory&) = delete;
+  ~Memory();
+  void* data() const { return data_; }
+  index bytes() const { return bytes_; }
+
+ private:
+  void* data_;
+  index bytes_;
+};
+
+// A weight packed for one layout.
+struct Packed {
+  std::string layout;
+  Memory memory;
+};
+
+// A contiguous (n, c, h, w) result; c counts real channels.
+OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w);
+
+// A vector of `count` real channels in the compute type; zeros where there is none.
+template <class T>
+std::vector<T> in_compute_type(const IsaTable& isa, const Array* vector, index count);
+
+// A layer at one image size, as Python names it: 15 sizes in the layer's own channels (complex ones count double in
+// Geometry), a padding mode, a dtype and a precision.
+struct Problem {
+  Geometry g;
+  Scalar scalar;
+  int parts;
+  Precision precision;
+};
+Problem parse_problem(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
+                      const std::string& precision);
+
+void bind_layers(nb::module_& m);
+void bind_gradients(nb::module_& m);
+
+}  // namespace konv

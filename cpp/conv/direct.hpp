@@ -1,0 +1,78 @@
+// Direct convolution: three drivers over the two register tiles. All add the products of one output in the same order,
+// k = (channel, kh, kw), onto the bias, so that they agree to the last bit on one instruction set.
+//
+//   pointwise    1x1, stride 1, no padding: the image itself is the matrix; nothing is copied
+//   planes       pixels in the lanes, over padded, phase-split planes of one block of output rows
+//   output_lane  output channels in the lanes, over the im2col panel of one block: few pixels, long sums
+#pragma once
+#include <algorithm>
+#include "../parallel.hpp"
+#include "../plan.hpp"
+#include "pack.hpp"
+
+namespace konv {
+
+#define KONV_DIRECT_DRIVER(name)                              \
+  namespace name {                                            \
+  bool fits(const Geometry& g);                               \
+  template <class T>                                          \
+  index packed_size(const Plan& plan);                        \
+  template <class T>                                          \
+  void pack(const Plan& plan, const WeightView& w, T* dst);   \
+  template <class T>                                          \
+  void run(const Call<T>& call);                              \
+  }
+KONV_DIRECT_DRIVER(pointwise)
+KONV_DIRECT_DRIVER(planes)
+KONV_DIRECT_DRIVER(output_lane)
+#undef KONV_DIRECT_DRIVER
+
+namespace direct {
+
+// Rows of output channels of the pixel-lane tile. Near-equal panels; 8 (or 4) rows leave registers for three vectors of
+// pixels, which is better than 10 or 11 rows with two when it divides the channels.
+template <class T>
+index tile_rows(const IsaTable& isa, index group_oc) {
+  const index most = isa.tiles<T>().p_rows, good = most * 2 / 3;
+  const index even = ceil_div(group_oc, ceil_div(group_oc, most));
+  return even > good && group_oc % good == 0 ? good : even;
+}
+
+template <class T>
+Panels pixel_panels(const Plan& plan) {
+  const Geometry& g = plan.g;
+  return {g.group_oc(), g.group_c() * g.taps(), tile_rows<T>(*plan.isa, g.group_oc()), 1};
+}
+
+// Threads that a call can feed: one for every quarter of a million products (some microseconds), a join costs about one.
+inline int useful_threads(const Geometry& g, index n) {
+  const double products = double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps());
+  return static_cast<int>(std::clamp(products / 250e3, 1.0, double(num_threads())));
+}
+
+// Scratch that one call may take in all: a quarter of what it reads and writes, or 8 MiB.
+template <class T>
+index scratch_limit(const Call<T>& call) {
+  const Geometry& g = call.plan.g;
+  const index scalars = call.n * (g.c * g.h * g.w + g.oc * g.oh * g.ow);
+  return std::max<index>(index(8) << 20, scalars * scalar_bytes(call.plan.scalar) / 4);
+}
+
+// Cuts `count` into blocks of at most `most`, so that `others * blocks` keeps all threads busy to the end: a multiple
+// of the thread count while there are few. Returns the size of a block.
+inline index balanced(index count, index most, index others, int threads, index least = 1) {
+  index blocks = ceil_div(count, most);
+  if (blocks * others < 8 * threads) {
+    while (blocks < count && blocks * others % threads != 0 && blocks < 8 * threads) blocks++;
+  }
+  return std::max(std::min(least, count), ceil_div(count, blocks));
+}
+
+// A 1x1 convolution does not know rows: h x w pixels become one row, where memory allows it.
+inline bool flattens(const Geometry& g) {
+  return g.taps() == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_top == 0 && g.pad_left == 0 && g.oh == g.h &&
+         g.ow == g.w;
+}
+
+}  // namespace direct
+}  // namespace konv

@@ -1,0 +1,205 @@
+// Which algorithm runs for which geometry, and why. See plan.hpp for what a choice may depend on.
+//
+//   kernel of one channel for one channel            depthwise
+//   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
+//   few pixels an image, long sums                   output_lane: a vector of pixels would be mostly padding
+//   1x1, stride 1, no padding                        pointwise
+//   the rest                                         planes
+#include "plan.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "conv/depthwise.hpp"
+#include "conv/direct.hpp"
+#include "conv/grad_depthwise.hpp"
+#include "conv/winograd.hpp"
+
+namespace konv {
+namespace {
+
+// Every product of sizes that drivers form from one image; throws when one does not fit.
+void check_sizes(const Geometry& g, Scalar scalar) {
+  const index bytes = scalar_bytes(scalar) * 2;
+  for (index size : {g.c, g.h, g.w, g.oc, g.oh, g.ow, g.kh, g.kw})
+    if (size < 0) throw std::invalid_argument("konv: a size is negative");
+  if (g.groups < 1 || g.c % g.groups || g.oc % g.groups || g.kh < 1 || g.kw < 1)
+    throw std::invalid_argument("konv: channels are not divisible by groups");
+  if (g.stride_h < 1 || g.stride_w < 1 || g.dilation_h < 1 || g.dilation_w < 1)
+    throw std::invalid_argument("konv: stride and dilation must be positive");
+  checked_mul(checked_mul(checked_mul(g.c, g.h), g.w), bytes);
+  checked_mul(checked_mul(checked_mul(g.oc, g.oh), g.ow), bytes);
+  checked_mul(checked_mul(checked_mul(g.oc + 64, g.group_c()), checked_mul(g.kh, g.kw)), bytes);
+  // The last cell that a window reads, in rows and in columns.
+  checked_add(checked_mul(g.oh, g.stride_h), checked_mul(g.kh, g.dilation_h));
+  checked_add(checked_mul(g.ow, g.stride_w), checked_mul(g.kw, g.dilation_w));
+}
+
+struct Choice {
+  Algorithm algorithm;
+  int tile;
+  std::string name, reason;
+};
+
+bool floating(Scalar s) { return s == Scalar::f32 || s == Scalar::f64 || s == Scalar::f16 || s == Scalar::bf16; }
+
+int lanes(const Plan& plan) {
+  int count = 0;
+  with_compute_type(plan.scalar, [&](auto t) { count = plan.isa->tiles<decltype(t)>().lanes; });
+  return count;
+}
+
+Choice direct_choice(Algorithm algorithm, const Plan& plan, std::string reason) {
+  int tile = 0;
+  with_compute_type(plan.scalar, [&](auto t) {
+    using T = decltype(t);
+    tile = algorithm == Algorithm::output_lane ? plan.isa->tiles<T>().o_columns
+                                               : static_cast<int>(direct::tile_rows<T>(*plan.isa, plan.g.group_oc()));
+  });
+  const char* name = algorithm == Algorithm::pointwise ? "direct pointwise"
+                     : algorithm == Algorithm::planes  ? "direct planes"
+                                                       : "direct output_lane";
+  return {algorithm, tile, name, std::move(reason)};
+}
+
+Choice winograd_choice(const winograd::Candidate& candidate) {
+  const int saved = static_cast<int>(100 * (1 - candidate.products) + 0.5);
+  return {Algorithm::winograd, candidate.m, candidate.name,
+          "a transform saves " + std::to_string(saved) + " % of the multiplications"};
+}
+
+// Pixels and channels fill the lanes differently; a long sum pays for laying out the panel.
+bool prefers_output_lane(const Plan& plan) {
+  const Geometry& g = plan.g;
+  const index lane = lanes(plan), pixels = g.oh * g.ow, k = g.group_c() * g.taps();
+  return g.group_oc() >= lane && k >= 64 && pixels < 14 * lane;
+}
+
+Choice choose(const Plan& plan) {
+  const Geometry& g = plan.g;
+  if (floating(plan.scalar)) {
+    if (plan.parts == 1 && depthwise::fits(g))
+      return {Algorithm::depthwise, 1, "depthwise", "every channel has filters of its own"};
+    const auto candidates = winograd::candidates(g, plan.precision, plan.scalar);
+    if (!candidates.empty() && candidates.front().products < 0.75 && g.group_c() >= 16 && g.group_oc() >= 16)
+      return winograd_choice(candidates.front());
+  }
+  if (prefers_output_lane(plan))
+    return direct_choice(Algorithm::output_lane, plan, "few pixels an image: output channels fill the vectors better");
+  if (pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, "1x1: the image itself is the matrix");
+  if (planes::fits(g)) return direct_choice(Algorithm::planes, plan, "direct sums over padded planes of a block of rows");
+  return direct_choice(Algorithm::output_lane, plan, "the kernel is too large for a table of distances");
+}
+
+// A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
+Choice force(const Plan& plan, const std::string& name) {
+  const Geometry& g = plan.g;
+  const std::string reason = "asked for by force_plan";
+  if (name == "output_lane") return direct_choice(Algorithm::output_lane, plan, reason);
+  if (name == "planes" && planes::fits(g)) return direct_choice(Algorithm::planes, plan, reason);
+  if (name == "pointwise" && pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, reason);
+  if (name == "depthwise" && floating(plan.scalar) && plan.parts == 1 && depthwise::fits(g))
+    return {Algorithm::depthwise, 1, "depthwise", reason};
+  if (name.rfind("winograd", 0) == 0 && floating(plan.scalar))
+    for (const auto& candidate : winograd::candidates(g, Precision::medium, plan.scalar))
+      if (name == "winograd" || name == candidate.name)
+        return {Algorithm::winograd, candidate.m, candidate.name, reason};
+  throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
+                              "winograd, pointwise, planes, output_lane and depthwise");
+}
+
+// What the packed form of a weight depends on.
+std::string layout_of(const Plan& plan) {
+  const Geometry& g = plan.g;
+  std::string text = plan.name + ' ' + plan.isa->name;
+  const auto add = [&](index number) {
+    text += ' ';
+    text += std::to_string(number);
+  };
+  const index parts[] = {static_cast<int>(plan.scalar), plan.parts, plan.tile, g.c, g.oc, g.kh, g.kw, g.groups};
+  for (index part : parts) add(part);
+  if (plan.algorithm == Algorithm::winograd)
+    for (index part : {g.stride_h, g.stride_w, g.dilation_h, g.dilation_w}) add(part);
+  return text;
+}
+
+}  // namespace
+
+Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa, Precision precision,
+               const std::string& forced) {
+  check_sizes(g, scalar);
+  Plan plan{g, scalar, parts, &isa, precision, Algorithm::planes, 0, "", "", "", 0};
+  Choice choice = forced.empty() ? choose(plan) : force(plan, forced);
+  plan.algorithm = choice.algorithm;
+  plan.tile = choice.tile;
+  plan.name = std::move(choice.name);
+  plan.reason = std::move(choice.reason);
+  plan.layout = layout_of(plan);
+  with_compute_type(scalar, [&](auto t) {
+    using T = decltype(t);
+    switch (plan.algorithm) {
+      case Algorithm::winograd:
+        if constexpr (!std::is_same_v<T, index>) plan.packed = winograd::packed_size<T>(plan);
+        break;
+      case Algorithm::depthwise:
+        if constexpr (!std::is_same_v<T, index>) plan.packed = depthwise::packed_size<T>(plan);
+        break;
+      case Algorithm::pointwise: plan.packed = pointwise::packed_size<T>(plan); break;
+      case Algorithm::planes: plan.packed = planes::packed_size<T>(plan); break;
+      case Algorithm::output_lane: plan.packed = output_lane::packed_size<T>(plan); break;
+    }
+  });
+  return plan;
+}
+
+GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
+                                const std::string& forced) {
+  (void)scalar, (void)parts, (void)precision;
+  const GradWeightPlan matrix{GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};
+  const GradWeightPlan depthwise{GradWeight::depthwise, "gradient depthwise",
+                                 "few output channels a group: pixels fill the vectors"};
+  if (forced == "matrix") return matrix;
+  if (forced == "depthwise") return depthwise;
+  if (!forced.empty())
+    throw std::invalid_argument("gradient plan '" + forced + "' does not exist; there are matrix and depthwise");
+  return grad_depthwise::fits(g) ? depthwise : matrix;
+}
+
+template <class T>
+void pack(const Plan& plan, const WeightView& w, T* dst) {
+  switch (plan.algorithm) {
+    case Algorithm::winograd:
+      if constexpr (!std::is_same_v<T, index>) winograd::pack<T>(plan, w, dst);
+      return;
+    case Algorithm::depthwise:
+      if constexpr (!std::is_same_v<T, index>) depthwise::pack<T>(plan, w, dst);
+      return;
+    case Algorithm::pointwise: return pointwise::pack<T>(plan, w, dst);
+    case Algorithm::planes: return planes::pack<T>(plan, w, dst);
+    case Algorithm::output_lane: return output_lane::pack<T>(plan, w, dst);
+  }
+}
+
+template <class T>
+void run(const Call<T>& call) {
+  switch (call.plan.algorithm) {
+    case Algorithm::winograd:
+      if constexpr (!std::is_same_v<T, index>) winograd::run<T>(call);
+      return;
+    case Algorithm::depthwise:
+      if constexpr (!std::is_same_v<T, index>) depthwise::run<T>(call);
+      return;
+    case Algorithm::pointwise: return pointwise::run<T>(call);
+    case Algorithm::planes: return planes::run<T>(call);
+    case Algorithm::output_lane: return output_lane::run<T>(call);
+  }
+}
+
+template void pack<float>(const Plan&, const WeightView&, float*);
+template void pack<double>(const Plan&, const WeightView&, double*);
+template void pack<index>(const Plan&, const WeightView&, index*);
+template void run<float>(const Call<float>&);
+template void run<double>(const Call<double>&);
+template void run<index>(const Call<index>&);
+
+}  // namespace konv

@@ -1,0 +1,53 @@
+"""Which instruction set and which algorithm run: to look at, and to force in tests.
+
+Nothing here is needed for speed: the best instruction set is found at import, and the plan of a convolution follows
+from its geometry. The environment variable ``KONV_ISA`` chooses the instruction set of a whole process.
+
+Example:
+    >>> import konv
+    >>> konv.backends.current() in konv.backends.available()
+    True
+    >>> conv = konv.nn.Conv2d(16, 16, 3, padding=1)
+    >>> with konv.backends.force_plan("planes"):
+    ...     y = conv(konv.ones(1, 16, 8, 8))
+    >>> y.shape
+    torch.Size([1, 16, 8, 8])
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from . import kernels
+
+
+def available() -> list[str]:
+    """Instruction sets that were compiled in and that this machine runs, best first."""
+    return kernels.available_isas()
+
+
+def current() -> str:
+    """The instruction set whose kernels run: ``'avx512'``, ``'avx2'``, ``'baseline'`` or ``'neon'``."""
+    return kernels.current_isa()
+
+
+def use(name: str) -> AbstractContextManager[None]:
+    """Run the kernels of instruction set ``name`` inside a ``with`` block; it holds for the whole process.
+
+    Raises:
+        ArgumentError: this machine does not have it.
+    """
+    return kernels.use_isa(name)
+
+
+def force_plan(name: str) -> AbstractContextManager[None]:
+    """Run convolutions by one algorithm inside a ``with`` block; it holds for the whole process.
+
+    Args:
+        name: ``'winograd'`` (or one of its plans in full, ``'winograd F(4x4,3x3)'``), ``'pointwise'``, ``'planes'``,
+            ``'output_lane'`` or ``'depthwise'``.
+
+    Raises:
+        ArgumentError: there is no such plan; when a convolution runs that it does not fit, that call raises it too.
+    """
+    return kernels.force_plan(name)

@@ -1,0 +1,37 @@
+"""The kernels, on plain arrays: the only importer of the compiled core.
+
+Arrays go in as they are: any strides, read-only too; only a foreign byte order or elements off their alignment are
+copied. Results are new, contiguous and 64-byte aligned. Shapes and dtypes are checked here and once more at the border
+to C++; what has a meaning to a user is checked by the layers above.
+"""
+
+from __future__ import annotations
+
+from .conv import conv2d, pack_weight, plan, zeros
+from .settings import (
+    available_isas,
+    current_isa,
+    force_plan,
+    get_float32_precision,
+    get_num_threads,
+    set_float32_precision,
+    set_num_threads,
+    settings_version,
+    use_isa,
+)
+
+__all__ = [
+    "conv2d",
+    "pack_weight",
+    "plan",
+    "zeros",
+    "available_isas",
+    "current_isa",
+    "force_plan",
+    "get_float32_precision",
+    "get_num_threads",
+    "set_float32_precision",
+    "set_num_threads",
+    "settings_version",
+    "use_isa",
+]
