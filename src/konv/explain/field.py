@@ -78,7 +78,8 @@ class Line:
 
     def over(self, size: int) -> Line:
         """After everything along an axis of ``size`` cells has been brought together."""
-        return Line(Fraction(0), self.low, self.high + self.jump * max(size - 1, 0), True)
+        reach = self.jump * max(size - 1, 0)
+        return Line(Fraction(0), self.low + min(reach, 0), self.high + max(reach, 0), True)
 
     def joined(self, other: Line, size: int) -> Line:
         """The union with another line along an axis of ``size`` cells."""
@@ -189,6 +190,20 @@ class Window(Reads):
 
 
 @dataclass(frozen=True, slots=True)
+class Flipped(Reads):
+    """Output ``i`` reads the ``i``-th input from the end."""
+
+    def back(self, runs: Runs, size: int, outputs: int) -> Runs:
+        return merged((size - 1 - last, size - 1 - first) for first, last in runs)
+
+    def line(self, line: Line, size: int, outputs: int) -> Line:
+        return line.through(Fraction(-1), Fraction(size - 1), Fraction(size - 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": "flipped"}
+
+
+@dataclass(frozen=True, slots=True)
 class Adaptive(Reads):
     """Adaptive pooling: windows that share the input evenly."""
 
@@ -207,38 +222,38 @@ class Adaptive(Reads):
         return {"kind": "adaptive"}
 
 
-@dataclass(frozen=True, slots=True)
-class Resample(Reads):
-    """Upsampling by ``outputs / size``: the nearest cell, or the two (four) around a point."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Table(Reads):
+    """Output ``i`` reads the cells ``row[i]`` of each row, where ``used`` says that its weight is not zero."""
 
-    mode: str = "nearest"
-    align_corners: bool = False
+    rows: tuple[Any, ...]
+    used: tuple[Any, ...]
 
     def back(self, runs: Runs, size: int, outputs: int) -> Runs:
-        return clipped(((self._cells(i, size, outputs)[0], self._cells(j, size, outputs)[1]) for i, j in runs), size)
+        cells: list[Pair] = []
+        for row, used in zip(self.rows, self.used, strict=True):
+            for first, last in runs:
+                read = row[first : last + 1][used[first : last + 1]]
+                if len(read):  # rows rise, and resampling leaves no gap that the other row would not show
+                    cells += [(int(cell), int(cell)) for cell in read] if len(read) < MAX_RUNS else [(int(read[0]), int(read[-1]))]
+        return merged(cells)
 
-    def _cells(self, index: int, size: int, outputs: int) -> Pair:
-        if self.mode == "nearest":
-            cell = index * size // outputs
-            return cell, cell
-        if self.align_corners:
-            place = Fraction(index * (size - 1), max(outputs - 1, 1))
-        else:
-            place = max((Fraction(2 * index + 1, 2) * size / outputs) - Fraction(1, 2), Fraction(0))
-        low = int(place)
-        return min(low, size - 1), min(low + (place != low), size - 1)
+    def ends(self, outputs: int) -> tuple[list[int], list[int]]:
+        """First and last cell that each output reads."""
+        read = [[int(row[i]) for row, used in zip(self.rows, self.used, strict=True) if used[i]] for i in range(outputs)]
+        return [min(cells, default=0) for cells in read], [max(cells, default=0) for cells in read]
 
     def line(self, line: Line, size: int, outputs: int) -> Line:
-        if self.mode == "nearest":
-            step = Fraction(size, outputs)
-            return line.through(step, -Fraction(outputs - 1, outputs) if outputs > size else Fraction(-1), Fraction(0))
-        if self.align_corners:
-            step, shift = Fraction(max(size - 1, 0), max(outputs - 1, 1)), Fraction(0)
-        else:
-            step = Fraction(size, outputs)
-            shift = step / 2 - Fraction(1, 2)
-        part = 1 - Fraction(1, (step.denominator * shift.denominator))
-        return line.through(step, shift - part, shift + part)
+        lows, highs = self.ends(outputs)
+        slopes = [Fraction(size, outputs), Fraction(max(size - 1, 1), max(outputs - 1, 1))]
+        fits = []
+        for slope in slopes:  # cells side by side, or corners on corners: the closer fit is meant
+            low = min(cell - slope * i for i, cell in enumerate(lows))
+            high = max(cell - slope * i for i, cell in enumerate(highs))
+            fits.append((high - low, slope, low, high))
+        _, slope, low, high = min(fits)
+        return line.through(slope, low, high)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": "resample", "mode": self.mode, "align_corners": self.align_corners}
+        lows, highs = self.ends(len(self.rows[0]))
+        return {"kind": "table", "first": lows, "last": highs}

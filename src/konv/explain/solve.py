@@ -95,8 +95,8 @@ def solve(
         ArgumentError: a size is no whole number of at least 1.
 
     Example:
-        >>> from konv.explain import solve
-        >>> for answer in solve(28, 14, limit=3):
+        >>> import konv
+        >>> for answer in konv.solve(28, 14, limit=3):
         ...     print(answer)
         Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
         Conv2d(in_channels, out_channels, kernel_size=2, stride=2)

@@ -26,13 +26,14 @@ HTML. ``to_dict()`` gives the fields below as they stand, tuples as lists, plus 
     AxisField    {"size": 3, "jump": 1.0, "first": -1.0, "last": 1.0, "center": 0.0, "whole": false}
     Reads        {"kind": "same"} | {"kind": "window", "kernel": 3, "stride": 1, "dilation": 1, "before": 1,
                   "mode": "zeros"} | {"kind": "spread", ...} | {"kind": "adaptive"} |
-                  {"kind": "resample", "mode": "nearest", "align_corners": false} | {"kind": "whole"}
+                  {"kind": "table", "first": [...], "last": [...]} | {"kind": "flipped"} | {"kind": "whole"}
 
 ``inputs`` are indices of rows, -1 for the model's own input. Output ``i`` of an axis sees the input indices from
 ``ceil(first + jump*i)`` to ``floor(last + jump*i)``, cut at the image; ``size`` is the most that this can be, and
 ``center`` the middle of the field of output 0. ``whole`` says that the axis is gone or averaged: every unit sees everything. ``reads`` says for one
 step which cells of its input an output cell reads: ``window`` reads ``i*stride - before + t*dilation`` for ``t`` below
-``kernel``; ``spread`` (a transposed convolution) reads ``(i + before - t*dilation) / stride`` where that is whole.
+``kernel``; ``spread`` (a transposed convolution) reads ``(i + before - t*dilation) / stride`` where that is whole; ``table``
+(resizing) reads ``first[i]`` to ``last[i]``; ``adaptive`` shares the input evenly. null: more than one step.
 """
 
 from __future__ import annotations
