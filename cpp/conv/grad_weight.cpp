@@ -84,7 +84,7 @@ class Driver {
   }
 
   void run() {
-    const index temporary = std::max(block_pixels_ * 2, cell_columns_) * 2 * table_.lanes;
+    const index temporary = std::max(block_pixels_, cell_columns_) * 2 * table_.lanes;
     const index u = cell_outputs_ * block_pixels_, x = in_place_ ? 0 : staged_;
     const index indices = block_pixels_ + cell_columns_;
     const index slot = (u + x + temporary + sums_) * index{sizeof(T)} + round_up(indices, 8) * index{sizeof(index)};
@@ -338,7 +338,7 @@ class Driver {
 
 // A 1x1 kernel over whole planes sees one long row.
 GradWeightCall one_row(const GradWeightCall& call, Geometry& g) {
-  GradWeightCall flat{g, call.isa, call.x, call.gy, call.n, call.dw};
+  GradWeightCall flat{g, call.isa, call.x, call.gy, call.n, call.dw, call.algorithm};
   const bool same = g.taps() == 1 && g.h == g.oh && g.w == g.ow && g.stride_h == 1 && g.stride_w == 1 &&
                     g.pad_top == 0 && g.pad_left == 0;
   if (!same || call.x.sh != g.w * call.x.sw || call.gy.sh != g.w * call.gy.sw) return flat;
@@ -358,7 +358,7 @@ void run(const GradWeightCall& call) {
     return;
   }
   const GradWeightCall flat = one_row(call, g);
-  if (grad_depthwise::fits(g)) grad_depthwise::run<T>(flat);
+  if (call.algorithm == GradWeight::depthwise) grad_depthwise::run<T>(flat);
   else Driver<T>(flat).run();
 }
 

@@ -1,6 +1,6 @@
 // Gradients of the weight and of the bias.
 #pragma once
-#include "../isa/table.hpp"
+#include "../plan.hpp"
 
 namespace konv {
 
@@ -12,6 +12,7 @@ struct GradWeightCall {
   ImageView gy;
   index n;
   void* dw;  // storage and parts as gy's
+  GradWeight algorithm;
 };
 
 namespace grad_weight {
