@@ -12,7 +12,9 @@ from ..errors import ArgumentRangeError, ArgumentTypeError, ShapeError, Unsuppor
 from ..random import Generator, chosen, whole
 from ..tensor import Tensor, device, register
 from ._table import begin_write
-from .creation import shape_of_args
+from .shape import sizes_of
+
+__all__ = ["bernoulli", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm"]
 
 Array = np.ndarray[Any, Any]
 
@@ -86,6 +88,8 @@ def _check_integers(low: int, high: int, dtype: dtypes.dtype) -> None:
 
 def _made(shape: tuple[int, ...], dtype: dtypes.dtype, where: Any, requires_grad: bool, draw: Any) -> Tensor:
     """A tensor of values ``draw(count)``; on the meta device nothing is drawn."""
+    if any(size < 0 for size in shape):
+        raise ShapeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     if where is not None and device(where).type == "meta":
         made = Tensor._wrap_meta(shape, dtype)
     else:
@@ -124,7 +128,7 @@ def rand(
     kind = dtypes.get_default_dtype() if dtype is None else dtype
     _need_floating(kind, "rand")
     stream = chosen(generator)
-    shape = shape_of_args(size, "rand")
+    shape = sizes_of(size, "rand")
     return _made(shape, kind, device, requires_grad, lambda count: _uniform(count, 0.0, 1.0, kind, stream))
 
 
@@ -156,7 +160,7 @@ def randn(
     kind = dtypes.get_default_dtype() if dtype is None else dtype
     _need_floating(kind, "randn")
     stream = chosen(generator)
-    shape = shape_of_args(size, "randn")
+    shape = sizes_of(size, "randn")
     return _made(shape, kind, device, requires_grad, lambda count: _normal(count, 0.0, 1.0, kind, stream))
 
 
@@ -205,7 +209,7 @@ def randint(
     kind = dtypes.int64 if dtype is None else dtype
     _check_integers(least, end, kind)
     stream = chosen(generator)
-    shape = shape_of_args((size,), "randint")
+    shape = sizes_of((size,), "randint")
     return _made(shape, kind, device, requires_grad, lambda count: stream.integers(count, least, end))
 
 
@@ -272,7 +276,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
         ArgumentRangeError: if std is negative.
     """
     if size is not None:
-        made = Tensor._wrap(np.empty(shape_of_args((size,), "normal"), dtypes.get_default_dtype().numpy))
+        made = Tensor._wrap(np.empty(sizes_of((size,), "normal"), dtypes.get_default_dtype().numpy))
         return normal_(made, mean, std, generator=generator)
     tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
     if not tensors:
