@@ -154,7 +154,8 @@ Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
 
 GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
                                 const std::string& forced) {
-  (void)scalar, (void)parts, (void)precision;
+  (void)parts, (void)precision;
+  check_sizes(g, scalar);
   const GradWeightPlan matrix{GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};
   const GradWeightPlan depthwise{GradWeight::depthwise, "gradient depthwise",
                                  "few output channels a group: pixels fill the vectors"};
@@ -182,6 +183,8 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
 
 template <class T>
 void run(const Call<T>& call) {
+  const Geometry& g = call.plan.g;
+  if (call.n == 0 || g.oc == 0 || g.oh == 0 || g.ow == 0) return;  // drivers divide by these
   switch (call.plan.algorithm) {
     case Algorithm::winograd:
       if constexpr (!std::is_same_v<T, index>) winograd::run<T>(call);

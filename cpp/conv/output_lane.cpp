@@ -262,7 +262,7 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
 
 template <class T>
 void run(const Call<T>& call) {
-  if (call.n > 0) Driver<T>(call).run();
+  Driver<T>(call).run();
 }
 
 #define KONV_DRIVER(T)                                       \
