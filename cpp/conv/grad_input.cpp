@@ -84,11 +84,23 @@ class Builder {
                            1,    1,          v.dilation, u.dilation,      v.pad,   u.pad, g.groups, PadMode::zeros};
     // Borders are a few cells wide: no transform pays, and one kind of packed weight serves all four.
     const bool planes = border && forced_.empty() && !depthwise::fits(derived) && planes::fits(derived);
-    Plan made = make_plan(derived, plan_.scalar, plan_.parts, *plan_.isa, precision_, planes ? "planes" : forced_);
+    Plan made = plan_of(derived, planes ? "planes" : forced_);
     GradInputPhase phase{std::move(made), v.first, u.first, v.tap + (v.taps - 1) * v.step, u.tap + (u.taps - 1) * u.step,
                          -v.step, -u.step, 0};
     phase.packed = place(phase);
     return phase;
+  }
+
+  // A forced plan is for the phases that it fits.
+  Plan plan_of(const Geometry& derived, const std::string& forced) {
+    const auto make = [&](const std::string& name) {
+      return make_plan(derived, plan_.scalar, plan_.parts, *plan_.isa, precision_, name);
+    };
+    try {
+      return make(forced);
+    } catch (const std::invalid_argument&) {
+      return make("");
+    }
   }
 
   // Phases of the image and of the borders that read the same taps in the same layout share one packed weight.

@@ -8,6 +8,14 @@ to C++; what has a meaning to a user is checked by the layers above.
 from __future__ import annotations
 
 from .conv import conv2d, pack_weight, plan, zeros
+from .gradients import (
+    conv2d_grad_bias,
+    conv2d_grad_input,
+    conv2d_grad_weight,
+    conv_transpose2d,
+    grad_input_plan,
+    pack_grad_input,
+)
 from .settings import (
     available_isas,
     current_isa,
@@ -22,6 +30,12 @@ from .settings import (
 
 __all__ = [
     "conv2d",
+    "conv2d_grad_bias",
+    "conv2d_grad_input",
+    "conv2d_grad_weight",
+    "conv_transpose2d",
+    "grad_input_plan",
+    "pack_grad_input",
     "pack_weight",
     "plan",
     "zeros",
