@@ -32,7 +32,7 @@ def unpad_adjoint(padded: Array, pads: Pads, mode: str, size: Pair) -> Array:
     source = pad(cells + 1, pads, mode)[0, 0].ravel() - 1  # -1 where the mode puts a zero
     n, c = padded.shape[:2]
     out = np.zeros((n, c, size[0] * size[1]), padded.dtype)
-    flat = padded.reshape(n, c, -1)
+    flat = padded.reshape(n, c, padded.shape[2] * padded.shape[3])
     np.add.at(out, (slice(None), slice(None), source[source >= 0]), flat[:, :, source >= 0])
     return out.reshape(n, c, *size)
 
