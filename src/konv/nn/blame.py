@@ -1,8 +1,8 @@
 """Where in a model an error happened: the layer's path and what the layers before it had produced.
 
-While a module runs it stands in a list of this thread; when it is done, its entry becomes (module, output shape) and
-the entries of its own children go. That costs two list writes a call. Names are looked up only after an error: each
-module that the error passes through knows the names of its children, and puts its part before the path.
+A module that starts puts itself into a list of this thread; when it is done it adds (module, output shape), and the
+outermost one clears the list: two list writes a call. Names are looked up only after an error: each module that the
+error passes through knows the names below it, and puts its part before the path.
 """
 
 from __future__ import annotations
@@ -36,34 +36,32 @@ def shape_of(value: Any) -> Shape | None:
     return None if array is None else array.shape
 
 
-def note(error: KonvError, module: Module, args: tuple[Any, ...], done: list[Any]) -> None:
+def note(error: KonvError, module: Module, args: tuple[Any, ...], entries: list[Any]) -> None:
     """Write into ``error`` what ``module``, which it is passing through, knows.
 
     Args:
         error: on its way up; its ``layer``, ``module``, ``given``, ``root``, ``inputs``, ``trace`` are filled in.
         module: the module whose forward did not end.
         args: what it was called with.
-        done: entries (module, output shape) of the modules that had finished inside it.
+        entries: the list from where the module started; pairs are the modules that had finished inside it.
     """
+    names = {id(part): name for name, part in reversed(list(module.named_modules()))}
     shapes = tuple(shape for shape in map(shape_of, args) if shape is not None)
     own = ""
     if error.module is None:
         error.module, error.given = module, shapes
     else:
-        own = _name_of(error.root, module)
+        own = names.get(id(error.root), type(error.root).__name__)
         error.layer = f"{own}.{error.layer}" if error.layer else own
-    before = [(_name_of(part, module), _line(part), shape) for part, shape in done]
-    inside = [(f"{own}.{path}", what, shape) for path, what, shape in error.trace]
-    error.trace = tuple(before + inside)[-MAX_TRACE:]
+    trace: list[tuple[str, str, Shape | None]] = []
+    for part, shape in (entry for entry in entries if type(entry) is tuple):
+        name = names.get(id(part), type(part).__name__)
+        # A container that only passes on what its last layer gave says nothing new.
+        if not (part._modules and trace and trace[-1][0].startswith(name + ".") and trace[-1][2] == shape):
+            trace.append((name, _line(part), shape))
+    trace += [(f"{own}.{path}", what, shape) for path, what, shape in error.trace]
+    error.trace = tuple(trace)[-MAX_TRACE:]
     error.root, error.inputs = module, shapes
-
-
-def _name_of(part: Any, whole: Module) -> str:
-    """The path of ``part`` inside ``whole``, or its class name if it is not registered there."""
-    for name, child in whole.named_modules():
-        if child is part:
-            return name
-    return type(part).__name__
 
 
 def _line(module: Module) -> str:

@@ -20,7 +20,7 @@ from ..errors import (
     text,
 )
 from ..tensor import Tensor
-from .blame import calls, note, shape_of
+from .blame import calls, note
 from .casts import Casts
 from .hooks import HookPoints
 from .parameter import Buffer, Parameter
@@ -85,7 +85,8 @@ class Module(HookPoints, StateDict, Casts):
             del running[start:]
             raise
         if start:
-            running[start:] = ((self, shape_of(output)),)
+            array = getattr(output, "_array", None)
+            running.append((self, None if array is None else array.shape))
         else:
             running.clear()
         return output
@@ -150,10 +151,15 @@ class Module(HookPoints, StateDict, Casts):
             raise NameRefusedError(text(who, f"attribute '{name}' already exists", ""))
 
     def __getattr__(self, name: str) -> Any:
+        # Parameters first and without a loop: every layer reads its weight here at every call.
         own = self.__dict__
-        for part in _PARTS:
-            if part in own and name in own[part]:
-                return own[part][name]
+        if "_parameters" in own:
+            if name in own["_parameters"]:
+                return own["_parameters"][name]
+            if name in own["_buffers"]:
+                return own["_buffers"][name]
+            if name in own["_modules"]:
+                return own["_modules"][name]
         raise MissingAttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
