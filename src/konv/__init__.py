@@ -1,12 +1,29 @@
-"""konv: two-dimensional convolution on the CPU, with everything around it that a network needs."""
+"""konv: two-dimensional convolution on the CPU, with everything around it that a network needs.
+
+PyTorch's names and meanings: ``import konv as torch`` runs what was written for it, as far as konv goes. `bench`,
+`data` and `models` are loaded when they are first asked for.
+"""
 
 from __future__ import annotations
 
-from . import autograd as autograd, ops as ops
+import importlib as _importlib
+from typing import TYPE_CHECKING, Any as _Any
+
+from . import (
+    autograd as autograd,
+    backends as backends,
+    errors as errors,
+    geometry as geometry,
+    nn as nn,
+    optim as optim,
+    random as random,
+)
+from ._version import __version__ as __version__
 from .autograd import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
     is_grad_enabled as is_grad_enabled,
+    is_inference_mode_enabled as is_inference_mode_enabled,
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
@@ -16,8 +33,8 @@ from .dtypes import (
     can_cast as can_cast,
     cdouble as cdouble,
     cfloat as cfloat,
-    complex128 as complex128,
     complex64 as complex64,
+    complex128 as complex128,
     double as double,
     dtype as dtype,
     finfo as finfo,
@@ -29,17 +46,58 @@ from .dtypes import (
     half as half,
     iinfo as iinfo,
     int as int,
+    int8 as int8,
     int16 as int16,
     int32 as int32,
     int64 as int64,
-    int8 as int8,
     long as long,
+    promote as promote_types,
     set_default_dtype as set_default_dtype,
     short as short,
     uint8 as uint8,
-    promote as promote_types,
 )
+from .errors import KonvError as KonvError
+from .explain import explain as explain, receptive_field as receptive_field, solve as solve
 from .interop import from_dlpack as from_dlpack, from_numpy as from_numpy
-from .ops import *  # noqa: F403
+from .io import load as load, save as save
+from .kernels import (
+    get_float32_precision as get_float32_precision,
+    get_num_threads as get_num_threads,
+    set_float32_precision as set_float32_precision,
+    set_num_threads as set_num_threads,
+)
+from .ops.activation import *  # noqa: F403
+from .ops.convert import *  # noqa: F403
+from .ops.creation import *  # noqa: F403
+from .ops.index import *  # noqa: F403
+from .ops.linear import *  # noqa: F403
+from .ops.pointwise import *  # noqa: F403
+from .ops.random import *  # noqa: F403
+from .ops.reduce import *  # noqa: F403
+from .ops.shape import *  # noqa: F403
 from .printing import set_printoptions as set_printoptions
+from .random import (
+    Generator as Generator,
+    fork_rng as fork_rng,
+    get_rng_state as get_rng_state,
+    initial_seed as initial_seed,
+    manual_seed as manual_seed,
+    seed as seed,
+    set_rng_state as set_rng_state,
+)
 from .tensor import Size as Size, Tensor as Tensor, device as device
+
+if TYPE_CHECKING:
+    from . import bench as bench, data as data, models as models
+
+_LATER = ("bench", "data", "models")
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LATER:
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'konv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
