@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import geometric_mean, median
 
+from .. import dtypes, kernels
 from .._version import __version__
 from ..errors import ArgumentError, text
 from . import check, machine
@@ -143,7 +144,7 @@ def measure(
         absent,
         versions,
         machine.cpu(),
-        machine.instruction_set(),
+        kernels.current_isa(),
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine.commit(),
     )
@@ -212,4 +213,5 @@ def _measure_layer(layer: Layer, settings: Settings, peers: list[Peer]) -> Layer
             prepared[peer.name] = ready
     seconds = alternate({name: ready.run for name, ready in prepared.items()}, settings.rounds, settings.seconds)
     flops = layer.flops * (3 if settings.mode == TRAINING else 1)
-    return LayerResult(layer, machine.plan_name(problem), flops, seconds, errors, failures)
+    plan = kernels.plan(layer.geometry, layer.height, layer.width, getattr(dtypes, settings.dtype).numpy).name
+    return LayerResult(layer, plan, flops, seconds, errors, failures)

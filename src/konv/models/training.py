@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .. import nn, optim
 from ..autograd import no_grad
-from ..random import randperm
+from ..ops.random import randperm
 from ..tensor import Tensor
 
 
