@@ -84,7 +84,7 @@ index cells(const Axis& down, const Axis& across, index rows, index columns) {
 index shared_padding(const Geometry& g, const Axis& across, bool whole_rows) {
   if (g.mode != PadMode::zeros || g.stride_w != 1 || across.count() != 1 || !whole_rows) return 0;
   const index right = g.ow + across.reach - g.pad_left - g.w;
-  return std::max<index>(0, std::min(g.pad_left, right));
+  return std::max<index>(0, std::min({g.pad_left, right, across.reach}));  // rows of outputs must not overlap
 }
 
 template <class T>
