@@ -97,6 +97,7 @@ struct Blocking {
 template <class T>
 struct Scratch {
   T *v = nullptr, *m, *s, *z, *strip, *zeros, *staged;
+  Segment* segments;
   index* window;
   index bytes = 0;
 
@@ -108,15 +109,16 @@ struct Scratch {
     };
     if (!b.shared) take(v, v_size(p, b));
     take(m, b.chunk * p.tiling.segment_tiles() * p.products() * 2 * l);
-    take(s, (p.windows ? b.most() : 1) * p.f.ah() * p.s_pitch());
+    take(s, b.most() * p.f.ah() * p.s_pitch());
     take(z, p.f.mh * p.f.mw * p.z_tiles() * l);
     take(strip, p.f.ah() * round_up(p.strip(), l));
     take(zeros, p.strip() + l);
     take(staged, p.f.mw * p.z_tiles() * l);
+    take(segments, b.most());
     take(window, round_up(b.most() * p.tiling.segment_tiles(), l));
   }
   static index v_size(const Problem<T>& p, const Blocking& b) {
-    return checked_add(checked_mul(p.rows.all, b.pitch), p.lanes);
+    return checked_add(checked_mul(p.rows.all, b.pitch), p.products() * p.lanes);
   }
 };
 
@@ -180,7 +182,7 @@ class Forward {
               b_.threads),
         in_place_(reader_.in_place(0, 0, 0) && p_.tiling.w.step() == 1 && p_.g.mode == PadMode::zeros) {
     for (index phase = 0; phase < p_.tiling.stride_phases(); phase++)
-      p_.rows.offsets(p_.tiling, phase, b_.pitch, v_at_[phase]);
+      p_.rows.offsets(p_.tiling, phase, b_.pitch, p_.lanes, v_at_[phase]);
   }
 
   void run() {
@@ -238,23 +240,26 @@ class Forward {
   }
 
   // ---- input: channels [from, to) of a group into V ----
+  // First all columns of a channel, then all rows: rows that were just written in vectors of other places would make
+  // the loads wait for the stores.
   void transform(const Scratch<T>& own, index block, index group, index from, index to, T* v) const {
-    const index first = b_.first(block), end = b_.first(block + 1), pitch = p_.s_pitch();
-    if (p_.windows) set_windows(own, end - first);
+    const index first = b_.first(block), count = b_.first(block + 1) - first;
+    const index pitch = p_.s_pitch(), step = p_.f.ah() * pitch;
+    for (index i = 0; i < count; i++) own.segments[i] = p_.tiling.segment(first + i);
+    if (p_.windows) set_windows(own, count);
     for (index phase = 0; phase < p_.tiling.stride_phases(); phase++) {
       const int rows = p_.tiling.h.used(phase / p_.tiling.w.stride), columns = p_.tiling.w.used(phase % p_.tiling.w.stride);
+      const index* at = v_at_[phase];
       for (index c = from; c < to; c++) {
         T* to_v = v + c * b_.pitch;
-        T* s = own.s;
-        index tiles = 0;
-        for (index i = first; i < end; i++) {
-          const Segment segment = p_.tiling.segment(i);
-          columns_of(own, segment, phase, group * p_.rows.channels + c, s);
-          if (p_.windows) s += p_.f.ah() * pitch;
-          else p_.f.input_rows(s, pitch, segment.tiles, rows, columns, v_at_[phase], to_v + tiles);
-          tiles += segment.tiles;
+        for (index i = 0; i < count; i++)
+          columns_of(own, own.segments[i], phase, group * p_.rows.channels + c, own.s + i * step);
+        if (p_.windows) {
+          p_.f.input_windows(own.s, pitch, own.window, count * p_.tiling.w.tiles, rows, columns, at, to_v);
+        } else {
+          for (index i = 0; i < count; to_v += own.segments[i].tiles, i++)
+            p_.f.input_rows(own.s + i * step, pitch, own.segments[i].tiles, rows, columns, at, to_v);
         }
-        if (p_.windows) p_.f.input_windows(own.s, pitch, own.window, tiles, rows, columns, v_at_[phase], to_v);
       }
     }
   }
@@ -277,15 +282,15 @@ class Forward {
     if (in_place_) {
       first = std::clamp<index>(-column, 0, count);
       last = std::clamp<index>(p_.g.w - column, first, count);
-    }
-    for (index i = 0; i < p_.f.ah(); i++) {
-      const index y = h.cell(row + i, row_phase);
-      if (in_place_) {
-        const T* x = reader_.in_place(segment.n, c, y);
-        rows[i] = x && first < last ? x + column : own.zeros;
-      } else {
+      const T* plane = static_cast<const T*>(call_.x.plane(segment.n, c)) + column;
+      for (index i = 0; i < p_.f.ah(); i++) {
+        const index y = h.cell(row + i, row_phase);
+        rows[i] = y >= 0 && y < p_.g.h && first < last ? plane + y * call_.x.sh : own.zeros;
+      }
+    } else {
+      for (index i = 0; i < p_.f.ah(); i++) {
         T* to = own.strip + i * round_up(p_.strip(), p_.lanes);
-        reader_.read(to, segment.n, c, y, column, w.step(), count);
+        reader_.read(to, segment.n, c, h.cell(row + i, row_phase), column, w.step(), count);
         rows[i] = to;
       }
     }
@@ -301,7 +306,7 @@ class Forward {
     const int vectors = static_cast<int>(width / p_.lanes);
     for (index xi = 0; xi < p_.products(); xi++)
       p_.tile.output_lane(vectors, tiles, p_.rows.k[xi], u + p_.rows.before[xi] * width,
-                          v + p_.rows.before[xi] * b_.pitch + before, b_.pitch, own.m + xi * width, per_tile, zeros, 0);
+                          v + v_at_[0][xi] + before, b_.pitch, own.m + xi * width, per_tile, zeros, 0);
     const T* m = own.m;
     for (index i = from; i < to; i++) {
       const Segment segment = p_.tiling.segment(i);
@@ -381,7 +386,7 @@ void pack_vector(const Problem<T>& p, const WeightView& w, index group, index o,
   const index l = p.lanes;
   std::vector<T> read(g.taps() * l), taps(h.r * v.r * l);
   index at[max_phases][max_products];
-  for (index phase = 0; phase < p.tiling.stride_phases(); phase++) p.rows.offsets(p.tiling, phase, width, at[phase]);
+  for (index phase = 0; phase < p.tiling.stride_phases(); phase++) p.rows.offsets(p.tiling, phase, width, 0, at[phase]);
   for (index c = 0; c < p.rows.channels; c++) {
     for (index i = 0; i < channels; i++)
       read_taps(p.isa, w, group, o + i, c, g.kh, g.kw, read.data() + i * g.taps());

@@ -84,7 +84,9 @@ struct Tiling {
 // of one phase behind each other.
 //
 //   xi = 0   phase 0: c0 c1 ..   phase 1: c0 c1 ..   ...        each row `pitch` long
-//   xi = 1   ...
+//   xi = 1   ...                                                 `gap` further
+//
+// Without a gap, the same row of all xi would often fall on one cache set (strides of many powers of two).
 struct Rows {
   index channels;
   index k[max_products] = {};
@@ -105,8 +107,8 @@ struct Rows {
   }
   index all = 0;
 
-  void offsets(const Tiling& t, index phase, index pitch, index* to) const {
-    for (index xi = 0; xi < t.products(); xi++) to[xi] = at[phase][xi] * pitch;
+  void offsets(const Tiling& t, index phase, index pitch, index gap, index* to) const {
+    for (index xi = 0; xi < t.products(); xi++) to[xi] = at[phase][xi] * pitch + xi * gap;
   }
 };
 

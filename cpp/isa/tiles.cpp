@@ -158,20 +158,32 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
 }
 
 // ---- channels leave the lanes --------------------------------------------------------------------------------------
+// One block, not inlined: in a loop, the compiler would keep (and spill) an address for each of the L rows.
+template <class T>
+__attribute__((noinline)) void transpose_block(const T* src, index lds, T* dst, index plane) {
+  constexpr int L = lanes_of<T>;
+  vec<T> r[L];
+  KONV_UNROLL for (int i = 0; i < L; i++, src += lds) r[i] = load<T>(src);
+  transpose<T>(r);
+  KONV_UNROLL for (int i = 0; i < L; i++, dst += plane) store<T>(dst, r[i]);
+}
+
+template <class T>
+__attribute__((noinline)) void transpose_part(const T* src, index lds, int count, T* dst, index plane, int channels) {
+  constexpr int L = lanes_of<T>;
+  vec<T> r[L] = {};
+  for (int i = 0; i < count; i++) r[i] = load<T>(src + i * lds);
+  transpose<T>(r);
+  for (int i = 0; i < channels; i++) store_first<T>(dst + i * plane, r[i], count);
+}
+
 template <class T>
 void transpose_store(const T* src, index lds, index count, T* dst, index plane, int channels) {
-  constexpr int L = lanes_of<T>;
+  constexpr index L = lanes_of<T>;
   for (index q = 0; q < count; q += L) {
-    const int n = static_cast<int>(count - q < L ? count - q : L);
-    vec<T> r[L];
-    KONV_UNROLL for (int i = 0; i < L; i++) r[i] = i < n ? load<T>(src + (q + i) * lds) : vec<T>{};
-    transpose<T>(r);
-    if (channels == L && n == L) {
-      KONV_UNROLL for (int i = 0; i < L; i++) store<T>(dst + i * plane + q, r[i]);
-    } else {
-      KONV_UNROLL for (int i = 0; i < L; i++)
-        if (i < channels) store_first<T>(dst + i * plane + q, r[i], n);
-    }
+    if (count - q < L && count >= L) q = count - L;  // some columns twice: the same bits
+    if (channels == L && count >= L) transpose_block<T>(src + q * lds, lds, dst + q, plane);
+    else transpose_part<T>(src + q * lds, lds, static_cast<int>(count - q < L ? count - q : L), dst + q, plane, channels);
   }
 }
 

@@ -68,8 +68,10 @@ KONV_INLINE void deinterleave(const vec<T, L>* v, vec<T, L>* d) {
 template <class T, class F>
 KONV_INLINE void zero_columns(T* s, index pitch, index from, index to) {
   constexpr int L = lanes_of<T>;
-  for (index q = from; q < to; q += L)
+  for (index q = from; q < to; q += L) {
     KONV_UNROLL for (int i = 0; i < F::A; i++) store<T>(s + i * pitch + q, vec<T>{});
+    asm volatile("");  // a loop, not A calls of memset for a few bytes each
+  }
 }
 
 template <class T, class F>
