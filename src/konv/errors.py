@@ -35,8 +35,9 @@ class KonvError(Exception):
     def __str__(self) -> str:
         # Exception's own form: KeyError, a base of one subclass, would quote the text.
         lines = [Exception.__str__(self)]
-        if self.layer:
-            lines.append(f"  in layer {self.layer} of {type(self.root).__name__}")
+        if self.layer or self.trace:
+            where = f"layer {self.layer} of " if self.layer else ""
+            lines.append(f"  in {where}{type(self.root).__name__}")
             lines += [f"  input: {tuple(shape)}" for shape in self.inputs]
             lines += [f"  {path}: {what} gave {shape}" for path, what, shape in self.trace if shape is not None]
         if not self.hint and teacher is not None and self.root is not None:

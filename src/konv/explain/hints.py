@@ -177,6 +177,9 @@ def _linear(error: KonvError, module: Any, given: Shape) -> str:
     name = _name(error.layer, module)
     if len(given) >= 3 and math.prod(given[-3:]) == wanted:
         return f"{name} expects {wanted} features, got {_x(given)}: flatten the image first, x.flatten(1)"
+    if len(given) == 4:
+        flat = f"x.flatten(1) gives {math.prod(given[1:])} features"
+        return f"{name} expects {wanted} features, got {_x(given)}: flatten the image first; {flat}"
     root = error.inputs[0] if len(error.inputs) == 1 else ()
     if len(root) == 3 and _runs(error.root, (1, *root)):
         return f"{name} expects {wanted} features, got {got}: the batch axis is missing; x.unsqueeze(0) gives {_x((1, *root))}"
@@ -210,13 +213,19 @@ def _try(twin: Module, shape: Shape) -> None:
 
 
 def _needed_image(error: KonvError, root: Shape, wanted: int) -> Pair | None:
-    """The image of the same proportions that makes ``wanted`` features at the layer that refused."""
+    """The image that makes ``wanted`` features at the layer that refused, if one of these proportions does."""
     twin = on_meta(error.root)
-    height, width = root[-2:]
+    for height, width in dict.fromkeys((root[-2:], (1, 1))):  # its own proportions, then a square
+        found = _fitting(error, twin, root, wanted, (height, width))
+        if found is not None:
+            return found
+    return None
 
+
+def _fitting(error: KonvError, twin: Module, root: Shape, wanted: int, proportions: Pair) -> Pair | None:
     def features(rows: int) -> int:
         try:
-            _try(twin, (*root[:-2], rows, _columns(rows, height, width)))
+            _try(twin, (*root[:-2], rows, _columns(rows, *proportions)))
         except KonvError as other:
             return int(other.given[0][-1]) if other.layer == error.layer and other.given else 0
         return wanted
@@ -226,7 +235,7 @@ def _needed_image(error: KonvError, root: Shape, wanted: int) -> Pair | None:
         return None
     most = _first(lambda rows: features(rows) > wanted) - 1
     rows = next((size for size in USUAL if least <= size <= most), least)
-    return rows, _columns(rows, height, width)
+    return rows, _columns(rows, *proportions)
 
 
 def _columns(rows: int, height: int, width: int) -> int:

@@ -48,7 +48,7 @@ def _refs(value: Any) -> list[Ref]:
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for Functions, each named by its file and class; it holds for their subclasses too."""
+    """Register a rule for Functions by class name, with the file's where two share one; subclasses inherit it."""
 
     def keep(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, function))
@@ -60,8 +60,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def rule_of(function: type[Function]) -> Rule | None:
     """The rule of an operation, or of the class that it was made from."""
     for kind in function.__mro__:
-        found = RULES.get(f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}")
-        if found is not None and kind.__module__.startswith("konv."):
+        if not kind.__module__.startswith("konv."):
+            continue  # a user's class may bear the same name
+        file = kind.__module__.rpartition(".")[2]
+        found = RULES.get(f"{file}.{kind.__name__}") or RULES.get(kind.__name__)
+        if found is not None:
             return found
     return None
 
@@ -90,13 +93,13 @@ def edges(graph: Graph, event: Event, position: int) -> list[AnyEdge]:
     return found(seen)
 
 
-@rule("_table.Pointwise", "shape.Expand", "shape.Conj", "shape.Real", "shape.Imag", "convert.ToCopy", "convert.Clone")
+@rule("Pointwise", "Expand", "Conj", "Real", "Imag", "ToCopy", "Clone")
 def _pointwise(seen: Seen) -> list[AnyEdge]:
     """Operands that broadcast against each other."""
     return [broadcast(ref.value, seen.shape(ref), seen.made) for ref in seen.refs()]
 
 
-@rule("conv.Convolution")
+@rule("Convolution")
 def _convolution(seen: Seen) -> list[AnyEdge]:
     x, weight, _, geometry = seen.args
     image = seen.shape(x)[-2:]
@@ -104,7 +107,7 @@ def _convolution(seen: Seen) -> list[AnyEdge]:
     return _filtered(x, geometry.in_channels, geometry.out_channels, geometry.groups, windows)
 
 
-@rule("conv.ConvolutionInputGradient")
+@rule("ConvolutionInputGradient")
 def _transposed(seen: Seen) -> list[AnyEdge]:
     x, weight, _, geometry, size = seen.args
     windows = []
@@ -119,7 +122,7 @@ def _filtered(x: Ref, given: int, made: int, groups: int, windows: list[Window])
     return [Edge(x.value, ((0, Same()), (1, channels), (2, windows[0]), (3, windows[1])))]
 
 
-@rule("pad.ConstantPad", "pad.EdgePad")
+@rule("ConstantPad", "EdgePad")
 def _padded(seen: Seen) -> list[AnyEdge]:
     x, pads, how = seen.args
     mode = how if isinstance(how, str) else "zeros"
@@ -127,17 +130,17 @@ def _padded(seen: Seen) -> list[AnyEdge]:
     return [Edge(x.value, tuple(enumerate(windows)))]
 
 
-@rule("shape.Reshape", "shape.Squeeze", "shape.Unsqueeze")
+@rule("Reshape", "Squeeze", "Unsqueeze")
 def _reshaped(seen: Seen) -> list[AnyEdge]:
     return [Reshape(seen.args[0].value)]
 
 
-@rule("shape.Permute")
+@rule("Permute")
 def _permuted(seen: Seen) -> list[AnyEdge]:
     return [permuted(seen.args[0].value, tuple(seen.args[1]))]
 
 
-@rule("shape.Transpose")
+@rule("Transpose")
 def _swapped(seen: Seen) -> list[AnyEdge]:
     x, first, second = seen.args
     order = list(range(len(seen.made)))
@@ -145,7 +148,7 @@ def _swapped(seen: Seen) -> list[AnyEdge]:
     return [permuted(x.value, tuple(order))]
 
 
-@rule("shape.Cat")
+@rule("Cat")
 def _joined(seen: Seen) -> list[AnyEdge]:
     dim, *tensors = seen.args
     found: list[AnyEdge] = []
@@ -157,13 +160,13 @@ def _joined(seen: Seen) -> list[AnyEdge]:
     return found
 
 
-@rule("shape.Split")
+@rule("Split")
 def _split(seen: Seen) -> list[AnyEdge]:
     x, dim, sizes = seen.args
     return [Edge(x.value, _cut(len(seen.made), dim, Window(1, before=-sum(sizes[: seen.position]))))]
 
 
-@rule("shape.Unbind")
+@rule("Unbind")
 def _unbound(seen: Seen) -> list[AnyEdge]:
     x, dim = seen.args
     shape = seen.shape(x)
@@ -175,30 +178,30 @@ def _cut(ndim: int, dim: int, how: Reads) -> tuple[tuple[int | None, Reads], ...
     return tuple((d, how if d == dim else Same()) for d in range(ndim))
 
 
-@rule("shape.Flip")
+@rule("Flip")
 def _flipped(seen: Seen) -> list[AnyEdge]:
     x, dims = seen.args
     axes: list[tuple[int | None, Reads]] = [(d, Flipped() if d in dims else Same()) for d in range(len(seen.made))]
     return [Edge(x.value, tuple(axes))]
 
 
-@rule("reduce.Fold", "reduce.Var")
+@rule("reduce.Fold", "Var")
 def _folded(seen: Seen) -> list[AnyEdge]:
     return [reduced(seen.args[0].value, seen.shape(seen.args[0]), seen.made, seen.args[1])]
 
 
-@rule("reduce.Extreme")
+@rule("Extreme")
 def _extreme(seen: Seen) -> list[AnyEdge]:
     return [reduced(seen.args[0].value, seen.shape(seen.args[0]), seen.made, (seen.args[1],))]
 
 
-@rule("activation._Softmax", "activation._LogSoftmax")
+@rule("_Softmax", "_LogSoftmax")
 def _softmax(seen: Seen) -> list[AnyEdge]:
     x, dim = seen.args
     return [Edge(x.value, _cut(len(seen.made), dim, Whole()))]
 
 
-@rule("linear.Linear")
+@rule("Linear")
 def _linear(seen: Seen) -> list[AnyEdge]:
     x, *others = seen.args
     rank = len(seen.shape(x))
@@ -207,7 +210,7 @@ def _linear(seen: Seen) -> list[AnyEdge]:
     return [Edge(x.value, (*axes, (None, Whole()))), *weights]
 
 
-@rule("linear.MatMul")
+@rule("MatMul")
 def _matmul(seen: Seen) -> list[AnyEdge]:
     found: list[AnyEdge] = []
     made = seen.made
@@ -220,7 +223,7 @@ def _matmul(seen: Seen) -> list[AnyEdge]:
     return found
 
 
-@rule("index.Slice")
+@rule("Slice")
 def _sliced(seen: Seen) -> list[AnyEdge]:
     x, key = seen.args
     shape = seen.shape(x)
@@ -241,18 +244,18 @@ def _sliced(seen: Seen) -> list[AnyEdge]:
     return [Edge(x.value, tuple(axes))]
 
 
-@rule("index.Where")
+@rule("Where")
 def _where(seen: Seen) -> list[AnyEdge]:
     return _pointwise(seen)
 
 
-@rule("convert.Copy")
+@rule("Copy")
 def _copied(seen: Seen) -> list[AnyEdge]:
     source = seen.args[1]
     return [broadcast(source.value, seen.shape(source), seen.made)] if isinstance(source, Ref) else []
 
 
-@rule("resize.Resize")
+@rule("Resize")
 def _resized(seen: Seen) -> list[AnyEdge]:
     x, plan = seen.args
     axes: dict[int, Reads] = {}
