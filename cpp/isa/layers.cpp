@@ -1,8 +1,229 @@
-// Kernels of the layers around a convolution.
+// Rows of pooling, normalisation and relu: one pass over a row, a vector at a time, everything in registers.
+//
+// These layers are bound by memory, so the kernels are plain. Each is written once as the body for W neighbouring
+// lanes; a row is walked with whole vectors, then quarters, then single lanes, so nothing past its end is touched.
+//
+// Sums keep four vectors of partial sums: four chains hide the adder's latency, and the error of a sum grows with the
+// n/(4*lanes) additions of one chain instead of with n.
+//
+// Maxima follow PyTorch's rule, "v > best, or v is NaN", scanning the window row by row: the first of equal cells is
+// chosen, and the last NaN. Rows are reduced first, columns afterwards; keys (the cell's place in scanning order) bring
+// back the order that this loses.
 #include "layers_table.hpp"
-
 #include "simd.hpp"
 
 namespace konv::KONV_ISA {
-extern constinit const LayerTable layers = {};
+namespace {
+
+// f(j, W) for W neighbouring lanes from j on, until n lanes are done.
+template <class T, class F>
+KONV_INLINE void for_lanes(index n, F&& f) {
+  constexpr int L = lanes_of<T>;
+  index j = 0;
+  for (; j + L <= n; j += L) f(j, constant<L>{});
+  if constexpr (L > 4)
+    for (; j + L / 4 <= n; j += L / 4) f(j, constant<L / 4>{});
+  for (; j < n; j++) f(j, constant<1>{});
+}
+
+template <class T>
+void add(T* acc, const T* x, index n) {
+  for_lanes<T>(n, [&](index j, auto w) { store<T, w>(acc + j, load<T, w>(acc + j) + load<T, w>(x + j)); });
+}
+
+template <class T>
+void max(T* best, const T* x, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    const vec<T, w> v = load<T, w>(x + j), b = load<T, w>(best + j);
+    store<T, w>(best + j, (v > b) | (v != v) ? v : b);
+  });
+}
+
+template <class T>
+void max_key(T* best, Key<T>* key, const T* x, Key<T> here, index n) {
+  using K = Key<T>;
+  for_lanes<T>(n, [&](index j, auto w) {
+    const vec<T, w> v = load<T, w>(x + j), b = load<T, w>(best + j);
+    const auto chosen = (v > b) | (v != v);
+    store<T, w>(best + j, chosen ? v : b);
+    store<K, w>(key + j, chosen ? splat<K, w>(here) : load<K, w>(key + j));
+  });
+}
+
+template <class T>
+void sum_taps(T* out, const T* const* taps, index k, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    vec<T, w> sum = load<T, w>(taps[0] + j);
+    for (index t = 1; t < k; t++) sum += load<T, w>(taps[t] + j);
+    store<T, w>(out + j, sum);
+  });
+}
+
+template <class T>
+void max_taps(T* out, const T* const* taps, index k, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    vec<T, w> best = load<T, w>(taps[0] + j);
+    for (index t = 1; t < k; t++) {
+      const vec<T, w> v = load<T, w>(taps[t] + j);
+      best = (v > best) | (v != v) ? v : best;
+    }
+    store<T, w>(out + j, best);
+  });
+}
+
+template <class T>
+void max_taps_key(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* right, index k,
+                  index n) {
+  using K = Key<T>;
+  for_lanes<T>(n, [&](index j, auto w) {
+    vec<T, w> best = load<T, w>(taps[0] + j);
+    vec<K, w> at = load<K, w>(keys[0] + j) + splat<K, w>(right[0]);
+    for (index t = 1; t < k; t++) {
+      const vec<T, w> v = load<T, w>(taps[t] + j);
+      const vec<K, w> here = load<K, w>(keys[t] + j) + splat<K, w>(right[t]);
+      const auto chosen = (v > best) | ((v == best) & (here < at)) | ((v != v) & ((best == best) | (here > at)));
+      best = chosen ? v : best;
+      at = chosen ? here : at;
+    }
+    store<T, w>(out + j, best);
+    store<K, w>(key + j, at);
+  });
+}
+
+template <class T>
+void cells(index* cell, const Key<T>* key, index base, index step, index n) {
+  for_lanes<index>(n, [&](index j, auto w) {
+    vec<index, w> lane;
+    for (int i = 0; i < w; i++) lane[i] = i;
+    const vec<index, w> k = __builtin_convertvector(load<Key<T>, w>(key + j), vec<index, w>);
+    const vec<index, w> at = k + (splat<index, w>(base + j * step) + lane * splat<index, w>(step));
+    store<index, w>(cell + j, k < splat<index, w>(no_cell<T>) ? at : splat<index, w>(-1));
+  });
+}
+
+template <class T>
+void divide(T* y, const T* divisor, index n) {
+  for_lanes<T>(n, [&](index j, auto w) { store<T, w>(y + j, load<T, w>(y + j) / load<T, w>(divisor + j)); });
+}
+
+template <class T>
+void add_divided(T* acc, const T* x, const T* divisor, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    store<T, w>(acc + j, load<T, w>(acc + j) + load<T, w>(x + j) / load<T, w>(divisor + j));
+  });
+}
+
+// Tap by tap, because taps overlap in memory: what one has added the next must see.
+template <class T>
+void spread_taps(T* const* taps, index k, const T* x, index n) {
+  for (index t = 0; t < k; t++) add(taps[t], x, n);
+}
+
+// ---- sums -----------------------------------------------------------------------------------------------------------
+
+// term(j, W, s) adds lanes j .. j+W of a row to the partial sums s[0..Sums); out[i] is the total of sum i.
+template <class T, int Sums, class F>
+KONV_INLINE void total(index n, double* out, F&& term) {
+  constexpr int L = lanes_of<T>;
+  vec<T> chains[4][Sums] = {};
+  T rest[Sums] = {};
+  index j = 0;
+  for (; j + 4 * L <= n; j += 4 * L)
+    KONV_UNROLL for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
+  for (; j + L <= n; j += L) term(j, constant<L>{}, chains[0]);
+  for (; j < n; j++) {
+    vec<T, 1> s[Sums] = {};
+    term(j, constant<1>{}, s);
+    for (int i = 0; i < Sums; i++) rest[i] += s[i][0];
+  }
+  for (int i = 0; i < Sums; i++) {
+    const vec<T> sum = (chains[0][i] + chains[1][i]) + (chains[2][i] + chains[3][i]);
+    out[i] = static_cast<double>(rest[i]);
+    for (int l = 0; l < L; l++) out[i] += static_cast<double>(sum[l]);
+  }
+}
+
+template <class T>
+void sum(const T* x, index n, double* out) {
+  total<T, 1>(n, out, [&](index j, auto w, auto* s) { s[0] += load<T, w>(x + j); });
+}
+
+// Two passes over a row that the first one brings into L1. What the rounding of the mean leaves, sum (x - mean), then
+// corrects both (T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983, eq. 1.7).
+template <class T>
+void moments(const T* x, index n, double* mean, double* m2) {
+  const double count = static_cast<double>(n);
+  double first, left[2];
+  sum(x, n, &first);
+  const T center = static_cast<T>(first / count);
+  total<T, 2>(n, left, [&](index j, auto w, auto* s) {
+    const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
+    s[0] += d;
+    s[1] += d * d;
+  });
+  *mean = static_cast<double>(center) + left[0] / count;
+  *m2 = left[1] - left[0] * left[0] / count;
+}
+
+template <class T>
+void products(const T* g, const T* x, T center, index n, double* sum, double* product) {
+  double out[2];
+  total<T, 2>(n, out, [&](index j, auto w, auto* s) {
+    const vec<T, w> v = load<T, w>(g + j);
+    s[0] += v;
+    s[1] += v * (load<T, w>(x + j) - splat<T, w>(center));
+  });
+  *sum = out[0];
+  *product = out[1];
+}
+
+template <class T>
+void affine(T* y, const T* x, T center, T scale, T shift, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
+    store<T, w>(y + j, d * splat<T, w>(scale) + splat<T, w>(shift));
+  });
+}
+
+template <class T>
+void combine(T* y, const T* g, const T* x, T a, T b, T center, T c, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
+    store<T, w>(y + j, load<T, w>(g + j) * splat<T, w>(a) + (d * splat<T, w>(b) + splat<T, w>(c)));
+  });
+}
+
+template <class T>
+void relu(T* y, const T* x, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    const vec<T, w> v = load<T, w>(x + j), zero{};
+    store<T, w>(y + j, v <= zero ? zero : v);
+  });
+}
+
+template <class T>
+void relu_gradient(T* gx, const T* g, const T* y, index n) {
+  for_lanes<T>(n, [&](index j, auto w) {
+    const vec<T, w> zero{};
+    store<T, w>(gx + j, load<T, w>(y + j) <= zero ? zero : load<T, w>(g + j));
+  });
+}
+
+template <class T>
+constexpr LayerKernels<T> kernels() {
+  LayerKernels<T> k{};
+  k.add = add<T>, k.max = max<T>, k.max_key = max_key<T>;
+  k.sum_taps = sum_taps<T>, k.max_taps = max_taps<T>, k.max_taps_key = max_taps_key<T>, k.cells = cells<T>;
+  k.divide = divide<T>, k.add_divided = add_divided<T>, k.spread_taps = spread_taps<T>;
+  if constexpr (static_cast<T>(0.5) != T(0)) {
+    k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>;
+    k.relu = relu<T>, k.relu_gradient = relu_gradient<T>;
+  }
+  return k;
+}
+
+}  // namespace
+
+extern constinit const LayerTable layers = {kernels<float>(), kernels<double>(), kernels<index>()};
+
 }  // namespace konv::KONV_ISA

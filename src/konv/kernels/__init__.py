@@ -7,6 +7,7 @@ to C++; what has a meaning to a user is checked by the layers above.
 
 from __future__ import annotations
 
+from . import layers
 from .conv import conv2d, pack_weight, plan, zeros
 from .gradients import (
     conv2d_grad_bias,
@@ -29,6 +30,7 @@ from .settings import (
 )
 
 __all__ = [
+    "layers",
     "conv2d",
     "conv2d_grad_bias",
     "conv2d_grad_input",
