@@ -67,10 +67,15 @@ from .kernels import (
     set_num_threads as set_num_threads,
 )
 from .ops.activation import *  # noqa: F403
+from .ops.choose import *  # noqa: F403
+from .ops.compare import *  # noqa: F403
 from .ops.convert import *  # noqa: F403
 from .ops.creation import *  # noqa: F403
-from .ops.index import *  # noqa: F403
+from .ops.elementary import *  # noqa: F403
+from .ops.join import *  # noqa: F403
 from .ops.linear import *  # noqa: F403
+from .ops.order import *  # noqa: F403
+from .ops.parts import *  # noqa: F403
 from .ops.pointwise import *  # noqa: F403
 from .ops.random import *  # noqa: F403
 from .ops.reduce import *  # noqa: F403
@@ -84,6 +89,11 @@ from .random import (
     manual_seed as manual_seed,
     seed as seed,
     set_rng_state as set_rng_state,
+)
+from .sizes import (
+    channels_last as channels_last,
+    contiguous_format as contiguous_format,
+    preserve_format as preserve_format,
 )
 from .tensor import Size as Size, Tensor as Tensor, device as device
 

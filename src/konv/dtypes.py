@@ -29,7 +29,7 @@ class dtype:
         (torch.float32, 4, True)
     """
 
-    __slots__ = ("itemsize", "is_complex", "is_floating_point", "is_signed", "kind", "label", "name", "numpy")
+    __slots__ = ("is_complex", "is_floating_point", "is_signed", "itemsize", "kind", "label", "name", "numpy")
 
     name: str
     label: str
@@ -112,15 +112,15 @@ int8 = dtype("int8", "Char", 1, INTEGER, True)
 int16 = dtype("int16", "Short", 2, INTEGER, True)
 int32 = dtype("int32", "Int", 4, INTEGER, True)
 int64 = dtype("int64", "Long", 8, INTEGER, True)
-bool = dtype("bool", "Bool", 1, BOOL, False)  # noqa: A001
+bool = dtype("bool", "Bool", 1, BOOL, False)
 
-float = float32  # noqa: A001
+float = float32
 double = float64
 half = float16
 cfloat = complex64
 cdouble = complex128
 short = int16
-int = int32  # noqa: A001
+int = int32
 long = int64
 
 ALL = (float32, float64, float16, bfloat16, complex64, complex128, uint8, int8, int16, int32, int64, bool)

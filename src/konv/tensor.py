@@ -7,77 +7,21 @@ so this file stays below all of them. What is here is the memory itself: who sha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import dtypes
-from .errors import ArgumentTypeError, AutogradError, DeviceError, IndexRangeError, UnsupportedError
+from .errors import ArgumentTypeError, AutogradError, UnsupportedError
 from .modes import enable_grad
-
-
-class Size(tuple[int, ...]):
-    """A shape: a tuple of ints that prints as PyTorch's.
-
-    Example:
-        >>> import konv
-        >>> konv.Size([2, 3]), konv.Size([2, 3]).numel(), konv.Size([2, 3])[:1]
-        (torch.Size([2, 3]), 6, torch.Size([2]))
-    """
-
-    __slots__ = ()
-
-    def numel(self) -> int:
-        """The number of elements of a tensor of this shape."""
-        return math.prod(self)
-
-    def __repr__(self) -> str:
-        return f"torch.Size({list(self)})"
-
-    def __getitem__(self, key: Any) -> Any:
-        item = tuple.__getitem__(self, key)
-        return Size(item) if isinstance(key, slice) else item
-
-    def __add__(self, other: Any) -> Size:
-        return Size(tuple.__add__(self, tuple(other)))
-
-
-class device:
-    """Where a tensor lives: ``cpu``, or ``meta`` for a tensor that has a shape and no data.
-
-    Example:
-        >>> import konv
-        >>> konv.device("cpu"), str(konv.device("meta"))
-        (device(type='cpu'), 'meta')
-    """
-
-    __slots__ = ("index", "type")
-
-    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
-        name, colon, number = str(type).partition(":")
-        if name not in ("cpu", "meta") or (colon and not number.isdigit()):
-            raise DeviceError(f"device: got {str(type)!r}; konv has 'cpu', and 'meta' for shapes without data")
-        self.type = name
-        self.index = int(number) if colon else index
-
-    def __repr__(self) -> str:
-        return f"device(type={self.type!r}{'' if self.index is None else f', index={self.index}'})"
-
-    def __str__(self) -> str:
-        return self.type if self.index is None else f"{self.type}:{self.index}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
-
-    def __hash__(self) -> int:
-        return hash((self.type, self.index))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return device, (self.type, self.index)
-
-
-_CPU, _META = device("cpu"), device("meta")
+from .sizes import _CPU as _CPU
+from .sizes import _META as _META
+from .sizes import Size as Size
+from .sizes import contiguous_strides as contiguous_strides
+from .sizes import device as device
+from .sizes import meta_array as meta_array
+from .sizes import normalize_dim as normalize_dim
 
 
 class VersionCounter:
@@ -300,7 +244,7 @@ class Tensor:
             raise AutogradError(
                 f"only Tensors of floating point and complex dtype can require gradients; this one is {self._dtype}"
             )
-        self._requires_grad = True if value else False
+        self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` in place and return the tensor."""
@@ -439,37 +383,6 @@ def register(table: dict[str, Any]) -> None:
         setattr(Tensor, name, function)
 
 
-def meta_array(shape: tuple[int, ...], dtype: dtypes.dtype) -> np.ndarray[Any, Any]:
-    """One element of ``dtype`` seen as ``shape`` through zero strides."""
-    return np.lib.stride_tricks.as_strided(np.zeros((), dtype.numpy), shape, (0,) * len(shape), writeable=False)
-
-
-def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides, in elements, of a C-ordered tensor of ``shape``."""
-    strides, step = [0] * len(shape), 1
-    for axis in range(len(shape) - 1, -1, -1):
-        strides[axis] = step
-        step *= max(shape[axis], 1)
-    return tuple(strides)
-
-
-def normalize_dim(dim: SupportsIndex, ndim: int) -> int:
-    """``dim`` counted from the front, checked; a 0-dim tensor takes 0 and -1 as PyTorch's does."""
-    try:
-        index = dim.__index__()
-    except AttributeError:
-        raise ArgumentTypeError(f"dim: expected an int, got {type(dim).__name__}") from None
-    least = max(ndim, 1)
-    if not -least <= index < least:
-        raise IndexRangeError(
-            f"Dimension out of range (expected to be in range of [{-least}, {least - 1}], but got {index})"
-        )
-    return index + least if index < 0 else index
-
-
 def refuse_meta(who: str) -> UnsupportedError:
     """The error of an operation that needs values, on a tensor that has none."""
     return UnsupportedError(f"{who}: a tensor on the 'meta' device has a shape and no data; make it on 'cpu'")
-
-
-Method = Callable[..., Any]

@@ -24,7 +24,7 @@ from ..ops.loss import (
     smooth_l1_loss,
 )
 from ..ops.pad import pad
-from ..ops.pointwise import sigmoid, tanh
+from ..ops.elementary import sigmoid, tanh
 from ..ops.resize import interpolate
 from ..tensor import Tensor
 

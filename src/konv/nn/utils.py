@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..errors import ShapeError, text
-from ..ops.shape import cat
+from ..ops import cat
 from ..tensor import Tensor
 
 

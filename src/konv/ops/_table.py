@@ -21,7 +21,7 @@ from ..autograd import Function
 from ..errors import ArgumentTypeError, AutogradError, DeviceError, DtypeError, ShapeError
 from ..interop import from_foreign
 from ..modes import _mode
-from ..tensor import Tensor
+from ..tensor import Tensor, register
 
 NUMBERS = (bool, int, float, complex, np.generic)
 _OPERANDS = "abcd"
@@ -297,7 +297,45 @@ def to_bool(dtype: dtypes.dtype) -> dtypes.dtype:
     return dtypes.bool
 
 
-METHODS: dict[str, Any] = {}
+def refuse_bool(who: str, fix: str) -> Any:
+    """The rule of an operation that bool tensors do not have."""
+
+    def rule(dtype: dtypes.dtype) -> dtypes.dtype:
+        if dtype is dtypes.bool:
+            raise DtypeError(f"{who}: bool tensors are not supported; {fix}")
+        return dtype
+
+    return rule
+
+
+def refuse_complex(who: str) -> Any:
+    """The rule of an operation that needs an order."""
+
+    def rule(dtype: dtypes.dtype) -> dtypes.dtype:
+        if dtype.is_complex:
+            raise DtypeError(f"{who}: complex numbers have no order; {dtype} is not supported")
+        return dtype
+
+    return rule
+
+
+def integers(who: str) -> Any:
+    """The rule of an operation on bits."""
+
+    def rule(dtype: dtypes.dtype) -> dtypes.dtype:
+        if dtype.kind > dtypes.INTEGER:
+            raise DtypeError(f"{who}: bits of {dtype} cannot be combined; use integer or bool tensors")
+        return dtype
+
+    return rule
+
+
+def flat(g: Tensor) -> Tensor:
+    """The gradient of a step function: zero, where defined."""
+    return g * 0
+
+
+INPLACE: dict[str, Any] = {}  # the in-place form of every row, whether it became a method or not
 
 
 def pointwise(
@@ -327,10 +365,11 @@ def pointwise(
     function = _caller(made, name, count)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc or f"``{name}`` of each element."
+    writing = INPLACE[name + "_"] = _inplace_caller(
+        type(name + "_", (made,), {"inplace": True, "name": made.name}), name
+    )
     if method:
-        METHODS[name] = function
-    if inplace and method:
-        METHODS[name + "_"] = _inplace_caller(type(name + "_", (made,), {"inplace": True, "name": made.name}), name)
+        register({name: function, **({name + "_": writing} if inplace else {})})
     return function
 
 

@@ -11,8 +11,10 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentRangeError, DtypeError, ShapeError, UnsupportedError, text
 from ..tensor import Tensor, normalize_dim, register
-from ._table import METHODS, as_tensor_operand, pointwise, to_float
+from ._table import as_tensor_operand, pointwise, to_float
 from .special import erf_array
+
+__all__ = ["erf", "log_softmax", "prelu", "relu", "softmax"]
 
 Array = np.ndarray[Any, Any]
 _SQRT_HALF = math.sqrt(0.5)
@@ -44,7 +46,7 @@ def _floating(who: str) -> Any:
 
 
 def _where(condition: Tensor, yes: Tensor, no: Any) -> Tensor:
-    from .index import where  # gradients alone need it, and it imports nothing from here
+    from .choose import where  # gradients alone need it, and it imports nothing from here
 
     return where(condition, yes, no)
 
@@ -355,5 +357,4 @@ def log_softmax(input: Any, dim: int, dtype: Any = None) -> Tensor:
     return _soft(_LogSoftmax, input, dim, dtype, "log_softmax")
 
 
-register({name: METHODS[name] for name in ("relu", "relu_", "erf", "erf_")})
 register({"softmax": softmax, "log_softmax": log_softmax, "prelu": prelu})

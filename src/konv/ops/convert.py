@@ -54,7 +54,7 @@ class Clone(Function):
 
 def _order(memory_format: Any, ndim: int, default: str) -> str:
     text = "torch.preserve_format" if memory_format is None and default == "K" else str(memory_format)
-    if memory_format is None and default == "C" or text == "torch.contiguous_format":
+    if (memory_format is None and default == "C") or text == "torch.contiguous_format":
         return "C"
     if text == "torch.preserve_format":
         return "K"
@@ -80,7 +80,7 @@ def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
 def to(
     input: Tensor,
     *args: Any,
-    device: Any = None,  # noqa: A002
+    device: Any = None,
     dtype: Any = None,
     non_blocking: bool = False,
     copy: bool = False,
@@ -126,7 +126,7 @@ def type_as(input: Tensor, other: Tensor) -> Tensor:
     return to(input, other._dtype)
 
 
-def type(input: Tensor, dtype: Any = None) -> Any:  # noqa: A001
+def type(input: Tensor, dtype: Any = None) -> Any:
     """``to(dtype)``; without a dtype, the name that PyTorch gives this kind of tensor."""
     return f"torch.{input._dtype.label}Tensor" if dtype is None else to(input, dtypes.as_dtype(dtype))
 

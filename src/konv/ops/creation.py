@@ -11,7 +11,8 @@ import numpy as np
 from .. import dtypes
 from ..errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, ShapeError
 from ..interop import from_foreign
-from ..tensor import Tensor, device as _Device, register
+from ..tensor import Tensor, register
+from ..tensor import device as _Device
 from ._table import cast
 from .shape import sizes_of
 

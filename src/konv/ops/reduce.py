@@ -6,14 +6,16 @@ dimensions (``_spread``), times what the fold's derivative says.
 
 from __future__ import annotations
 
+import builtins
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ArgumentRangeError, DtypeError, IndexRangeError, ShapeError
+from ..errors import DtypeError, IndexRangeError, ShapeError
 from ..tensor import Tensor, normalize_dim, register
 from ._table import as_tensor_operand, maybe_cast, to_float
 
@@ -22,13 +24,9 @@ __all__ = [
     "amax",
     "amin",
     "any",
-    "argmax",
-    "argmin",
     "count_nonzero",
     "logsumexp",
-    "max",
     "mean",
-    "min",
     "norm",
     "prod",
     "std",
@@ -62,11 +60,9 @@ def _spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     return g.reshape(folded_shape(shape, axes, True)).expand(shape)
 
 
-def _work(x: Tensor) -> tuple[np.ndarray[Any, Any], Any]:
-    """The array to fold, and the dtype to sum it in."""
-    if x._dtype.is_half:
-        return x._array.astype(np.float32), np.float32
-    return x._array, x._dtype.numpy
+def work_array(x: Tensor) -> np.ndarray[Any, Any]:
+    """The array to fold; the half types as float32."""
+    return x._array.astype(np.float32) if x._dtype.is_half else x._array
 
 
 class Fold(Function):
@@ -85,7 +81,7 @@ class Fold(Function):
         if x._meta:
             made = Tensor._wrap_meta(shape, dtype)
         else:
-            array, _ = _work(x)
+            array = work_array(x)
             with np.errstate(all="ignore"):
                 made = Tensor._wrap(maybe_cast(ctx.compute(array, axes, keepdim), dtype), dtype)
         ctx.axes, ctx.keepdim, ctx.shape = axes, keepdim, x._array.shape
@@ -190,13 +186,13 @@ class Var(Function):
     def forward(ctx: Any, x: Tensor, axes: tuple[int, ...], keepdim: bool, correction: float, root: bool) -> Tensor:
         dtype, shape = x._dtype.to_real(), folded_shape(x._array.shape, axes, keepdim)
         ctx.axes, ctx.shape, ctx.root = axes, x._array.shape, root
-        ctx.divisor = max(_count(x._array.shape, axes) - correction, 0)
+        ctx.divisor = builtins.max(_count(x._array.shape, axes) - correction, 0)
         if root:
             ctx.name = "StdBackward0"
         if x._meta:
             made = Tensor._wrap_meta(shape, dtype)
         else:
-            array, _ = _work(x)
+            array = work_array(x)
             with np.errstate(all="ignore"):
                 off = array - _mean_array(array, axes, True)
                 total = np.add.reduce((off * off.conj()).real, axes, keepdims=keepdim)
@@ -217,61 +213,36 @@ class Var(Function):
         return (g * (x - x.mean(ctx.axes, keepdim=True)) * (2 / divisor), None, None, None, None)
 
 
-class Extreme(Function):
-    """The largest or smallest element along one dimension, and where it stands."""
+def numpy_names(function: Any) -> Any:
+    """Let a fold be called with NumPy's ``axis`` and ``keepdims``, as ``np.sum(tensor)`` does."""
 
-    fresh = True
+    @functools.wraps(function)
+    def fold(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            if "axis" in kwargs:
+                kwargs["dim"] = kwargs.pop("axis")
+            if "keepdims" in kwargs:
+                kwargs["keepdim"] = kwargs.pop("keepdims")
+            if kwargs.get("out", 0) is None:
+                del kwargs["out"]
+            if "dim" in kwargs and kwargs["dim"] is None and function.__name__ in ("amax", "amin"):
+                del kwargs["dim"]
+        return function(input, *args, **kwargs)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dim: int, keepdim: bool, largest: bool) -> tuple[Tensor, Tensor]:
-        ctx.dim, ctx.keepdim, ctx.shape = dim, keepdim, x._array.shape
-        ctx.name = "MaxBackward0" if largest else "MinBackward0"
-        if x._meta:
-            shape = folded_shape(x._array.shape, (dim,), keepdim)
-            return Tensor._wrap_meta(shape, x._dtype), Tensor._wrap_meta(shape, dtypes.int64)
-        array, _ = _work(x)
-        array = array if array.ndim else array.reshape(1)
-        where = np.expand_dims((np.argmax if largest else np.argmin)(array, dim), dim).astype(np.int64)
-        values = np.take_along_axis(x._array.reshape(array.shape), where, dim)
-        shape = folded_shape(x._array.shape, (dim,), keepdim)
-        index = Tensor._wrap(where.reshape(shape))
-        ctx.mark_non_differentiable(index)
-        ctx.save_for_backward(index)
-        return Tensor._wrap(values.reshape(shape), x._dtype), index
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        (index,) = ctx.saved_tensors
-        kept = folded_shape(ctx.shape, (ctx.dim,), True)
-        zeros = Tensor._wrap(np.zeros(ctx.shape, grads[0]._dtype.numpy), grads[0]._dtype)
-        return zeros.scatter(ctx.dim, index.reshape(kept), grads[0].reshape(kept)), None, None, None
-
-
-class _Pair(NamedTuple):
-    values: Tensor
-    indices: Tensor
-
-
-def _named_pair(name: str) -> type[_Pair]:
-    def text(self: Any) -> str:
-        parts = ",\n".join(f"{field}={getattr(self, field)!r}" for field in self._fields)
-        return f"torch.return_types.{name}(\n{parts})"
-
-    return type(name, (_Pair,), {"__repr__": text, "__slots__": ()})
-
-
-MaxPair, MinPair, SortPair, TopkPair = map(_named_pair, ("max", "min", "sort", "topk"))
+    return fold
 
 
 # ---- functions --------------------------------------------------------------------------------------------------------------
 
 
-def _input(input: Any, who: str, dtype: Any = None) -> Tensor:
+def input_of(input: Any, who: str, dtype: Any = None) -> Tensor:
+    """The tensor to fold, cast to ``dtype`` if one is given."""
     input = as_tensor_operand(input, who)
     return input if dtype is None else input.to(dtypes.as_dtype(dtype))
 
 
-def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:  # noqa: A001
+@numpy_names
+def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim`` (an int, several, or all); integers sum in int64, half types in float32.
 
     Example:
@@ -279,17 +250,18 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
         >>> konv.tensor([[1, 2], [3, 4]]).sum(0)
         tensor([4, 6])
     """
-    input = _input(input, "sum", dtype)
+    input = input_of(input, "sum", dtype)
     return Sum.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
 
 
+@numpy_names
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over ``dim`` of a floating or complex tensor.
 
     Raises:
         DtypeError: An integer tensor; say ``x.float().mean()``.
     """
-    input = _input(input, "mean", dtype)
+    input = input_of(input, "mean", dtype)
     if input._dtype.kind < dtypes.FLOATING:
         raise DtypeError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
@@ -298,23 +270,26 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     return Mean.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
 
 
+@numpy_names
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``, or of all elements."""
-    input = _input(input, "prod", dtype)
+    input = input_of(input, "prod", dtype)
     return Prod.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
 
 
-def _extreme(input: Any, dim: Any, keepdim: bool, function: Any, who: str) -> Tensor:
-    input = _input(input, who)
+def extreme(input: Any, dim: Any, keepdim: bool, function: Any, who: str) -> Tensor:
+    """``amax`` or ``amin`` over ``dim``, refused for complex numbers and empty folds."""
+    input = input_of(input, who)
     if input._dtype.is_complex:
         raise DtypeError(f"{who}: complex numbers have no order; {input._dtype} is not supported")
     axes = axes_of(dim, input._array.ndim)
     if not input._meta:
-        _refuse_empty(input, axes, who)
+        refuse_empty(input, axes, who)
     return function.apply(input, axes, keepdim)  # type: ignore[no-any-return]
 
 
-def _refuse_empty(input: Tensor, axes: tuple[int, ...], who: str) -> None:
+def refuse_empty(input: Tensor, axes: tuple[int, ...], who: str) -> None:
+    """Refuse to look for an extreme among no elements."""
     empty = [a for a in axes if input._array.shape[a] == 0]
     if empty:
         raise IndexRangeError(
@@ -323,72 +298,20 @@ def _refuse_empty(input: Tensor, axes: tuple[int, ...], who: str) -> None:
         )
 
 
+@numpy_names
 def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Tensor:
     """The largest element over ``dim``; NaN wins. Equal elements share the gradient."""
-    return _extreme(input, dim, keepdim, Amax, "amax")
+    return extreme(input, dim, keepdim, Amax, "amax")
 
 
+@numpy_names
 def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Tensor:
     """The smallest element over ``dim``; NaN wins. Equal elements share the gradient."""
-    return _extreme(input, dim, keepdim, Amin, "amin")
-
-
-def _max_or_min(input: Any, dim: Any, keepdim: bool, largest: bool) -> Any:
-    who = "max" if largest else "min"
-    input = _input(input, who)
-    if dim is None:
-        if not input._meta and not input.numel():
-            raise ArgumentRangeError(
-                f"{who}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                "with the 'dim' argument."
-            )
-        return _extreme(input, None, False, Amax if largest else Amin, who)
-    if isinstance(dim, Tensor) or hasattr(dim, "__array__"):
-        return (input.maximum if largest else input.minimum)(dim)
-    if input._dtype.is_complex:
-        raise DtypeError(f"{who}: complex numbers have no order; {input._dtype} is not supported")
-    axis = normalize_dim(dim, input._array.ndim)
-    if input._array.ndim and not input._meta:
-        _refuse_empty(input, (axis,), who)
-    return (MaxPair if largest else MinPair)(*Extreme.apply(input, axis, keepdim, largest))
-
-
-def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A001
-    """The largest element; with ``dim`` a pair (values, indices) along it; with a tensor, ``maximum``.
-
-    Example:
-        >>> import konv
-        >>> values, indices = konv.tensor([[1.0, 5.0], [7.0, 2.0]]).max(1)
-        >>> values, indices
-        (tensor([5., 7.]), tensor([1, 0]))
-    """
-    return _max_or_min(input, dim, keepdim, True)
-
-
-def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:  # noqa: A001
-    """The smallest element; with ``dim`` a pair (values, indices) along it; with a tensor, ``minimum``."""
-    return _max_or_min(input, dim, keepdim, False)
-
-
-def _arg_extreme(input: Any, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
-    input = _input(input, "argmax" if largest else "argmin")
-    flat = input.detach() if dim is not None else input.detach().reshape(-1)
-    found = _max_or_min(flat, dim if dim is not None else 0, keepdim and dim is not None, largest).indices
-    return found.reshape((1,) * input._array.ndim) if keepdim and dim is None else found  # type: ignore[no-any-return]
-
-
-def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Where the largest element stands: along ``dim``, or in the flattened tensor; the first of equals."""
-    return _arg_extreme(input, dim, keepdim, True)
-
-
-def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Where the smallest element stands: along ``dim``, or in the flattened tensor; the first of equals."""
-    return _arg_extreme(input, dim, keepdim, False)
+    return extreme(input, dim, keepdim, Amin, "amin")
 
 
 def _variance(input: Any, dim: Any, unbiased: Any, keepdim: bool, correction: Any, root: bool) -> Tensor:
-    input = _input(input, "std" if root else "var")
+    input = input_of(input, "std" if root else "var")
     if isinstance(dim, bool):  # x.var(False): PyTorch's older spelling
         dim, unbiased = None, dim
     if input._dtype.kind < dtypes.FLOATING:
@@ -400,6 +323,7 @@ def _variance(input: Any, dim: Any, unbiased: Any, keepdim: bool, correction: An
     return Var.apply(input, axes_of(dim, input._array.ndim), keepdim, correction, root)  # type: ignore[no-any-return]
 
 
+@numpy_names
 def var(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
@@ -407,6 +331,7 @@ def var(
     return _variance(input, dim, unbiased, keepdim, correction, False)
 
 
+@numpy_names
 def std(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
@@ -414,26 +339,28 @@ def std(
     return _variance(input, dim, unbiased, keepdim, correction, True)
 
 
-def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+@numpy_names
+def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where an element along ``dim`` is not zero."""
-    input = _input(input, "any")
+    input = input_of(input, "any")
     return Any_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
 
 
-def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+@numpy_names
+def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where every element along ``dim`` is not zero."""
-    input = _input(input, "all")
+    input = input_of(input, "all")
     return All_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
 
 
 def count_nonzero(input: Any, dim: Any = None) -> Tensor:
     """How many elements along ``dim`` are not zero."""
-    return sum(_input(input, "count_nonzero").detach() != 0, dim)
+    return sum(input_of(input, "count_nonzero").detach() != 0, dim)
 
 
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over ``dim``, without overflow."""
-    input = _input(input, "logsumexp")
+    input = input_of(input, "logsumexp")
     if input._dtype.kind < dtypes.FLOATING:
         input = input.to(to_float(input._dtype))
     return LogSumExp.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
@@ -441,7 +368,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
 
 def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The p-norm over ``dim``: 'fro' or 2, inf, -inf, 0 (count of non-zeros), or any number."""
-    input = _input(input, "norm", dtype)
+    input = input_of(input, "norm", dtype)
     if input._dtype.kind < dtypes.FLOATING:
         raise DtypeError(f"norm(): input dtype should be either floating point or complex. Got {input._dtype.label}")
     p = 2 if p in ("fro", None) else float(p)
@@ -459,8 +386,5 @@ def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: 
     return sum(size, dim, keepdim) if p == 1 else sum(size**p, dim, keepdim) ** (1 / p)
 
 
-METHODS = {
-    f.__name__: f
-    for f in (sum, mean, prod, amax, amin, max, min, argmax, argmin, var, std, any, all, count_nonzero, logsumexp, norm)
-}
+METHODS = {f.__name__: f for f in (sum, mean, prod, amax, amin, var, std, any, all, count_nonzero, logsumexp, norm)}
 register(METHODS)
