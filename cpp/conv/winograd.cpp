@@ -67,17 +67,18 @@ struct Problem {
         rows(tiling, g.group_c()),
         lanes(table.lanes),
         panels{g.group_oc(), rows.all, 2 * lanes, lanes},
-        windows(tiling.w.tiles <= few_tiles) {}
+        windows(tiling.w.dilation == 1 && tiling.w.tiles <= few_tiles) {}
 
   index products() const { return tiling.products(); }
-  index strip() const { return tiling.columns(tiling.segment_tiles()); }
+  index strip() const { return tiling.columns(tiling.segment_count()); }
   // Room in a row of s for whole vectors and for the columns of the tiles that fill the last vector.
   index s_pitch() const { return round_up(strip() + lanes + (windows ? 8 : lanes * tiling.w.m), lanes); }
-  // Tiles that are brought from lanes to rows at a time: a few KiB for each row of pixels.
-  index z_tiles() const {
-    const index most = 24576 / (f.mh * f.mw * lanes * static_cast<index>(sizeof(T)));
-    return tiling.segment_tiles() <= most ? tiling.segment_tiles() : 16;
+  // Tiles (of each column phase) that are brought from lanes to rows at a time, and their pixels in a row.
+  index z_count() const {
+    const index bytes = f.mh * f.mw * tiling.w.dilation * lanes * static_cast<index>(sizeof(T)), most = 24576 / bytes;
+    return tiling.segment_count() <= most ? tiling.segment_count() : std::max<index>(1, 16384 / bytes);
   }
+  index z_columns() const { return z_count() * tiling.w.m * tiling.w.dilation; }
 };
 
 // ---- blocks and scratch --------------------------------------------------------------------------------------------
@@ -110,10 +111,10 @@ struct Scratch {
     if (!b.shared) take(v, v_size(p, b));
     take(m, b.chunk * p.tiling.segment_tiles() * p.products() * 2 * l);
     take(s, b.most() * p.f.ah() * p.s_pitch());
-    take(z, p.f.mh * p.f.mw * p.z_tiles() * l);
+    take(z, p.f.mh * p.z_columns() * l);
     take(strip, p.f.ah() * round_up(p.strip(), l));
     take(zeros, p.strip() + l);
-    take(staged, p.f.mw * p.z_tiles() * l);
+    take(staged, p.z_columns() * l);
     take(segments, b.most());
     take(window, round_up(b.most() * p.tiling.segment_tiles(), l));
   }
@@ -127,9 +128,9 @@ void set_blocks(const Problem<T>& p, Blocking& b, index blocks) {
   const index each = p.tiling.segment_tiles();
   b.blocks = std::min(blocks, b.segments);
   b.chunk = std::min(b.most(), std::max<index>(1, block_tiles / each));
-  const index last = p.windows ? 0 : (b.most() - 1) * each, run = p.windows ? b.most() * each : each;
-  // An odd number of vectors: rows a power of two apart would fall on the same cache sets.
-  b.pitch = (ceil_div(last + round_up(run, p.lanes), p.lanes) | 1) * p.lanes;
+  // Rows are written in ascending order in whole vectors, so that each overwrites what the last one left behind its end.
+  // Threads that share V have no such order: their rows keep a distance of a vector.
+  b.pitch = b.most() * each + (b.shared ? p.lanes : 0);
 }
 
 template <class T>
@@ -177,10 +178,11 @@ class Forward {
       : p_(call.plan),
         call_(call),
         reader_(p_.isa, call.x, p_.g.mode),
+        writer_(p_.isa, call.y),
         b_(choose_blocking(p_, call.n, image_bytes(call))),
         work_(b_.shared ? round_up(Scratch<T>::v_size(p_, b_) * sizeof(T), 64) : 0, Scratch<T>(p_, b_, nullptr).bytes,
               b_.threads),
-        in_place_(reader_.in_place(0, 0, 0) && p_.tiling.w.step() == 1 && p_.g.mode == PadMode::zeros) {
+        in_place_(reader_.in_place(0, 0, 0) && p_.tiling.w.stride == 1 && p_.g.mode == PadMode::zeros) {
     for (index phase = 0; phase < p_.tiling.stride_phases(); phase++)
       p_.rows.offsets(p_.tiling, phase, b_.pitch, p_.lanes, v_at_[phase]);
   }
@@ -258,10 +260,18 @@ class Forward {
           p_.f.input_windows(own.s, pitch, own.window, count * p_.tiling.w.tiles, rows, columns, at, to_v);
         } else {
           for (index i = 0; i < count; to_v += own.segments[i].tiles, i++)
-            p_.f.input_rows(own.s + i * step, pitch, own.segments[i].tiles, rows, columns, at, to_v);
+            rows_of(own.s + i * step, own.segments[i], rows, columns, at, to_v);
         }
       }
     }
+  }
+
+  void rows_of(const T* s, const Segment& segment, int rows, int columns, const index* at, T* v) const {
+    const Axis& w = p_.tiling.w;
+    if (w.dilation == 1) return p_.f.input_rows(s, p_.s_pitch(), segment.tiles, rows, columns, at, v);
+    for (index t = 0; t < segment.count; t++)
+      p_.f.input_phases(s + t * w.m * w.dilation, p_.s_pitch(), w.dilation, w.phases, rows, columns, at,
+                         v + t * w.phases);
   }
 
   // Where each tile of a block begins in s; the lanes that fill the last vector repeat the first tile.
@@ -274,9 +284,9 @@ class Forward {
   // The rows of one segment and channel, in place or staged, transformed column by column into s.
   void columns_of(const Scratch<T>& own, const Segment& segment, index phase, index c, T* s) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
-    const index count = p_.tiling.columns(segment.tiles);
+    const index count = p_.tiling.columns(segment.count);
     const index row = segment.tile_h * h.m, row_phase = segment.phase_h + phase / w.stride;
-    const index column = w.cell(segment.tile_w * w.m, segment.phase_w + phase % w.stride);
+    const index column = w.cell(segment.tile_w * w.m, phase % w.stride);
     const T* rows[max_products];
     index first = 0, last = count;
     if (in_place_) {
@@ -290,7 +300,7 @@ class Forward {
     } else {
       for (index i = 0; i < p_.f.ah(); i++) {
         T* to = own.strip + i * round_up(p_.strip(), p_.lanes);
-        reader_.read(to, segment.n, c, h.cell(row + i, row_phase), column, w.step(), count);
+        reader_.read(to, segment.n, c, h.cell(row + i, row_phase), column, w.stride, count);
         rows[i] = to;
       }
     }
@@ -316,7 +326,7 @@ class Forward {
   }
 
   index tiles_between(index from, index to) const {
-    if (p_.tiling.parts == 1) return (to - from) * p_.tiling.w.tiles;
+    if (p_.tiling.parts == 1) return (to - from) * p_.tiling.segment_tiles();
     index tiles = 0;
     for (index i = from; i < to; i++) tiles += p_.tiling.segment(i).tiles;
     return tiles;
@@ -326,51 +336,49 @@ class Forward {
   void output(const Scratch<T>& own, const Segment& segment, index group, index panel, index vector, const T* m,
               index width) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
+    const index per_tile = p_.products() * width;
     const index inside = p_.panels.first(panel) + vector * p_.lanes, o = group * p_.g.group_oc() + inside;
     const int channels = static_cast<int>(std::min(p_.lanes, p_.g.group_oc() - inside));
     alignas(64) T bias[64] = {};
     std::copy_n(call_.bias + o, channels, bias);
-    const index rows = h.kept(segment.phase_h, segment.tile_h * h.m, h.m);
-    for (index t = 0; t < segment.tiles; t += p_.z_tiles()) {
-      const index tiles = std::min(p_.z_tiles(), segment.tiles - t), column = (segment.tile_w + t) * w.m;
-      const index columns = w.kept(segment.phase_w, column, tiles * w.m);
-      if (rows == 0 || columns == 0) continue;
-      p_.f.output(m + t * p_.products() * width, width, tiles, bias, own.z, columns, columns);
-      write(own, segment, o, channels, segment.tile_h * h.m, rows, column, columns);
+    const index row = segment.tile_h * h.m * h.dilation + segment.phase_h;
+    const index rows = std::clamp<index>(ceil_div(p_.g.oh - row, h.dilation), 0, h.m);
+    for (index t = 0; t < segment.count && rows > 0; t += p_.z_count()) {
+      const index count = std::min(p_.z_count(), segment.count - t), pixels = w.m * w.dilation;
+      const index column = (segment.tile_w + t) * pixels, columns = std::min(count * pixels, p_.g.ow - column);
+      if (w.dilation == 1) {
+        p_.f.output(m + t * per_tile, width, count, bias, own.z, columns, w.m, 1, columns);
+      } else {
+        for (index i = 0; i < count; i++)
+          p_.f.output(m + (t + i) * w.phases * per_tile, width, w.phases, bias, own.z + i * pixels * p_.lanes, columns, 1,
+                      w.dilation, columns - i * pixels);
+      }
+      write(own, segment.n, o, channels, row, rows, column, columns);
     }
   }
 
-  // z[row][column][lanes] to rows of y; rows and columns count in the segment's dilation phase.
-  void write(const Scratch<T>& own, const Segment& s, index o, int channels, index row, index rows, index column,
+  // z[row][column][lanes] to every h.dilation-th row of y from `row` on.
+  void write(const Scratch<T>& own, index n, index o, int channels, index row, index rows, index column,
              index columns) const {
-    const index l = p_.lanes;
-    const OutputView y = phase_view(s);
-    const RowWriter<T> writer(p_.isa, y);
-    if (T* plane = y.parts == 1 ? writer.in_place(s.n, o) : nullptr) {
-      const bool one_run = y.sh == columns && column == 0;  // the rows follow each other
+    const index l = p_.lanes, step = p_.tiling.h.dilation;
+    const OutputView& y = call_.y;
+    if (T* plane = y.parts == 1 ? writer_.in_place(n, o) : nullptr) {
+      const bool one_run = y.sh == columns && column == 0 && step == 1;  // the rows follow each other
       for (index i = 0; i < (one_run ? 1 : rows); i++)
         p_.tile.transpose_store(own.z + i * columns * l, l, one_run ? rows * columns : columns,
-                                plane + (row + i) * y.sh + column, y.sc, channels);
+                                plane + (row + i * step) * y.sh + column, y.sc, channels);
       return;
     }
     for (index i = 0; i < rows; i++) {
       p_.tile.transpose_store(own.z + i * columns * l, l, columns, own.staged, columns, channels);
-      for (int c = 0; c < channels; c++) writer.write(own.staged + c * columns, s.n, o + c, row + i, column, columns);
+      for (int c = 0; c < channels; c++) writer_.write(own.staged + c * columns, n, o + c, row + i * step, column, columns);
     }
-  }
-
-  // The outputs of one dilation phase.
-  OutputView phase_view(const Segment& s) const {
-    OutputView y = call_.y;
-    y.data = static_cast<char*>(y.data) + (s.phase_h * y.sh + s.phase_w * y.sw) * scalar_bytes(y.scalar);
-    y.sh *= p_.tiling.h.dilation;
-    y.sw *= p_.tiling.w.dilation;
-    return y;
   }
 
   Problem<T> p_;
   const Call<T>& call_;
   RowReader<T> reader_;
+  RowWriter<T> writer_;
   Blocking b_;
   Workspace work_;
   bool in_place_;

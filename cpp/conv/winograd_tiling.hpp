@@ -5,13 +5,15 @@
 //
 //   stride s    cells p, p+s, p+2s ... are one more channel for each phase p < s; r = ceil(k / s).
 //               y[o] = sum_p sum_a w[a*s + p] * x_p[o + a],   x_p[i] = x[i*s + p - pad]
-//   dilation d  outputs q, q+d, q+2d ... are one more image for each phase q < d; r = k.
+//   dilation d  outputs q, q+d, q+2d ... are a problem of their own for each phase q < d; r = k.
 //               y_q[o] = sum_a w[a] * x_q[o + a],             x_q[i] = x[i*d + q - pad]
+//               Phases of rows count as images. Those of columns lie side by side, in the image as in a row of tiles:
+//               tile (t, q) starts at column t*m*d + q and is tile t*d + q of its row.
 //
 // Where s does not divide k, some phases have a tap less than r. The missing one is the leading coefficient, which the
 // point at infinity multiplies: those products are left out, so that 3x3 with stride 2 costs (2m+1)^2 products of 9m^2.
 //
-// Tiles are numbered along rows of tiles, rows along images (n, then dilation phase). The unit of work is a segment: a
+// Tiles are numbered along rows of tiles, rows along images (n, then dilation phase of the rows). The unit of work is a segment: a
 // row of tiles, or a near-equal part of a very long one. Cuts depend on the geometry alone.
 #pragma once
 #include <algorithm>
@@ -26,30 +28,27 @@ constexpr index block_tiles = 112;  // tiles whose products are at work at a tim
 
 // One axis of the geometry.
 struct Axis {
-  index m, r, stride, dilation, pad, kernel, size, outputs;
-  index tiles;  // of one dilation phase
+  index m, r, stride, dilation, pad, kernel, outputs;
+  index phases;  // of the dilation, as far as they have outputs
+  index tiles;   // of one such phase
 
   static index taps(index kernel, index stride) { return ceil_div(kernel, stride); }
-  Axis(index m, index stride, index dilation, index pad, index kernel, index size, index outputs)
-      : m(m), r(taps(kernel, stride)), stride(stride), dilation(kernel == 1 ? 1 : dilation), pad(pad), kernel(kernel),
-        size(size), outputs(outputs), tiles(ceil_div(ceil_div(outputs, this->dilation), m)) {}
+  Axis(index m, index stride, index dilation_, index pad, index kernel, index outputs)
+      : m(m), r(taps(kernel, stride)), stride(stride), dilation(kernel == 1 ? 1 : dilation_), pad(pad), kernel(kernel),
+        outputs(outputs), phases(std::min(dilation, outputs)), tiles(ceil_div(ceil_div(outputs, dilation), m)) {}
 
   index products() const { return m + r - 1; }
-  index step() const { return stride * dilation; }  // one of them is 1
-  index cell(index i, index phase) const { return i * step() + phase - pad; }
-  bool full(index phase) const { return ceil_div(kernel - phase, stride) == r; }
+  // Image cell behind cell i of a phase; stride or dilation is 1.
+  index cell(index i, index phase) const { return i * stride * dilation + phase - pad; }
   // Products of stride phase `phase`: all, or all but the point at infinity.
-  int used(index phase) const { return static_cast<int>(products() - (full(phase) ? 0 : 1)); }
-  // Outputs of dilation phase `phase` from `first` on, at most `most`; none when the phase is that much shorter.
-  index kept(index phase, index first, index most) const {
-    return std::clamp<index>(ceil_div(outputs - phase, dilation) - first, 0, most);
-  }
+  int used(index phase) const { return static_cast<int>(products() - (ceil_div(kernel - phase, stride) < r)); }
 };
 
 struct Segment {
-  index n, phase_h, phase_w;  // image; dilation phase
-  index tile_h, tile_w;       // the first tile
-  index tiles;
+  index n, phase_h;      // image; dilation phase of its rows
+  index tile_h;          // row of tiles
+  index tile_w, count;   // tiles of each column phase
+  index tiles;           // count * column phases
 };
 
 struct Tiling {
@@ -58,25 +57,27 @@ struct Tiling {
 
   // Segments of about 112 tiles at most, fewer where many channels would make their products large.
   static Tiling of(const Geometry& g, index mh, index mw) {
-    Tiling t{Axis(mh, g.stride_h, g.dilation_h, g.pad_top, g.kh, g.h, g.oh),
-             Axis(mw, g.stride_w, g.dilation_w, g.pad_left, g.kw, g.w, g.ow), 1};
+    Tiling t{Axis(mh, g.stride_h, g.dilation_h, g.pad_top, g.kh, g.oh),
+             Axis(mw, g.stride_w, g.dilation_w, g.pad_left, g.kw, g.ow), 1};
     const index values = checked_mul(t.products() * t.stride_phases(), g.group_c());
-    t.parts = ceil_div(t.w.tiles, std::clamp<index>((index{1} << 20) / values, 14, block_tiles));
+    const index most = std::clamp<index>((index{1} << 20) / values, 14, block_tiles);
+    t.parts = std::min(t.w.tiles, ceil_div(checked_mul(t.w.tiles, t.w.phases), most));
     return t;
   }
 
   index products() const { return h.products() * w.products(); }
   index stride_phases() const { return h.stride * w.stride; }
-  index images(index n) const { return checked_mul(n, h.dilation * w.dilation); }
-  index segments(index n) const { return checked_mul(images(n), checked_mul(h.tiles, parts)); }
-  index segment_tiles() const { return ceil_div(w.tiles, parts); }  // at most
-  index columns(index tiles) const { return tiles * w.m + w.r - 1; }
+  index segments(index n) const { return checked_mul(checked_mul(n, h.phases), checked_mul(h.tiles, parts)); }
+  // Most tiles of each column phase in a segment; most tiles.
+  index segment_count() const { return ceil_div(w.tiles, parts); }
+  index segment_tiles() const { return segment_count() * w.phases; }
+  // Cells of a row that `count` tiles of each column phase read.
+  index columns(index count) const { return (count * w.m + w.r - 1) * w.dilation; }
 
   Segment segment(index i) const {
-    const index part = i % parts, row = i / parts, image = row / h.tiles, first = w.tiles * part / parts;
-    const index phase = image % (h.dilation * w.dilation);
-    return {image / (h.dilation * w.dilation), phase / w.dilation,      phase % w.dilation, row % h.tiles, first,
-            w.tiles * (part + 1) / parts - first};
+    const index part = i % parts, row = i / parts, image = row / h.tiles;
+    const index first = w.tiles * part / parts, count = w.tiles * (part + 1) / parts - first;
+    return {image / h.phases, image % h.phases, row % h.tiles, first, count, count * w.phases};
   }
 };
 

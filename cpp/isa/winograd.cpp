@@ -12,7 +12,7 @@
 // 2. input_rows needs value j of every tile in one vector: values mw apart. Vectors are deinterleaved in registers
 //    (log2(mw) rounds of even/odd lanes); values j >= mw of tile t are values j-mw of tile t+1, one lane further.
 //    Where a row holds few tiles, input_windows fills the lanes with tiles from anywhere: 8 columns each, then the same
-//    deinterleaving by 8.
+//    deinterleaving by 8. Under a dilation, input_phases finds its lanes side by side.
 // 3. weight: channels in lanes, done once when a weight is packed.
 // 4. output: channels in lanes. The ah x aw products of a tile are read column by column and added to its mh x mw
 //    outputs, which stay in registers (16 of them for F(4x4), beside about 12 for the column at work).
@@ -147,6 +147,28 @@ void input_rows(const T* s, index pitch, index tiles, int rows, int columns, con
   }
 }
 
+// Phases of a dilation lie side by side: they are the lanes, and nothing needs to be shuffled.
+template <class T, int L, class F>
+KONV_INLINE void input_phase_group(const T* s, index pitch, index step, int rows, int columns, const index* at, T* v) {
+  for (int i = 0; i < rows; i++, s += pitch, at += F::A) {
+    vec<T, L> d[F::A], o[F::A];
+    KONV_UNROLL for (int j = 0; j < F::A; j++) d[j] = load<T, L>(s + j * step);
+    input_transform<F, T>(d, o);
+    store_products<T, L, F>(o, columns, at, v);
+  }
+}
+
+template <class T, class F>
+void input_phases(const T* s, index pitch, index step, index tiles, int rows, int columns, const index* at, T* v) {
+  constexpr int L = lanes_of<T>;
+  for (index q = 0; q < tiles; q += L, s += L, v += L) {
+    const index rest = tiles - q;
+    if (rest > half_lanes<T>) input_phase_group<T, L, F>(s, pitch, step, rows, columns, at, v);
+    else if (rest > quarter_lanes<T>) input_phase_group<T, half_lanes<T>, F>(s, pitch, step, rows, columns, at, v);
+    else input_phase_group<T, quarter_lanes<T>, F>(s, pitch, step, rows, columns, at, v);
+  }
+}
+
 constexpr int window_columns = 8;
 
 // The windows of L tiles, one behind the other, in 8 vectors.
@@ -215,10 +237,11 @@ KONV_INLINE void add_column(vec<T>* y, vec<T> q) {
 }
 
 template <class T, class FH, class FW>
-void output(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index columns) {
+void output(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index tile_step, index pixel_step,
+            index columns) {
   constexpr int L = lanes_of<T>, MH = FH::m, MW = FW::m;
   const vec<T> start = load<T>(bias);
-  for (index t = 0; t < tiles; t++, m += FH::A * FW::A * width, z += MW * L) {
+  for (index t = 0; t < tiles; t++, m += FH::A * FW::A * width, z += tile_step * L, columns -= tile_step) {
     vec<T> y[MH][MW];
     KONV_UNROLL for (int i = 0; i < MH; i++)
       KONV_UNROLL for (int j = 0; j < MW; j++) y[i][j] = start;
@@ -237,10 +260,10 @@ void output(const T* m, index width, index tiles, const T* bias, T* z, index pit
         KONV_UNROLL for (int i = 0; i < MH; i++) add_column<T, FW, j>(y[i], p[i]);
       }
     });
-    const index left = columns - t * MW;
+    const bool whole = (MW - 1) * pixel_step < columns;
     KONV_UNROLL for (int i = 0; i < MH; i++)
       KONV_UNROLL for (int j = 0; j < MW; j++)
-        if (left >= MW || j < left) store<T>(z + (i * pitch + j) * L, y[i][j]);
+        if (whole || j * pixel_step < columns) store<T>(z + (i * pitch + j * pixel_step) * L, y[i][j]);
   }
 }
 
@@ -249,8 +272,8 @@ template <class T, int MH, int MW, int RH, int RW>
 constexpr WinogradTransform<T> transform() {
   using FH = ToomCook<MH, RH>;
   using FW = ToomCook<MW, RW>;
-  return {MH, MW, RH, RW, input_columns<T, FH>, input_rows<T, FW>, input_windows<T, FW>, weight<T, FH, FW>,
-          output<T, FH, FW>};
+  return {MH, MW, RH, RW, input_columns<T, FH>, input_rows<T, FW>, input_phases<T, FW>,
+          input_windows<T, FW>, weight<T, FH, FW>, output<T, FH, FW>};
 }
 
 template <class T>

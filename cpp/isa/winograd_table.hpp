@@ -25,6 +25,9 @@ struct WinogradTransform {
   // B^T over the rows of s, then tiles in lanes: v[at[xi] + t] for t < tiles. Whole vectors are written and read:
   // v up to `tiles` rounded up by `padded_tiles`, s up to padded_tiles*mw + aw.
   void (*input_rows)(const T* s, index pitch, index tiles, int rows, int columns, const index* at, T* v);
+  // The same for tiles that begin at s[0], s[1] ... and read every step-th column (dilation). Whole vectors are read and
+  // written, as many as for a row of so many tiles.
+  void (*input_phases)(const T* s, index pitch, index step, index tiles, int rows, int columns, const index* at, T* v);
   // The same for tiles anywhere: tile t begins at s[window[t]] and reads 8 columns. Tiles are rounded up to the vector;
   // window has as many (valid) entries.
   void (*input_windows)(const T* s, index pitch, const index* window, index tiles, int rows, int columns,
@@ -33,9 +36,11 @@ struct WinogradTransform {
   // G w G^T for one vector of output channels: taps[(a*rw + b)*lanes + l] to u[at[xi] + l].
   void (*weight)(const T* taps, int rows, int columns, const index* at, T* u);
 
-  // A^T m A + bias for one vector of output channels of `tiles` neighbours in a row of tiles. Product xi of tile t is
-  // m[(t*products + xi)*width + l]; pixel (i, q) goes to z[(i*pitch + q)*lanes + l], i < mh, q < columns <= tiles*mw.
-  void (*output)(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index columns);
+  // A^T m A + bias for one vector of output channels of `tiles` neighbours. Product xi of tile t is
+  // m[(t*products + xi)*width + l]; pixel (i, j) of it goes to z[(i*pitch + q)*lanes + l], q = t*tile_step +
+  // j*pixel_step, where q < columns.
+  void (*output)(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index tile_step,
+                 index pixel_step, index columns);
 };
 
 template <class T>
