@@ -122,7 +122,7 @@ def test_predict_goes_on_after_a_bad_picture(model_file: Path, tmp_path: Path, c
         (["train", "--wings"], "--wings"),
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--epochs", "1", "--lr", "much"], "lr"),
-        (["predict"], "MODEL"),
+        (["predict"], "model"),
         (["bench"], "LAYERS"),
         (["bench", "nowhere.txt"], "nowhere.txt"),
         (["bench", "1 2 3"], "N C H W"),

@@ -72,6 +72,7 @@ from .ops.compare import *  # noqa: F403
 from .ops.convert import *  # noqa: F403
 from .ops.creation import *  # noqa: F403
 from .ops.elementary import *  # noqa: F403
+from .ops.index import *  # noqa: F403
 from .ops.join import *  # noqa: F403
 from .ops.linear import *  # noqa: F403
 from .ops.order import *  # noqa: F403

@@ -66,7 +66,9 @@ def compute(case: dict[str, Any]) -> list[konv.Tensor]:
     *leaves, grad = (konv.from_numpy(array.copy()).to(dtype) for array in case["arrays"])
     layer = nn.Conv2d(**options(case))
     if not (dtype.is_floating_point or dtype.is_complex):
-        return [layer._conv_forward(*leaves, *([] if case["bias"] else [None]))]
+        for name, leaf in zip(["weight", "bias"], leaves[1:], strict=False):
+            setattr(layer, name, nn.Parameter(leaf, requires_grad=False))
+        return [layer(leaves[0])]
     layer.to(dtype)
     layer.load_state_dict(dict(zip(["weight", "bias"], leaves[1:], strict=False)))
     x = leaves[0].requires_grad_()

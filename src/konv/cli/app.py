@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from .._version import __version__
-from . import bench, info, predict, train
+from . import bench, explain, info, predict, solve, train
 
 app = typer.Typer(
     name="konv",
@@ -33,4 +33,6 @@ def _options(
 app.command()(train.train)
 app.command()(predict.predict)
 app.command()(info.info)
+app.command()(explain.explain)
+app.command()(solve.solve)
 app.command()(bench.bench)

@@ -69,13 +69,13 @@ def _layers(word: str, shape: str) -> list[harness.Layer]:
 
 def _spec(word: str, shape: str) -> harness.Layer:
     call = spec.parse(word)
-    sizes = shape.split(",")
     if call.name != "Conv2d":
         raise ArgumentError(text("bench", f"the layer is a {call.name}", "only Conv2d is measured"))
-    if len(sizes) != 4 or not all(size.strip().isdecimal() for size in sizes):
+    sizes = spec.parse_shape(shape) if shape else ()
+    if len(sizes) != 4:
         got = f"--input {shape!r}" if shape else "no --input"
         raise ArgumentError(text("bench", got, "Conv2d(...) needs its input shape", "write: --input N,C,H,W"))
-    batch, channels, height, width = map(int, sizes)
+    batch, channels, height, width = sizes
     options = dict(zip(ARGUMENTS, call.args, strict=False)) | call.kwargs
     for name in ("bias", "device", "dtype"):  # no part of the geometry
         options.pop(name, None)
