@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +47,61 @@ class Problem:
     def run(self) -> Any:
         """By the kernels."""
         return kernels.conv2d(self.x, self.weight, self.bias, self.geometry)
+
+    # ---- gradients ----
+
+    @property
+    def gy(self) -> Any:
+        """A gradient of the output, of whole numbers too."""
+        shape = (self.x.shape[0], self.geometry.out_channels, *self.geometry.output_size(*self.x.shape[2:]))
+        return self._integers(np.random.default_rng(9), shape)
+
+    def expected_gradients(self) -> tuple[Any, Any, Any]:
+        """Of input, weight and bias, by the reference in double precision."""
+        wide = np.complex128 if self.dtype.kind == "c" else np.float64
+        x, weight, gy = (a.astype(wide) for a in (self.x, self.weight, self.gy))
+        found = (
+            reference.conv2d_grad_input(gy, weight, self.geometry, x.shape[2:]),
+            reference.conv2d_grad_weight(x, gy, self.geometry),
+            reference.conv2d_grad_bias(gy),
+        )
+        return tuple(a.astype(self.dtype) for a in found)  # type: ignore[return-value]
+
+    def gradients(self, gy: Any = None, force: str = "") -> tuple[Any, Any, Any]:
+        """Of input, weight and bias, by the kernels."""
+        gy = self.gy if gy is None else gy
+        return (
+            kernels.conv2d_grad_input(gy, self.weight, self.geometry, self.x.shape[2:]),
+            kernels.conv2d_grad_weight(self.x, gy, self.geometry, force),
+            kernels.conv2d_grad_bias(gy),
+        )
+
+
+class Guarded:
+    """Arrays that begin right after, or end right before, a page that may not be touched."""
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def __init__(self) -> None:
+        self.maps: list[mmap.mmap] = []
+
+    def copy(self, array: Any, at_end: bool) -> Any:
+        page = mmap.PAGESIZE
+        room = -(-max(array.nbytes, 1) // page) * page
+        memory = mmap.mmap(-1, room + 2 * page)
+        self.maps.append(memory)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for offset in (0, room + page):
+            assert self.libc.mprotect(ctypes.c_void_p(start + offset), page, 0) == 0
+        offset = page + (room - array.nbytes if at_end else 0)
+        inside = np.ndarray(array.shape, array.dtype, memory, offset)
+        inside[...] = array
+        return inside
+
+
+@pytest.fixture
+def guarded() -> Guarded:
+    return Guarded()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from typing import Any
 
 import ml_dtypes
@@ -222,33 +220,12 @@ def test_direct_plans_agree_to_the_last_bit(isa: str) -> None:
     np.testing.assert_array_equal(results[0], results[2])
 
 
-class Guarded:
-    """Arrays that begin right after, or end right before, a page that may not be touched."""
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def __init__(self) -> None:
-        self.maps: list[mmap.mmap] = []
-
-    def copy(self, array: Any, at_end: bool) -> Any:
-        page = mmap.PAGESIZE
-        room = -(-max(array.nbytes, 1) // page) * page
-        memory = mmap.mmap(-1, room + 2 * page)
-        self.maps.append(memory)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        for offset in (0, room + page):
-            assert self.libc.mprotect(ctypes.c_void_p(start + offset), page, 0) == 0
-        offset = page + (room - array.nbytes if at_end else 0)
-        inside = np.ndarray(array.shape, array.dtype, memory, offset)
-        inside[...] = array
-        return inside
-
-
 @pytest.mark.parametrize("plan", [None, "pointwise", *DIRECT])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("at_end", [True, False])
-def test_nothing_outside_an_array_is_touched(isa: str, plan: str, dtype: str, at_end: bool, problem: Any) -> None:
-    guarded = Guarded()
+def test_nothing_outside_an_array_is_touched(
+    isa: str, plan: str, dtype: str, at_end: bool, problem: Any, guarded: Any
+) -> None:
     kernel = 1 if plan == "pointwise" else 3
     every = [{}, {"stride": 2}, {"padding": 1}, {"padding": (2, 0), "dilation": 2}]
     for options in [{}] if plan == "pointwise" else every:

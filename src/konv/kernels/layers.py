@@ -74,7 +74,9 @@ def max_pool2d_gradient(gy: Array, cells: Array, rows: Windows, columns: Windows
     Raises:
         ArgumentError: a cell lies outside the image.
     """
-    return _result((*gy.shape[:2], *size), gy, _call(lambda *a: _core.max_pool2d_gradient(rows, columns, *a), gy, cells))
+    return _result(
+        (*gy.shape[:2], *size), gy, _call(lambda *a: _core.max_pool2d_gradient(rows, columns, *a), gy, cells)
+    )
 
 
 def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True, divisor: int = 0) -> Array:

@@ -1,0 +1,158 @@
+"""Depthwise convolution: every kernel height that has its own tile and some that have none, to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from konv import kernels, reference
+from konv.errors import ShapeError
+from konv.geometry import ConvGeometry
+
+KERNELS = [1, 2, 3, 4, 5, 6, 7, 9, 11, (1, 7), (7, 1), (3, 5), (5, 3), (13, 2)]
+OPTIONS = [
+    {},
+    {"padding": 3},
+    {"padding": ((0, 2), (1, 3)), "stride": 2},
+    {"padding": 2, "stride": (1, 2)},
+    {"padding": 2, "stride": (2, 1)},
+    {"padding": 1, "stride": (3, 5)},
+    {"padding": 4, "dilation": 2},
+    {"padding": 5, "dilation": (3, 1), "stride": (1, 2)},
+    {"padding": 6, "dilation": (2, 7), "stride": (2, 3)},
+    {"padding": 3, "padding_mode": "reflect"},
+    {"padding": 3, "padding_mode": "circular", "stride": 2},
+    {"padding": 9, "padding_mode": "replicate", "dilation": 2},
+]
+SIZES = [(1, 14, 14), (2, 7, 7), (1, 33, 70), (1, 61, 5), (1, 5, 1100)]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_sums_are_exact(isa: str, kernel: Any, options: Any, problem: Any) -> None:
+    ran = 0
+    for n, h, w in SIZES:
+        geometry = ConvGeometry.of(3, 3, kernel, groups=3, **options)
+        try:
+            geometry.output_size(h, w)
+        except ShapeError:
+            continue
+        p = problem(geometry, n, h, w)
+        assert kernels.plan(geometry, h, w).algorithm == "depthwise"
+        np.testing.assert_array_equal(p.run(), p.expected())
+        ran += 1
+    assert ran
+
+
+@pytest.mark.parametrize("multiplier", [2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_channel_multiplier(isa: str, multiplier: int, stride: int, problem: Any) -> None:
+    p = problem(ConvGeometry.of(5, 5 * multiplier, 3, stride, 1, groups=5), 3, 20, 21)
+    np.testing.assert_array_equal(p.run(), p.expected())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_dtypes(isa: str, dtype: str, stride: int, problem: Any) -> None:
+    kind = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+    for kernel, mode in ((3, "zeros"), (5, "reflect"), (7, "zeros"), (8, "circular")):
+        p = problem(ConvGeometry.of(4, 4, kernel, stride, 3, 1, 4, mode), 2, 19, 23, kind)
+        result = p.run()
+        assert result.dtype == kind
+        np.testing.assert_array_equal(result.astype(float), p.expected().astype(float))
+
+
+def test_any_memory(isa: str, problem: Any) -> None:
+    p = problem(ConvGeometry.of(6, 6, 3, 1, 1, groups=6), 2, 17, 18)
+    expected = p.expected()
+    for change in (
+        np.asfortranarray,
+        lambda a: np.ascontiguousarray(a[::-1, ::-1, ::-1, ::-1])[::-1, ::-1, ::-1, ::-1],
+        lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        lambda a: np.pad(a, ((0, 0), (0, 0), (0, 0), (0, 5)))[..., : a.shape[3]],
+        lambda a: np.repeat(a, 2, 2)[:, :, ::2],
+    ):
+        np.testing.assert_array_equal(kernels.conv2d(change(p.x), change(p.weight), p.bias, p.geometry), expected)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_nothing_outside_an_array_is_touched(isa: str, at_end: bool, problem: Any, guarded: Any) -> None:
+    for kernel in (1, 3, 5, 7, 9):
+        for stride in (1, 2, 3):
+            for h, w in ((9, 9), (16, 16), (10, 33), (11, 15)):
+                p = problem(ConvGeometry.of(2, 2, kernel, stride, 0, groups=2), 2, h, w)
+                expected = p.expected()
+                p.x, p.weight, p.bias = (guarded.copy(a, at_end) for a in (p.x, p.weight, p.bias))
+                np.testing.assert_array_equal(p.run(), expected)
+
+
+def test_bits_do_not_depend_on_threads_or_batch(isa: str) -> None:
+    rng = np.random.default_rng(4)
+    before = kernels.get_num_threads()
+    for h, w in ((7, 7), (56, 57), (300, 20)):
+        geometry = ConvGeometry.of(33, 33, 5, 1, 2, groups=33)
+        x = rng.standard_normal((4, 33, h, w)).astype(np.float32)
+        weight = rng.standard_normal(geometry.weight_shape).astype(np.float32)
+        whole = kernels.conv2d(x, weight, None, geometry)
+        try:
+            for threads in (1, 2, 5, 32):
+                kernels.set_num_threads(threads)
+                np.testing.assert_array_equal(kernels.conv2d(x, weight, None, geometry), whole)
+                np.testing.assert_array_equal(kernels.conv2d(x[2:3], weight, None, geometry), whole[2:3])
+        finally:
+            kernels.set_num_threads(before)
+
+
+def test_nan_stays_under_its_windows(isa: str) -> None:
+    geometry = ConvGeometry.of(2, 2, 3, 1, 1, groups=2)
+    x = np.ones((2, 2, 12, 20), np.float32)
+    x[1, 0, 5, 19] = np.nan
+    y = kernels.conv2d(x, np.ones(geometry.weight_shape, np.float32), None, geometry)
+    where = np.argwhere(np.isnan(y))
+    assert {tuple(i) for i in where} == {(1, 0, r, c) for r in (4, 5, 6) for c in (18, 19)}
+
+
+@settings(max_examples=150)
+@given(
+    channels=st.integers(2, 9),
+    multiplier=st.integers(1, 3),
+    kernel=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    pads=st.tuples(*[st.integers(0, 5)] * 4),
+    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 60)),
+    dtype=st.sampled_from(["float32", "float64"]),
+    isa_name=st.sampled_from(kernels.available_isas()),
+)
+def test_whole_parameter_space(
+    channels: int,
+    multiplier: int,
+    kernel: Any,
+    stride: Any,
+    dilation: Any,
+    pads: Any,
+    mode: str,
+    size: Any,
+    dtype: str,
+    isa_name: str,
+) -> None:
+    options = {"padding": (pads[:2], pads[2:]), "padding_mode": mode, "groups": channels}
+    geometry = ConvGeometry.of(channels, channels * multiplier, kernel, stride, dilation=dilation, **options)
+    try:
+        geometry.output_size(*size)
+    except ShapeError:
+        return
+    rng = np.random.default_rng(0)
+    x, weight, bias = (
+        rng.integers(-3, 4, shape).astype(dtype)
+        for shape in ((2, channels, *size), geometry.weight_shape, geometry.bias_shape)
+    )
+    with kernels.use_isa(isa_name):
+        result = kernels.conv2d(x, weight, bias, geometry)
+    np.testing.assert_array_equal(result, reference.conv2d(x, weight, bias, geometry))
