@@ -76,7 +76,9 @@ def test_missing_batch_and_channel_axes() -> None:
 
 
 def test_missing_batch_axis_is_noticed_late() -> None:
-    text = "`classifier.0` expects 3136 features, got 49: the batch axis is missing; x.unsqueeze(0) gives 1 x 1 x 28 x 28"
+    text = (
+        "`classifier.0` expects 3136 features, got 49: the batch axis is missing; x.unsqueeze(0) gives 1 x 1 x 28 x 28"
+    )
     assert told(Digits(), 1, 28, 28) == text
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8))
     assert told(model, 1, 28, 28) == "`1` needs a batch: x.unsqueeze(0) gives the model 1 x 1 x 28 x 28"

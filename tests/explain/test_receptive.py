@@ -55,22 +55,31 @@ class Branches(nn.Module):
             return x + self.one(x)
         if self.join == "cat":
             return konv.cat([self.one(x), self.two(x)], 1)[:, ::2]
-        return self.two(self.one(x)) * x.mean((2, 3), keepdim=True) if self.join == "gate" else self.two(x) + self.one(x)
+        return (
+            self.two(self.one(x)) * x.mean((2, 3), keepdim=True) if self.join == "gate" else self.two(x) + self.one(x)
+        )
 
 
 def layer(rng: random.Random, channels: int) -> nn.Module:
     """One random layer that keeps the number of channels."""
     kind = rng.randrange(12)
     if kind < 5:
-        sizes = [(rng.randint(1, 4), rng.randint(1, 4)) for _ in range(1)][0]
+        sizes = rng.randint(1, 4), rng.randint(1, 4)
         pads = tuple((rng.randint(0, 2), rng.randint(0, 2)) for _ in range(2))
-        options: dict[str, Any] = {"stride": (rng.randint(1, 3), rng.randint(1, 3)), "dilation": rng.choice([1, 1, 2, 3])}
+        options: dict[str, Any] = {
+            "stride": (rng.randint(1, 3), rng.randint(1, 3)),
+            "dilation": rng.choice([1, 1, 2, 3]),
+        }
         groups = rng.choice([1, channels])
-        return nn.Conv2d(channels, channels, sizes, padding=pads, groups=groups, padding_mode=rng.choice(MODES), **options)
+        return nn.Conv2d(
+            channels, channels, sizes, padding=pads, groups=groups, padding_mode=rng.choice(MODES), **options
+        )
     if kind == 5:
         stride = rng.randint(1, 3)
         extra = rng.randint(0, stride - 1)
-        return nn.ConvTranspose2d(channels, channels, rng.randint(1, 4), stride, rng.randint(0, 1), output_padding=extra)
+        return nn.ConvTranspose2d(
+            channels, channels, rng.randint(1, 4), stride, rng.randint(0, 1), output_padding=extra
+        )
     if kind == 6:
         return nn.Upsample(scale_factor=rng.choice([2, 3, 1.5]), mode=rng.choice(["nearest", "bilinear"]))
     if kind == 7:

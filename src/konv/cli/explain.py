@@ -13,9 +13,9 @@ from ..explain.spec import parse_shape
 
 
 def explain(
-    spec: Annotated[str, typer.Argument(help="A layer as in Python, 'Conv2d(3, 64, 5, stride=2)', or a file of weights.")],
+    spec: Annotated[str, typer.Argument(help="A layer as in Python, 'Conv2d(3, 64, 5)', or a file of weights.")],
     input: Annotated[str, typer.Option(help="Sizes of the input, for example 8,3,28,28.")] = "",
-    measure: Annotated[bool, typer.Option("--measure", help="Time the layer here, against this machine's peaks.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Time the layer against this machine's peaks.")] = False,
     dtype: Annotated[str, typer.Option(help="Of input and weights: float32, float64, float16, ...")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page here.")] = None,
@@ -25,9 +25,9 @@ def explain(
     Example: konv explain "Conv2d(3, 64, 5, stride=2, padding=2)" --input 8,3,28,28
     """
     if Path(spec).suffix in (".safetensors", ".onnx"):
-        from ..explain.weights import weights_report
+        from ..explain.weights import file_report
 
-        report: Any = weights_report(Path(spec))
+        report: Any = file_report(Path(spec), parse_shape(input) if input else None)
     else:
         if not input:
             raise ArgumentError(text("explain", "no --input", "give the sizes of the input, such as --input 8,3,28,28"))

@@ -29,15 +29,16 @@ def solve(
     Example: konv solve 28 14 --kernel 5
     """
     kept = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    options: dict[str, Any] = {name: _size(word) for name, word in (kept | {"output_padding": output_padding}).items() if word}
+    kept["output_padding"] = output_padding
+    options: dict[str, Any] = {name: _size(word) for name, word in kept.items() if word}
     answers = find(_size(input), _size(output), transposed=transposed, limit=limit, **options)
     if json:
         print(plain_json.dumps([answer.to_dict() for answer in answers], indent=2))
     elif answers:
         print("\n".join(map(str, answers)))
     else:
-        way = "" if transposed else "; ConvTranspose2d can enlarge: --transposed"
-        raise ArgumentError(text("solve", f"no layer takes {input} to {output} within the bounds", f"relax an option{way}"))
+        fix = "relax an option" if transposed else "relax an option, or try --transposed, which can enlarge"
+        raise ArgumentError(text("solve", f"no layer takes {input} to {output} within the bounds", fix))
 
 
 def _size(word: str) -> Any:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["explain", "receptive_field", "solve"]
 
 
-def explain(
-    x: Any, input_shape: Any, *, dtype: Any = None, measure: bool = False
-) -> LayerReport | ModelReport:
+def explain(x: Any, input_shape: Any, *, dtype: Any = None, measure: bool = False) -> LayerReport | ModelReport:
     """Say what a layer or a model makes of an input: sizes step by step, cost, receptive fields, hints.
 
     Nothing is computed (unless ``measure``) and no memory is used: the model's copy runs on the meta device, so an
@@ -68,7 +66,8 @@ def receptive_field(model: Any, input_shape: Any, output_index: Any = None) -> F
 
     Example:
         >>> import konv
-        >>> net = konv.nn.Sequential(konv.nn.Conv2d(1, 1, 3, stride=2, padding=((1, 0), (1, 0))), konv.nn.Conv2d(1, 1, 3))
+        >>> down = konv.nn.Conv2d(1, 1, 3, stride=2, padding=((1, 0), (1, 0)))
+        >>> net = konv.nn.Sequential(down, konv.nn.Conv2d(1, 1, 3))
         >>> field = konv.receptive_field(net, (1, 1, 28, 28), (0, 0, 0, 2))
         >>> field.rows, field.columns
         ((0, 5), (3, 9))

@@ -1,4 +1,6 @@
-"""How the dimensions of an operation's output depend on those of one of its inputs, whatever the operation is called."""
+"""How the dimensions of an operation's output depend on those of one of its inputs."""
+
+# ruff: noqa: D102  (what the methods of a way of reading do is said once, in Reads)
 
 from __future__ import annotations
 
@@ -227,4 +229,3 @@ def _joined(ends: list[tuple[int | None, Line]], made: Shape) -> tuple[int | Non
             dim = dim if other is None else other if dim is None else None
         line = line.joined(seen, 1 if dim is None else made[dim])
     return dim, line
-

@@ -8,6 +8,8 @@ Padding is no pixel: a run is cut at the image of each layer it passes, so nothi
 Source: A. Araujo, W. Norris, J. Sim, "Computing receptive fields of convolutional neural networks", Distill 2019.
 """
 
+# ruff: noqa: D102  (what the methods of a way of reading do is said once, in Reads)
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -78,8 +80,8 @@ class Line:
 
     def over(self, size: int) -> Line:
         """After everything along an axis of ``size`` cells has been brought together."""
-        reach = self.jump * max(size - 1, 0)
-        return Line(Fraction(0), self.low + min(reach, 0), self.high + max(reach, 0), True)
+        reach, none = self.jump * max(size - 1, 0), Fraction(0)
+        return Line(none, self.low + min(reach, none), self.high + max(reach, none), True)
 
     def joined(self, other: Line, size: int) -> Line:
         """The union with another line along an axis of ``size`` cells."""
@@ -172,9 +174,9 @@ class Window(Reads):
         return Window(*sizes, before, geometry.padding_mode, geometry.transposed)
 
     def _geometry(self) -> ConvGeometry:
+        kernel, stride, dilation = ((n, n) for n in (self.kernel, self.stride, self.dilation))
         pads = (self.before, 0), (self.before, 0)
-        sizes = ((n, n) for n in (self.kernel, self.stride))
-        return ConvGeometry(1, 1, *sizes, pads, (self.dilation,) * 2, transposed=self.transposed)
+        return ConvGeometry(1, 1, kernel, stride, pads, dilation, transposed=self.transposed)
 
     def back(self, runs: Runs, size: int, outputs: int) -> Runs:
         geometry = self._geometry()
@@ -234,13 +236,16 @@ class Table(Reads):
         for row, used in zip(self.rows, self.used, strict=True):
             for first, last in runs:
                 read = row[first : last + 1][used[first : last + 1]]
-                if len(read):  # rows rise, and resampling leaves no gap that the other row would not show
-                    cells += [(int(cell), int(cell)) for cell in read] if len(read) < MAX_RUNS else [(int(read[0]), int(read[-1]))]
+                if len(read) > MAX_RUNS:
+                    cells.append((int(read[0]), int(read[-1])))  # rows rise
+                else:
+                    cells += [(int(cell), int(cell)) for cell in read]
         return merged(cells)
 
     def ends(self, outputs: int) -> tuple[list[int], list[int]]:
         """First and last cell that each output reads."""
-        read = [[int(row[i]) for row, used in zip(self.rows, self.used, strict=True) if used[i]] for i in range(outputs)]
+        pairs = list(zip(self.rows, self.used, strict=True))
+        read = [[int(row[i]) for row, used in pairs if used[i]] for i in range(outputs)]
         return [min(cells, default=0) for cells in read], [max(cells, default=0) for cells in read]
 
     def line(self, line: Line, size: int, outputs: int) -> Line:

@@ -82,6 +82,7 @@ class Graph:
     arrays: dict[int, int]  # identity of the array of each weight, by the number of its value
 
     def shape(self, value: int) -> Shape:
+        """The shape of a value."""
         return self.values[value].shape
 
 
@@ -114,6 +115,8 @@ def trace(model: Module, inputs: tuple[Any, ...], known: Callable[[type[autograd
     """Run ``model`` (already on the meta device) and write down what happened.
 
     Args:
+        model: a copy that ``on_meta`` made.
+        inputs: tensors of the meta device.
         known: whether an operation is understood; of one that is not, the operations inside are listed instead.
 
     Raises:
@@ -260,4 +263,3 @@ def _forget_unused(graph: Graph) -> None:
         todo += graph.events[event].inputs
     for index, event_record in enumerate(graph.events):
         event_record.live = index in needed
-

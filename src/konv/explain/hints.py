@@ -154,7 +154,7 @@ def _part(error: KonvError, path: str) -> Any:
 
 def _norm(error: KonvError, module: Any, given: Shape) -> str:
     kind = type(module).__name__
-    wanted = getattr(module, "num_features", None) or getattr(module, "num_channels", 0)
+    wanted = int(getattr(module, "num_features", 0) or getattr(module, "num_channels", 0))
     if len(given) == 3 and len(error.inputs) == 1 and len(error.inputs[0]) == 3:
         root = error.inputs[0]
         return f"{_name(error.layer, module)} needs a batch: x.unsqueeze(0) gives the model {_x((1, *root))}"
@@ -182,7 +182,8 @@ def _linear(error: KonvError, module: Any, given: Shape) -> str:
         return f"{name} expects {wanted} features, got {_x(given)}: flatten the image first; {flat}"
     root = error.inputs[0] if len(error.inputs) == 1 else ()
     if len(root) == 3 and _runs(error.root, (1, *root)):
-        return f"{name} expects {wanted} features, got {got}: the batch axis is missing; x.unsqueeze(0) gives {_x((1, *root))}"
+        batch = f"the batch axis is missing; x.unsqueeze(0) gives {_x((1, *root))}"
+        return f"{name} expects {wanted} features, got {got}: {batch}"
     lead = f"{name} expects {wanted} features, got {got}{_factors(error, got)}"
     line = f"{type(module).__name__}({got}, {module.out_features}{'' if module.bias is not None else ', bias=False'})"
     image = _needed_image(error, root, wanted) if len(root) in (3, 4) else None
@@ -267,7 +268,7 @@ def _bare(error: KonvError, paths: list[str]) -> list[tuple[str, Pair]]:
 
 
 def _padding_words(bare: list[tuple[str, Pair]]) -> str:
-    """``\\`a\\` and \\`b\\` have no padding and shrink the image; padding=1 in each keeps its size``."""
+    """Who shrinks the image, and the padding that keeps its size."""
     names = [f"`{path}`" for path, _ in bare]
     amounts = {pad[0] if pad[0] == pad[1] else pad for _, pad in bare}
     if len(bare) == 1:

@@ -27,7 +27,9 @@ def convolution(
     Args:
         geometry: the layer's options.
         input_shape: (N, C, H, W) or (C, H, W).
+        bias: whether the layer has one.
         itemsize: bytes of one number.
+        dtype: its name.
         plan: the algorithm that will run, if known.
 
     Raises:
@@ -173,7 +175,7 @@ def _axis(geometry: ConvGeometry, axis: int, image: Pair, output: int, ceil_mode
         size, geometry.kernel_size[axis], geometry.stride[axis], (before, after), geometry.dilation[axis]
     ):
         unused = 0  # the last window hangs over the end instead
-    facts = {
+    facts: dict[str, Any] = {
         "name": AXES[axis],
         "input": size,
         "before": before,

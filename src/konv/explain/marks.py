@@ -34,7 +34,8 @@ def _dropped(axis: AxisReport) -> Hint | None:
     line, end, _ = LINES[axis.name]
     fits = f"{axis.input - axis.dropped} or {axis.input + axis.stride - axis.unused} {line}s would fit"
     verb = "reaches" if axis.dropped == 1 else "reach"
-    return Hint("drops-pixels", f"{axis.name}: {_many(axis.dropped, line)} of pixels at the {end} {verb} no output; {fits}")
+    got = f"{axis.name}: {_many(axis.dropped, line)} of pixels at the {end} {verb} no output"
+    return Hint("drops-pixels", f"{got}; {fits}")
 
 
 def _skipped(axis: AxisReport) -> Hint | None:
@@ -43,7 +44,8 @@ def _skipped(axis: AxisReport) -> Hint | None:
     line = LINES[axis.name][0]
     missed = axis.stride - axis.extent
     got = f"{axis.name}: stride {axis.stride} steps over the kernel's {axis.extent}"
-    return Hint("skips-pixels", f"{got}; {_many(missed, line)} of every {axis.stride} {'is' if missed == 1 else 'are'} never read")
+    verb = "is" if missed == 1 else "are"
+    return Hint("skips-pixels", f"{got}; {_many(missed, line)} of every {axis.stride} {verb} never read")
 
 
 def _blind(axis: AxisReport) -> list[Hint]:

@@ -61,8 +61,7 @@ def with_data(model: Module) -> Module:
             data = Tensor._wrap(_noise(tuple(tensor.shape), tensor.dtype))
             known[id(tensor)] = Tensor._make_subclass(type(tensor), data)
     keep = list(known.values())
-    twin = copy.deepcopy(model, dict(known)) if keep else model
-    return twin
+    return copy.deepcopy(model, dict(known)) if keep else model
 
 
 def _noise(shape: Shape, dtype: dtypes.dtype) -> np.ndarray:

@@ -130,7 +130,8 @@ def _row(
 def _weights_of(graph: Graph, unit: Unit) -> set[int]:
     used = {n for i in unit.events for n in graph.events[i].inputs if graph.values[n].weight}
     if unit.module is not None:
-        own = {id(t._array) for t in (*unit.module._parameters.values(), *unit.module._buffers.values()) if t is not None}
+        tensors = (*unit.module._parameters.values(), *unit.module._buffers.values())
+        own = {id(tensor._array) for tensor in tensors if tensor is not None}
         used |= {number for number in graph.parameters if graph.arrays[number] in own}
     return used
 
@@ -183,9 +184,8 @@ def detail_of(module: Module, shape: Shape, dtype: str, itemsize: int) -> LayerR
     if name in ("MaxPool2d", "AvgPool2d"):
         own = vars(module)
         stride = own["kernel_size"] if own.get("stride") is None else own["stride"]
-        window = ConvGeometry.of(
-            shape[-3], shape[-3], own["kernel_size"], stride, own["padding"], own.get("dilation", 1), shape[-3] or 1, who=name
-        )
+        channels, sizes = shape[-3], (own["kernel_size"], stride, own["padding"], own.get("dilation", 1))
+        window = ConvGeometry.of(channels, channels, *sizes, channels or 1, who=name)
         shown = f"{name}({_options(module)})"
         ceil_mode = bool(own.get("ceil_mode", False))
         return pooling(name, window, shape, ceil_mode=ceil_mode, itemsize=itemsize, dtype=dtype, shown=shown)
@@ -310,4 +310,3 @@ def _dominating(rows: list[Row]) -> tuple[Share, ...]:
             if total and getattr(row, what) >= DOMINATING * total
         ]
     return tuple(found)
-

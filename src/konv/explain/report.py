@@ -1,4 +1,4 @@
-"""Reports as plain text and as HTML tables. Text has no colour and no width limit: terminals are the caller's affair."""
+"""Reports as plain text and as HTML tables. Text has no colour and no width limit: colour is the caller's."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from .trace import AxisField, Groups, Hint, LayerReport, Measured, ModelReport, Report, Row
+from .trace import AxisField, Groups, Hint, LayerReport, Measured, ModelReport, Report, Row, WeightsReport
 
 MAX_DRAWN: Final = 6  # groups drawn before the rest becomes a line of dots
 WORDS: Final = {"parameters": "parameters", "multiply_adds": "multiply-adds", "output_bytes": "activation memory"}
 
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+Named = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+"""A table for HTML: caption, heads, rows."""
 
 
 def plain(report: Report) -> str:
     """A report as text that ends without a newline."""
-    blocks = _layer(report) if isinstance(report, LayerReport) else _model(report)  # type: ignore[arg-type]
+    blocks: list[list[str]] = []
+    if isinstance(report, LayerReport):
+        blocks = _layer(report)
+    elif isinstance(report, ModelReport):
+        blocks = _model(report)
+    elif isinstance(report, WeightsReport):
+        blocks = _weights_file(report)
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -104,7 +111,9 @@ def _axes(report: LayerReport) -> list[list[str]]:
         own = [step for step in width.steps if step not in height.steps]
         steps = (*height.steps, *own)
         return [[f"height and width: {height.input} -> {height.output}", *(f"  {step}" for step in steps)]]
-    return [[f"{axis.name}: {axis.input} -> {axis.output}", *(f"  {step}" for step in axis.steps)] for axis in report.axes]
+    return [
+        [f"{axis.name}: {axis.input} -> {axis.output}", *(f"  {step}" for step in axis.steps)] for axis in report.axes
+    ]
 
 
 def _weights(report: LayerReport) -> list[str]:
@@ -240,13 +249,29 @@ def total_rows(report: ModelReport) -> list[tuple[str, str]]:
     ]
 
 
+def _weights_file(report: WeightsReport) -> list[list[str]]:
+    head = f"{len(report.rows)} tensors, {report.parameters:,} numbers, {size(report.bytes)}"
+    return [[report.name, head], table(WEIGHTS_HEAD, weight_cells(report), 4)]
+
+
+WEIGHTS_HEAD: Final = ("tensor", "shape", "dtype", "likely layer", "bytes")
+
+
+def weight_cells(report: WeightsReport) -> list[list[str]]:
+    """The rows of a file of weights, in the order of ``WEIGHTS_HEAD``."""
+    return [[row.name, shape(row.shape), row.dtype, row.layer, size(row.bytes)] for row in report.rows]
+
+
 # ---- HTML ------------------------------------------------------------------------------------------------------
 
 
 def html(report: Report) -> str:
     """The report as HTML tables without style or script; every word of it is escaped."""
+    title, tables, hints = "", list[Named](), list[str]()
     if isinstance(report, LayerReport):
         title, tables, hints = report.call, _layer_tables(report), [hint.text for hint in report.hints]
+    elif isinstance(report, WeightsReport):
+        title, tables = report.name, [("Weights", WEIGHTS_HEAD, weight_cells(report))]
     elif isinstance(report, ModelReport):
         title, tables = report.name, _model_tables(report)
         hints = [f"{_where(row)}: {hint.text}" for row in report.rows for hint in row.hints]
@@ -267,9 +292,9 @@ def _html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]
     return "\n".join([*lines, "</tbody>", "</table>"])
 
 
-def _layer_tables(report: LayerReport) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+def _layer_tables(report: LayerReport) -> list[Named]:
     sizes = f"{shape(report.input_shape)} {report.dtype} to {shape(report.output_shape)}"
-    tables: list[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = []
+    tables: list[Named] = []
     steps = [(axis.name, step) for axis in report.axes for step in axis.steps]
     tables.append((f"Output size: {sizes}", ("axis", "step"), steps))
     tensors = [tensor for tensor in (report.weight, report.bias) if tensor is not None]
@@ -288,7 +313,7 @@ def _layer_tables(report: LayerReport) -> list[tuple[str, Sequence[str], Sequenc
     return [*tables, ("Cost", (), facts)]
 
 
-def _model_tables(report: ModelReport) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+def _model_tables(report: ModelReport) -> list[Named]:
     sizes = f"{shape(report.input_shape)} {report.dtype} to {shape(report.output_shape)}"
     return [
         (f"Layers: {sizes}", HEAD, [model_cells(row) for row in report.rows]),

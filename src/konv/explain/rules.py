@@ -31,9 +31,11 @@ class Seen:
     graph: Graph
 
     def shape(self, ref: Ref) -> Shape:
+        """The shape of an argument."""
         return self.graph.shape(ref.value)
 
     def refs(self) -> list[Ref]:
+        """The tensors among the arguments, those in tuples too."""
         return list(_refs(self.args))
 
 
@@ -101,7 +103,7 @@ def _pointwise(seen: Seen) -> list[AnyEdge]:
 
 @rule("Convolution")
 def _convolution(seen: Seen) -> list[AnyEdge]:
-    x, weight, _, geometry = seen.args
+    x, _, _, geometry = seen.args
     image = seen.shape(x)[-2:]
     windows = [Window.of(geometry, axis, (image[0], image[1])) for axis in range(2)]
     return _filtered(x, geometry.in_channels, geometry.out_channels, geometry.groups, windows)
@@ -109,7 +111,7 @@ def _convolution(seen: Seen) -> list[AnyEdge]:
 
 @rule("ConvolutionInputGradient")
 def _transposed(seen: Seen) -> list[AnyEdge]:
-    x, weight, _, geometry, size = seen.args
+    x, _, _, geometry, size = seen.args
     windows = []
     for axis in range(2):
         own = Window.of(geometry, axis, tuple(size))
@@ -170,7 +172,9 @@ def _split(seen: Seen) -> list[AnyEdge]:
 def _unbound(seen: Seen) -> list[AnyEdge]:
     x, dim = seen.args
     shape = seen.shape(x)
-    axes = [(d - (d > dim), Same()) if d != dim else (None, Window(1, before=-seen.position)) for d in range(len(shape))]
+    axes = [
+        (d - (d > dim), Same()) if d != dim else (None, Window(1, before=-seen.position)) for d in range(len(shape))
+    ]
     return [Edge(x.value, tuple(axes))]
 
 

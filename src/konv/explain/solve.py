@@ -50,6 +50,7 @@ class Solution:
 
     @property
     def layer(self) -> str:
+        """The name of the layer."""
         return "ConvTranspose2d" if self.transposed else "Conv2d"
 
     def call(self, in_channels: int | str = "in_channels", out_channels: int | str = "out_channels") -> str:
@@ -88,6 +89,11 @@ def solve(
     Args:
         input: size of the image, an int or (height, width).
         output: size wanted, an int or (height, width).
+        kernel: keep this kernel size; these options too are an int or (height, width).
+        stride: keep this stride.
+        padding: keep this padding.
+        dilation: keep this dilation.
+        output_padding: keep this output padding; of ``ConvTranspose2d`` only.
         transposed: answer with ``ConvTranspose2d``.
         limit: return at most so many.
 
@@ -218,15 +224,13 @@ def _cost(options: _Options, extent: int, wanted: int, transposed: bool) -> floa
     return cost + 2.5 * options.output_padding + (6.0 if transposed and kernel < stride else 0.0)
 
 
-def _joined(
-    rows: dict[_Options, float], columns: dict[_Options, float]
-) -> Iterator[tuple[float, _Options, _Options]]:
+def _joined(rows: dict[_Options, float], columns: dict[_Options, float]) -> Iterator[tuple[float, _Options, _Options]]:
     """Pairs of answers of both axes: the same options where there are any, else the best of each, crossed."""
     keyed = {_key(options): options for options in columns}
     common = [(options, keyed[_key(options)]) for options in rows if _key(options) in keyed]
     if not common:
         best = (sorted(found, key=lambda options, found=found: found[options])[:CROSSED] for found in (rows, columns))  # type: ignore[misc]
-        common = list(product(*best))
+        common = list(product(next(best), next(best)))
     for first, second in common:
         unequal = sum(a != b for a, b in zip(_key(first), _key(second), strict=True))
         yield rows[first] + columns[second] + 4.0 * unequal, first, second

@@ -23,6 +23,9 @@ HTML. ``to_dict()`` gives the fields below as they stand, tuples as lists, plus 
                   "forward_bytes": 103488, "training_bytes": 103488, "field": [AxisField, AxisField] | null,
                   "reads": [[Reads of height, Reads of width] | null for each of "inputs"],
                   "hints": [Hint, ...], "detail": LayerReport | null}
+    WeightsReport {"kind": "weights", "name": "net.safetensors", "rows": [{"name": "conv1.weight",
+                  "shape": [32, 1, 3, 3], "dtype": "float32", "bytes": 1152, "layer": "Conv2d(1, 32, ...)"}, ...],
+                  "parameters": 50378, "bytes": 201512}
     AxisField    {"size": 3, "jump": 1.0, "first": -1.0, "last": 1.0, "center": 0.0, "whole": false}
     Reads        {"kind": "same"} | {"kind": "window", "kernel": 3, "stride": 1, "dilation": 1, "before": 1,
                   "mode": "zeros"} | {"kind": "spread", ...} | {"kind": "adaptive"} |
@@ -30,10 +33,11 @@ HTML. ``to_dict()`` gives the fields below as they stand, tuples as lists, plus 
 
 ``inputs`` are indices of rows, -1 for the model's own input. Output ``i`` of an axis sees the input indices from
 ``ceil(first + jump*i)`` to ``floor(last + jump*i)``, cut at the image; ``size`` is the most that this can be, and
-``center`` the middle of the field of output 0. ``whole`` says that the axis is gone or averaged: every unit sees everything. ``reads`` says for one
-step which cells of its input an output cell reads: ``window`` reads ``i*stride - before + t*dilation`` for ``t`` below
-``kernel``; ``spread`` (a transposed convolution) reads ``(i + before - t*dilation) / stride`` where that is whole; ``table``
-(resizing) reads ``first[i]`` to ``last[i]``; ``adaptive`` shares the input evenly. null: more than one step.
+``center`` the middle of the field of output 0. ``whole`` says that the axis is gone or averaged: every unit sees
+everything. ``reads`` says for one step which cells of its input an output cell reads: ``window`` reads
+``i*stride - before + t*dilation`` for ``t`` below ``kernel``; ``spread`` (a transposed convolution) reads
+``(i + before - t*dilation) / stride`` where that is whole; ``table`` (resizing) reads ``first[i]`` to ``last[i]``;
+``adaptive`` shares the input evenly. null: more than one step.
 """
 
 from __future__ import annotations
@@ -90,7 +94,7 @@ class Report(Record):
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value) if item.metadata.get("json", True)}
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -108,8 +112,10 @@ class Hint(Record):
 
 @dataclass(frozen=True, slots=True)
 class AxisReport(Record):
-    """The arithmetic of one axis. ``dropped`` counts real pixels among ``unused``; ``blind`` counts outputs at both
-    ends that are fed by padding alone."""
+    """The arithmetic of one axis.
+
+    ``dropped`` counts real pixels among ``unused``; ``blind`` counts outputs at both ends fed by padding alone.
+    """
 
     name: str
     input: int
@@ -269,8 +275,10 @@ class Share(Record):
 
 @dataclass(frozen=True, slots=True)
 class Totals(Record):
-    """Sums over a model. Peaks count weights, and for training their gradients and what backward keeps;
-    the optimiser's own state is not counted."""
+    """Sums over a model. Peaks count weights, and for training their gradients and what backward keeps.
+
+    The optimiser's own state is not counted.
+    """
 
     parameters: int
     trainable: int
@@ -297,6 +305,28 @@ class ModelReport(Report):
     totals: Totals
     dominating: tuple[Share, ...]
     kind = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRow(Record):
+    """One tensor of a file; ``layer`` is what its shape makes likely, empty where it says nothing."""
+
+    name: str
+    shape: Shape
+    dtype: str
+    bytes: int
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsReport(Report):
+    """The tensors of a file of weights."""
+
+    name: str
+    rows: tuple[WeightRow, ...]
+    parameters: int
+    bytes: int
+    kind = "weights"
 
 
 @dataclass(frozen=True, slots=True)
