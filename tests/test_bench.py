@@ -82,29 +82,37 @@ def test_konv_is_right(mode: str, dtype: str) -> None:
     assert all(result.plan for result in run.layers)
 
 
-def test_a_wrong_result_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that is off in one pixel of one channel is named as failed; konv being wrong ends the run."""
+def off_by_a_little(place: tuple[int, ...]) -> Any:
+    """A peer that is wrong in one pixel."""
 
-    def off_by_a_little(module: Any, problem: peers.Problem) -> peers.Prepared:
+    def prepare(module: Any, problem: peers.Problem) -> peers.Prepared:
         right = peers._torch_like(konv, problem)
 
         def arrays(result: Any) -> tuple[np.ndarray, ...]:
             (y,) = right.arrays(result)
             y = y.copy()
-            y[-1, -1, 3, 2] += 0.01
+            y[place] += 0.01
             return (y,)
 
         return peers.Prepared(right.run, arrays)
 
-    wrong = peers.Peer("wrong", "konv", off_by_a_little)
-    monkeypatch.setattr(harness, "PEERS", (peers.PEERS[0], wrong))
+    return prepare
+
+
+@pytest.mark.parametrize("place", [(-1, -1, 3, 2), (-1, 0, 0, 0), (0, 2, 1, 1), (0, 3, -1, -1)])
+def test_a_wrong_result_is_not_timed(place: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is wrong: a peer is named as failed; konv ends the run."""
+    layer = tiny()[0]
     settings = bench.Settings(threads=1, rounds=1, seconds=0.0001)
-    result = bench.measure(tiny()[:1], settings).layers[0]
+    wrong = peers.Peer("wrong", "konv", off_by_a_little(place))
+    monkeypatch.setattr(harness, "PEERS", (peers.PEERS[0], wrong))
+    result = bench.measure([layer], settings).layers[0]
     assert list(result.seconds) == ["konv"]
     assert "error" in result.failures["wrong"]
-    monkeypatch.setattr(harness, "PEERS", (peers.Peer("konv", "konv", off_by_a_little),))
+    right = peers.Peer("right", "konv", peers._torch_like)
+    monkeypatch.setattr(harness, "PEERS", (peers.Peer("konv", "konv", off_by_a_little(place)), right))
     with pytest.raises(check.WrongResultError):
-        bench.measure(tiny()[:1], settings)
+        bench.measure([layer], settings)
 
 
 def test_absent_peers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
