@@ -120,7 +120,7 @@ class Function:
             _tell(cls, args, outputs)
         return outputs
 
-    # ---- what forward may call --------------------------------------------------------------------------------
+    # ---- what forward may call -------------------------------------------------------------------------------------
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors (arguments or outputs) for ``backward``; a later write to them is noticed there."""
@@ -138,7 +138,7 @@ class Function:
         """False: ``backward`` gets None, not zeros, for outputs that nothing used."""
         self._materialize = value
 
-    # ---- what backward and readers may ask ----------------------------------------------------------------------
+    # ---- what backward and readers may ask -------------------------------------------------------------------------
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
@@ -279,7 +279,7 @@ def _connect(cls: type[Function], ctx: Function, args: tuple[Any, ...], outputs:
     ctx._number = next(_numbers)
     many = isinstance(outputs, (tuple, list))
     outs = list(outputs) if many else [outputs]
-    facts = []
+    facts: list[Any] = []
     for nr, out in enumerate(outs):
         if not isinstance(out, Tensor):
             facts.append(None)
@@ -302,7 +302,7 @@ def _connect(cls: type[Function], ctx: Function, args: tuple[Any, ...], outputs:
 
 
 def _among(tensor: Tensor, others: tuple[Any, ...]) -> bool:
-    return any([tensor is other for other in others])
+    return any(tensor is other for other in others)
 
 
 def _same_memory(ctx: Function, out: Tensor) -> Tensor:
@@ -351,7 +351,10 @@ class CopySlices(Function):
     recipe: tuple[Any, ...] = ()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The gradient with the view's part taken out, and that part."""
+        grad = grads[0]
+
         def view(tensor: Tensor) -> Tensor:
             for function, arguments in ctx.recipe:
                 tensor = function.apply(tensor, *arguments)

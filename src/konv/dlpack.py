@@ -30,7 +30,7 @@ def give(array: np.ndarray[Any, Any], bfloat: bool, max_version: Any, copy: bool
         BufferError: A copy would be needed and ``copy`` is False.
     """
     versioned = max_version is not None and tuple(max_version) >= (1, 0)
-    unsayable = any([s < 0 for s in array.strides]) or not (array.flags.writeable or (versioned and _NUMPY_VERSIONED))
+    unsayable = any(s < 0 for s in array.strides) or not (array.flags.writeable or (versioned and _NUMPY_VERSIONED))
     if unsayable and copy is False:
         raise BufferError("__dlpack__: read-only memory or negative strides cannot be shared with this consumer")
     if copy or unsayable:

@@ -6,6 +6,7 @@ numbers; a lower category only counts when it is of a higher kind (bool < intege
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,14 +34,16 @@ class dtype:
 
     name: str
     label: str
-    itemsize: int
-    kind: int
-    is_floating_point: bool
-    is_complex: bool
-    is_signed: bool
+    itemsize: builtins.int
+    kind: builtins.int
+    is_floating_point: builtins.bool
+    is_complex: builtins.bool
+    is_signed: builtins.bool
     numpy: np.dtype[Any]
 
-    def __init__(self, name: str, label: str, itemsize: int, kind: int, is_signed: bool) -> None:
+    def __init__(
+        self, name: str, label: str, itemsize: builtins.int, kind: builtins.int, is_signed: builtins.bool
+    ) -> None:
         fields = {
             "name": name,
             "label": label,
@@ -81,7 +84,7 @@ class dtype:
     def __copy__(self) -> dtype:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> dtype:
+    def __deepcopy__(self, memo: Any) -> dtype:
         return self
 
     def to_real(self) -> dtype:
@@ -93,7 +96,7 @@ class dtype:
         return _COMPLEX.get(self, self)
 
     @property
-    def is_half(self) -> bool:
+    def is_half(self) -> builtins.bool:
         """True for the two 16-bit floating types, whose sums are kept in float32."""
         return self.kind == FLOATING and self.itemsize == 2
 
@@ -127,17 +130,12 @@ ALL = (float32, float64, float16, bfloat16, complex64, complex128, uint8, int8, 
 _REAL = {complex64: float32, complex128: float64}
 _COMPLEX = {float16: complex64, bfloat16: complex64, float32: complex64, float64: complex128}
 _BY_NUMPY: dict[np.dtype[Any], dtype] = {d.numpy: d for d in ALL if d is not bfloat16}
-_BY_PYTHON: dict[type, dtype] = {}  # filled below: the names float, int and bool are dtypes in this file
+_BY_PYTHON = {builtins.bool: bool, builtins.int: int64, builtins.float: float64, complex: complex128}
 _default: dtype = float32
 
 
 def _by_name(name: str) -> dtype:
     return {d.name: d for d in ALL}[name]
-
-
-for _value, _dtype in ((True, bool), (1, int64), (1.0, float64), (1j, complex128)):
-    _BY_PYTHON[type(_value)] = _dtype
-_PYTHON_BOOL, _PYTHON_INT, _PYTHON_FLOAT, _PYTHON_COMPLEX = _BY_PYTHON
 
 
 def from_numpy(numpy_dtype: Any) -> dtype:
@@ -163,7 +161,7 @@ def as_dtype(value: Any) -> dtype:
         return value
     if isinstance(value, type) and value in _BY_PYTHON:
         return _BY_PYTHON[value]
-    if isinstance(value, (np.dtype, type)) and not isinstance(value, str):
+    if isinstance(value, (np.dtype, type)):
         return from_numpy(value)
     if type(value).__module__ == "torch" and str(value).startswith("torch."):
         return _by_name(str(value)[len("torch.") :])
@@ -193,13 +191,13 @@ def set_default_dtype(d: Any) -> None:
 
 def of_scalar(value: Any) -> dtype:
     """The dtype that a Python number stands for: bool, int64, the default floating type or its complex one."""
-    if isinstance(value, (_PYTHON_BOOL, np.bool_)):
+    if isinstance(value, (builtins.bool, np.bool_)):
         return bool
-    if isinstance(value, (_PYTHON_INT, np.integer)):
+    if isinstance(value, (builtins.int, np.integer)):
         return int64
-    if isinstance(value, (_PYTHON_FLOAT, np.floating)):
+    if isinstance(value, (builtins.float, np.floating)):
         return _default
-    if isinstance(value, (_PYTHON_COMPLEX, np.complexfloating)):
+    if isinstance(value, (complex, np.complexfloating)):
         return _default.to_complex()
     raise ArgumentTypeError(f"expected a number, got {type(value).__name__}")
 

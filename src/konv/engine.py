@@ -227,12 +227,11 @@ def _visit(node: Any, grads: list[Tensor | None], send: Any, keep: bool) -> None
     if not isinstance(results, (tuple, list)):
         results = (results,)
     edges = node._edges
-    if len(results) != len(edges):
-        if len(results) < len(edges) or any(extra is not None for extra in results[len(edges) :]):
-            raise AutogradError(
-                f"function {node.name} returned an incorrect number of gradients "
-                f"(expected {len(edges)}, got {len(results)})"
-            )
+    if len(results) < len(edges) or any(extra is not None for extra in results[len(edges) :]):
+        raise AutogradError(
+            f"function {node.name} returned an incorrect number of gradients "
+            f"(expected {len(edges)}, got {len(results)})"
+        )
     if not keep:
         node._release()
     for i, (edge, value) in enumerate(zip(edges, results, strict=False)):
@@ -329,7 +328,7 @@ def _is_private(value: Tensor, references: tuple[int, int]) -> bool:
     return alone and array.base is None and bool(array.flags.c_contiguous) and not value._counter.exported
 
 
-# ---- methods --------------------------------------------------------------------------------------------------------
+# ---- methods -------------------------------------------------------------------------------------------------------
 
 
 def _tensor_backward(

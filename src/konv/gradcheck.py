@@ -89,7 +89,8 @@ def gradcheck(
         func: Takes the inputs, returns a tensor or several.
         inputs: Tensors and other arguments; those that require grad are checked, in float64 or complex128.
         eps: The step of the differences.
-        atol, rtol: How far the two may be apart.
+        atol: How far the two may be apart.
+        rtol: The same, as a share of the differences.
         raise_exception: False returns False where it would raise.
         nondet_tol: How far two backward passes may be apart.
 
@@ -151,7 +152,8 @@ def gradgradcheck(func: Any, inputs: Any, grad_outputs: Any = None, **options: A
     """Check second derivatives: ``gradcheck`` of the gradients of ``func`` as functions of inputs and output gradients.
 
     Args:
-        func, inputs: As in ``gradcheck``.
+        func: As in ``gradcheck``.
+        inputs: As in ``gradcheck``.
         grad_outputs: Gradients of the outputs; random ones unless given.
         options: Passed to ``gradcheck``.
 
@@ -172,8 +174,8 @@ def gradgradcheck(func: Any, inputs: Any, grad_outputs: Any = None, **options: A
 
     def gradients(*args: Any) -> tuple[Any, ...]:
         with enable_grad():
-            kept = [a if i in checked else a for i, a in enumerate(args[:count])]
-            made = [t for t in _outputs(func, tuple(kept)) if t.requires_grad]
+            kept = args[:count]
+            made = [t for t in _outputs(func, kept) if t.requires_grad]
             found = grad(made, [kept[i] for i in checked], args[count:], create_graph=True, allow_unused=True)
         return tuple([g for g in found if g is not None])
 

@@ -78,7 +78,7 @@ def from_foreign(value: Any, who: str) -> Tensor:
     raise ArgumentTypeError(f"{who}: expected a Tensor, an array or a number, got {type(value).__name__}")
 
 
-# ---- methods ----------------------------------------------------------------------------------------------------------
+# ---- methods -------------------------------------------------------------------------------------------------------
 
 
 def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:

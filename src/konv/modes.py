@@ -63,6 +63,7 @@ class no_grad(_GradMode):
     """
 
     def __new__(cls, function: Any = None) -> Any:
+        """The switch, or ``function`` under it."""
         made = object.__new__(cls)
         if function is None:
             return made
@@ -77,6 +78,7 @@ class enable_grad(_GradMode):
     """Record again inside ``no_grad``."""
 
     def __new__(cls, function: Any = None) -> Any:
+        """The switch, or ``function`` under it."""
         made = object.__new__(cls)
         if function is None:
             return made
@@ -91,6 +93,7 @@ class inference_mode(_GradMode):
     """Like ``no_grad``; ``is_inference_mode_enabled`` tells that it is on."""
 
     def __new__(cls, mode: Any = True) -> Any:
+        """The switch, or ``mode`` under it if that is a function."""
         made = object.__new__(cls)
         if isinstance(mode, bool):
             return made
@@ -115,6 +118,7 @@ class set_grad_enabled(_GradMode):
         _mode.grad = self._grad
 
     def __call__(self, function: Any) -> Any:
+        """``function`` under this setting; as a decorator it does not switch anything now."""
         _mode.grad, _mode.inference = self._outside
         return super().__call__(function)
 

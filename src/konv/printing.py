@@ -150,7 +150,7 @@ def _lines(array: np.ndarray[Any, Any], indent: int, short: bool, show: Any) -> 
 
 def _values(tensor: Tensor, indent: int) -> str:
     array = tensor._array
-    if tensor._dtype.is_half or array.dtype.kind not in "biufc":
+    if tensor._dtype.is_half:
         array = array.astype(np.float32)
     short = array.size > _options.threshold
     shown = _summary(array) if short else array

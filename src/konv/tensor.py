@@ -70,7 +70,7 @@ class Tensor:
     _rebases_seen: int = 0
     __array_priority__ = 1000  # ndarray * Tensor is left to Tensor
 
-    # ---- making tensors -------------------------------------------------------------------------------------
+    # ---- making tensors --------------------------------------------------------------------------------------------
 
     @staticmethod
     def _wrap(array: Any, dtype: dtypes.dtype | None = None) -> Tensor:
@@ -110,7 +110,7 @@ class Tensor:
             made._meta = True
         return made
 
-    # ---- what a tensor is -----------------------------------------------------------------------------------
+    # ---- what a tensor is ------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> Size:
@@ -210,7 +210,7 @@ class Tensor:
         """True unless the dtype is uint8 or bool."""
         return self._dtype.is_signed
 
-    # ---- its place in the graph -----------------------------------------------------------------------------
+    # ---- its place in the graph ------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
         """For a view whose memory's graph changed after it was made: take the view again, on the graph alone."""
@@ -327,7 +327,7 @@ class Tensor:
         self._counter = value._counter = counter
         self._packed = None
 
-    # ---- Python's protocols ---------------------------------------------------------------------------------
+    # ---- Python's protocols ----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         if not self._array.ndim:

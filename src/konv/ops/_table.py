@@ -18,109 +18,23 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ArgumentTypeError, AutogradError, DeviceError, DtypeError, ShapeError
+from ..errors import DeviceError, DtypeError
 from ..interop import from_foreign
-from ..modes import _mode
 from ..tensor import Tensor, register
+from ._operands import NUMBERS as NUMBERS
+from ._operands import any_meta as any_meta
+from ._operands import array_of as array_of
+from ._operands import as_tensor_operand as as_tensor_operand
+from ._operands import begin_write as begin_write
+from ._operands import broadcast_shape as broadcast_shape
+from ._operands import cast as cast
+from ._operands import check_target as check_target
+from ._operands import common_dtype as common_dtype
+from ._operands import maybe_cast as maybe_cast
+from ._operands import operand as operand
+from ._operands import shape_of as shape_of
 
-NUMBERS = (bool, int, float, complex, np.generic)
 _OPERANDS = "abcd"
-
-
-def operand(value: Any, who: str) -> Any:
-    """An operand as it is worked with: a Tensor, or a Python number (which takes part weakly in promotion)."""
-    if isinstance(value, Tensor) or isinstance(value, NUMBERS):
-        return value
-    return from_foreign(value, who)
-
-
-def as_tensor_operand(value: Any, who: str) -> Tensor:
-    """``value`` as a Tensor: itself, or a NumPy array or another library's tensor looked at without a copy."""
-    return value if isinstance(value, Tensor) else from_foreign(value, who)
-
-
-def common_dtype(operands: tuple[Any, ...]) -> dtypes.dtype:
-    """The dtype that the operands meet in."""
-    first = operands[0]
-    if isinstance(first, Tensor):
-        if len(operands) == 1:
-            return first._dtype
-        second = operands[1]
-        if isinstance(second, Tensor) and first._dtype is second._dtype and len(operands) == 2:
-            return first._dtype
-    return dtypes.result_of([_typed(o) for o in operands if o is not None])
-
-
-def _typed(value: Any) -> tuple[dtypes.dtype, int]:
-    if isinstance(value, Tensor):
-        return value._dtype, 0 if value._array.ndim else 1
-    return dtypes.of_scalar(value), 2
-
-
-def array_of(value: Any, dtype: dtypes.dtype) -> Any:
-    """The array of an operand, cast to ``dtype``."""
-    if isinstance(value, Tensor):
-        return value._array if value._dtype is dtype else cast(value._array, dtype)
-    number = np.asarray(value)
-    if dtype.kind == dtypes.INTEGER and number.dtype.kind in "iu":
-        return np.asarray(int(value) & (2 ** (8 * dtype.itemsize) - 1), np.uint64).astype(dtype.numpy)
-    return cast(number, dtype)
-
-
-def cast(array: np.ndarray[Any, Any], dtype: dtypes.dtype) -> np.ndarray[Any, Any]:
-    """``array`` as ``dtype``, with C's conversions and no warning for what they lose."""
-    if array.dtype.kind == "c" and not dtype.is_complex and dtype is not dtypes.bool:
-        array = array.real
-    with np.errstate(all="ignore"):
-        return array.astype(dtype.numpy)
-
-
-def maybe_cast(array: Any, dtype: dtypes.dtype) -> Any:
-    """``cast`` where the dtype differs."""
-    return array if array.dtype == dtype.numpy else cast(np.asarray(array), dtype)
-
-
-def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape of an operand; a number has none."""
-    return value._array.shape if isinstance(value, Tensor) else ()
-
-
-def broadcast_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape that ``shapes`` broadcast to.
-
-    Raises:
-        ShapeError: Two sizes of one dimension differ and neither is 1.
-    """
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        pass
-    ndim = max(len(s) for s in shapes)
-    padded = [(1,) * (ndim - len(s)) + s for s in shapes]
-    for dim in range(ndim - 1, -1, -1):
-        sizes = [p[dim] for p in padded if p[dim] != 1]
-        if len(set(sizes)) > 1:
-            raise ShapeError(
-                f"The size of tensor a ({sizes[0]}) must match the size of tensor b ({sizes[1]}) "
-                f"at non-singleton dimension {dim}; the shapes are {' and '.join(str(list(s)) for s in shapes)}"
-            )
-    # NumPy cannot speak of shapes with more than 2**63 elements; the rule itself is easy.
-    return tuple([next((p[dim] for p in padded if p[dim] != 1), 1) for dim in range(ndim)])
-
-
-def any_meta(operands: tuple[Any, ...]) -> bool:
-    """True if one of the operands is on the meta device; then all others are too, or are numbers."""
-    found = False
-    for value in operands:
-        if isinstance(value, Tensor) and value._meta:
-            found = True
-    if found:
-        for value in operands:
-            if isinstance(value, Tensor) and not value._meta and value._array.ndim:
-                raise DeviceError(
-                    "Expected all tensors to be on the same device, but found at least two devices, cpu and meta!"
-                )
-    return found
 
 
 class Pointwise(Function):
@@ -188,56 +102,7 @@ def _keep(ctx: Any, operands: tuple[Any, ...], made: Tensor) -> None:
     ctx.save_for_backward(*[values[n] for n in ctx.kept])
 
 
-# ---- writing in place -------------------------------------------------------------------------------------------------
-
-
-def begin_write(target: Tensor, who: str) -> None:
-    """Refuse a write that would break the graph or memory that is not ours to change.
-
-    Raises:
-        AutogradError: A leaf that requires grad (or a view of one) is written to in grad mode.
-        ShapeError: Elements of ``target`` share memory, as after ``expand``.
-        ArgumentTypeError: The memory is read-only.
-    """
-    if _mode.grad and target.requires_grad:
-        if target._grad_fn is None:
-            raise AutogradError(
-                f"{who}: a leaf Variable that requires grad is being used in an in-place operation; "
-                "write under konv.no_grad(), or to a clone()"
-            )
-        base = target._base
-        if base is not None and base._requires_grad and base._grad_fn is None:
-            raise AutogradError(
-                f"{who}: a view of a leaf Variable that requires grad is being used in an in-place operation; "
-                "write under konv.no_grad(), or to a clone()"
-            )
-    elif _mode.grad and target._base is not None and target._base._requires_grad and target._base._grad_fn is None:
-        raise AutogradError(
-            f"{who}: a view of a leaf Variable that requires grad is being used in an in-place operation; "
-            "write under konv.no_grad(), or to a clone()"
-        )
-    if target._meta:
-        return
-    array = target._array
-    if 0 in array.strides and any([s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)]):
-        raise ShapeError(
-            f"{who}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
-            "location; clone() the tensor before writing"
-        )
-    if not array.flags.writeable:
-        raise ArgumentTypeError(
-            f"{who}: the tensor shares read-only memory (of a NumPy array or another library); write to a clone()"
-        )
-
-
-def check_target(target: Tensor, shape: tuple[int, ...], dtype: dtypes.dtype) -> None:
-    """Refuse a result that ``target`` cannot hold."""
-    if shape != target._array.shape:
-        raise ShapeError(
-            f"output with shape {list(target._array.shape)} doesn't match the broadcast shape {list(shape)}"
-        )
-    if not dtypes.can_cast(dtype, target._dtype):
-        raise DtypeError(f"result type {dtype.label} can't be cast to the desired output type {target._dtype.label}")
+# ---- writing in place ----------------------------------------------------------------------------------------------
 
 
 def _original(ctx: Any, target: Tensor) -> Tensor:
@@ -284,7 +149,7 @@ def _write_meta(ctx: Any, operands: tuple[Any, ...], shape: tuple[int, ...], out
     return target
 
 
-# ---- rows -------------------------------------------------------------------------------------------------------------
+# ---- rows ----------------------------------------------------------------------------------------------------------
 
 
 def to_float(dtype: dtypes.dtype) -> dtypes.dtype:
@@ -361,7 +226,7 @@ def pointwise(
         "name": node or "".join(part.title() for part in name.split("_")) + "Backward0",
         "__module__": __name__,
     }
-    made = type(name, (Pointwise,), members)
+    made: Any = type(name, (Pointwise,), members)
     function = _caller(made, name, count)
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc or f"``{name}`` of each element."

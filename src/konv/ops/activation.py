@@ -141,9 +141,7 @@ elu_row = pointwise(
     method=False,
 )
 erf = pointwise("erf", erf_array, lambda g, a: g * (-(a * a)).exp() * (2 / math.sqrt(math.pi)), rule=to_float)
-silu = pointwise(
-    "silu", lambda a: a * _sigmoid_array(a), _silu_gradient, rule=_floating("silu"), doc="x * sigmoid(x)."
-)
+silu = pointwise("silu", lambda a: a * _sigmoid_array(a), _silu_gradient, rule=_floating("silu"), doc="x * sigmoid(x).")
 mish = pointwise(
     "mish",
     lambda a: a * np.tanh(np.logaddexp(a, 0)),
@@ -199,7 +197,7 @@ logsigmoid = pointwise(
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
-    """x times the normal distribution function of x; 'tanh' approximates it.
+    """X times the normal distribution function of x; 'tanh' approximates it.
 
     Raises:
         ArgumentRangeError: for another word.
@@ -217,17 +215,17 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
-    """x where positive, else negative_slope * x."""
+    """X where positive, else negative_slope * x."""
     return leaky_relu_row(input, negative_slope)
 
 
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
-    """x where positive, else alpha * (exp(x) - 1)."""
+    """X where positive, else alpha * (exp(x) - 1)."""
     return elu_row(input, alpha)
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x limited to [min_val, max_val], with no gradient from the ends on."""
+    """X limited to [min_val, max_val], with no gradient from the ends on."""
     return hardtanh_row(input, min_val, max_val)
 
 
@@ -237,7 +235,7 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 
 def prelu(input: Any, weight: Any) -> Tensor:
-    """x where positive, else weight * x.
+    """X where positive, else weight * x.
 
     Args:
         input: (N, C, ...), floating.
@@ -312,7 +310,7 @@ class _LogSoftmax(Function):
 
 
 def _shifted(x: Tensor, dim: int) -> Array:
-    """x minus its greatest along ``dim`` (a new array; 16-bit dtypes in float32), so that exp cannot overflow."""
+    """X minus its greatest along ``dim`` (a new array; 16-bit dtypes in float32), so that exp cannot overflow."""
     array = x._array.astype(np.float32) if x._dtype.is_half else x._array
     with np.errstate(all="ignore"):
         if array.ndim == 0:

@@ -77,7 +77,7 @@ def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
 
 def masked_fill_(self: Tensor, mask: Any, value: Any) -> Tensor:
     """``masked_fill``, written into this tensor."""
-    return self.copy_(masked_fill(self, mask, value))  # type: ignore[no-any-return]
+    return self.copy_(masked_fill(self, mask, value))
 
 
 def masked_select(input: Tensor, mask: Any) -> Tensor:
@@ -96,7 +96,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     return Tensor._wrap(np.argwhere(array).astype(np.int64))
 
 
-# ---- gather and scatter -----------------------------------------------------------------------------------------------------
+# ---- gather and scatter --------------------------------------------------------------------------------------------
 
 
 def _grid(index: np.ndarray[Any, Any], dim: int) -> tuple[np.ndarray[Any, Any], ...]:
@@ -158,7 +158,7 @@ def gather(input: Tensor, dim: int, index: Any) -> Tensor:
                 [4]])
     """
     d, index = _check_scatter(input, dim, index, "gather")
-    return Gather.apply(input, d, index)  # type: ignore[no-any-return]
+    return Gather.apply(input, d, index)
 
 
 class Scatter(Function):
@@ -197,13 +197,13 @@ class Scatter(Function):
 def scatter(input: Tensor, dim: int, index: Any, src: Any = None, *, value: Any = None) -> Tensor:
     """A copy of ``input`` with ``src`` (a tensor or a number) written where ``index`` points along ``dim``."""
     d, index = _check_scatter(input, dim, index, "scatter")
-    return Scatter.apply(input, d, index, src if value is None else value, False)  # type: ignore[no-any-return]
+    return Scatter.apply(input, d, index, src if value is None else value, False)
 
 
 def scatter_add(input: Tensor, dim: int, index: Any, src: Tensor) -> Tensor:
     """A copy of ``input`` with ``src`` added where ``index`` points along ``dim``."""
     d, index = _check_scatter(input, dim, index, "scatter_add")
-    return Scatter.apply(input, d, index, src, True)  # type: ignore[no-any-return]
+    return Scatter.apply(input, d, index, src, True)
 
 
 def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
@@ -223,7 +223,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     if dim is None:
         return gather(input.reshape(-1), 0, indices.reshape(-1))
     d = normalize_dim(dim, input._array.ndim)
-    shapes = [s[:d] + (1,) + s[d + 1 :] for s in (input._array.shape, indices._array.shape)]
+    shapes = [(*s[:d], 1, *s[d + 1 :]) for s in (input._array.shape, indices._array.shape)]
     shape = broadcast_shape(shapes)
     wide = [t.expand(*shape[:d], t._array.shape[d], *shape[d + 1 :]) for t in (input, indices)]
     return gather(wide[0], d, wide[1])

@@ -98,7 +98,7 @@ def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     input = as_tensor_operand(input, "cumsum")
     if dtype is not None:
         input = input.to(dtypes.as_dtype(dtype))
-    return CumSum.apply(input, normalize_dim(dim, input._array.ndim))  # type: ignore[no-any-return]
+    return CumSum.apply(input, normalize_dim(dim, input._array.ndim))
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:

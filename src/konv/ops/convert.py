@@ -45,7 +45,9 @@ class Clone(Function):
             return Tensor._wrap_meta(x._array.shape, x._dtype)
         if order == "channels_last":
             return Tensor._wrap(x._array.transpose(0, 2, 3, 1).copy("C").transpose(0, 3, 1, 2), x._dtype)
-        return Tensor._wrap(x._array.copy(order), x._dtype)
+        if order == "C" or 0 in x._array.strides:  # repeated elements have no order to preserve
+            return Tensor._wrap(x._array.copy("C"), x._dtype)
+        return Tensor._wrap(x._array.copy("K"), x._dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -67,14 +69,14 @@ def _order(memory_format: Any, ndim: int, default: str) -> str:
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy that gradients flow through."""
-    return Clone.apply(input, _order(memory_format, input._array.ndim, "K"))  # type: ignore[no-any-return]
+    return Clone.apply(input, _order(memory_format, input._array.ndim, "K"))
 
 
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie in C order (or the order asked for), else a copy that is so."""
     if input.is_contiguous(memory_format):
         return input
-    return Clone.apply(input, _order(memory_format, input._array.ndim, "C"))  # type: ignore[no-any-return]
+    return Clone.apply(input, _order(memory_format, input._array.ndim, "C"))
 
 
 def to(
@@ -139,7 +141,7 @@ def _caster(dtype: dtypes.dtype) -> Any:
     return method
 
 
-# ---- values -----------------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------------------------
 
 
 def item(input: Tensor) -> Any:
@@ -181,7 +183,7 @@ def _index(self: Tensor) -> int:
     return int(item(self))
 
 
-# ---- writes -----------------------------------------------------------------------------------------------------------------
+# ---- writes --------------------------------------------------------------------------------------------------------
 
 
 class Copy(Function):
@@ -232,7 +234,9 @@ def zero_(self: Tensor) -> Tensor:
     return fill_(self, 0)
 
 
-METHODS = {f.__name__: f for f in (clone, contiguous, to, type, type_as, item, tolist, copy_, fill_, zero_)}
+METHODS: dict[str, Any] = {
+    f.__name__: f for f in (clone, contiguous, to, type, type_as, item, tolist, copy_, fill_, zero_)
+}
 METHODS.update(
     {
         "float": _caster(dtypes.float32),

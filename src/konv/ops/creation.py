@@ -150,13 +150,13 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         made = from_foreign(data, "as_tensor")
     else:
         made = tensor(data, dtype=dtype)
-    return made if dtype is None and device is None else made.to(dtype=dtype, device=device)  # type: ignore[no-any-return]
+    return made if dtype is None and device is None else made.to(dtype=dtype, device=device)
 
 
 asarray = as_tensor
 
 
-# ---- one value ----------------------------------------------------------------------------------------------------------------
+# ---- one value -----------------------------------------------------------------------------------------------------
 
 
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool, who: str) -> Tensor:
@@ -258,7 +258,7 @@ def full_like(
     return _filled(input._array.shape, fill_value, dtype or input._dtype, where, requires_grad, "full_like")
 
 
-# ---- counted ------------------------------------------------------------------------------------------------------------------
+# ---- counted -------------------------------------------------------------------------------------------------------
 
 
 def arange(
@@ -319,7 +319,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 def _like_dtype(function: Any) -> Any:
     def method(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, **kwargs: Any) -> Tensor:
         where = self.device if device is None else device
-        return function(*args, dtype=dtype or self._dtype, device=where, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, dtype=dtype or self._dtype, device=where, **kwargs)
 
     method.__doc__ = f"``konv.{function.__name__}`` with the dtype and device of this tensor."
     return method

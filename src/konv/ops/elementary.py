@@ -66,7 +66,7 @@ _LN2, _LN10 = math.log(2.0), math.log(10.0)
 
 neg = pointwise("neg", np.negative, lambda g: -g, rule=refuse_bool("neg", "use ~x or logical_not()"))
 positive = pointwise("positive", np.positive, lambda g: g, rule=refuse_bool("positive", "use the tensor itself"))
-abs = pointwise("abs", np.absolute, lambda g, a: g * sgn(a), result=dtypes.dtype.to_real)
+abs = pointwise("abs", np.absolute, lambda g, a: g * a.sgn(), result=dtypes.dtype.to_real)
 square = pointwise("square", lambda a: a * a, lambda g, a: g * (2 * a.conj()), node="PowBackward0")
 exp = pointwise("exp", np.exp, lambda g, y: g * y.conj(), rule=to_float)
 exp2 = pointwise("exp2", np.exp2, lambda g, y: g * y.conj() * _LN2, rule=to_float)

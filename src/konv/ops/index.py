@@ -17,7 +17,7 @@ from ..tensor import Tensor, refuse_meta, register
 from ._table import begin_write, broadcast_shape, cast, operand
 from .shape import View
 
-# ---- reading a key ----------------------------------------------------------------------------------------------------------
+# ---- reading a key -------------------------------------------------------------------------------------------------
 
 
 def _as_index(part: Any) -> Any:
@@ -98,7 +98,7 @@ def read_key(key: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], tuple[A
             basic.extend([slice(None)] * count or [None])
             arrays.append(part if count else part.reshape(1))
         dim += _consumed(part)
-    if all([isinstance(a, slice) for a in arrays]):
+    if all(isinstance(a, slice) for a in arrays):
         return tuple(basic), None
     return tuple(basic), tuple(arrays)
 
@@ -112,8 +112,8 @@ def _check_array(index: np.ndarray[Any, Any], dim: int, shape: tuple[int, ...]) 
     if index.dtype.kind == "b":
         if index.shape != shape[dim : dim + index.ndim]:
             raise IndexRangeError(
-                f"The shape of the mask {list(index.shape)} at index {dim} does not match the shape of the indexed tensor "
-                f"{list(shape)} at index {dim}"
+                f"The shape of the mask {list(index.shape)} at index {dim} does not match the shape of the indexed "
+                f"tensor {list(shape)} at index {dim}"
             )
         return
     if index.size:
@@ -121,13 +121,13 @@ def _check_array(index: np.ndarray[Any, Any], dim: int, shape: tuple[int, ...]) 
             _check_bounds(end, dim, shape[dim])
 
 
-# ---- x[key] -----------------------------------------------------------------------------------------------------------------
+# ---- x[key] --------------------------------------------------------------------------------------------------------
 
 _WHOLE = slice(None)
 
 
 def _zeros_with(g: Tensor, shape: tuple[int, ...], key: tuple[Any, ...]) -> Tensor:
-    return PutBack.apply(g, shape, key)  # type: ignore[no-any-return]
+    return PutBack.apply(g, shape, key)
 
 
 class Slice(View):
@@ -158,7 +158,7 @@ class PutBack(Function):
         if g._meta:
             return Tensor._wrap_meta(shape, g._dtype)
         total = np.zeros(shape, g._array.dtype)
-        if any([isinstance(part, np.ndarray) and part.dtype.kind != "b" for part in key]):
+        if any(isinstance(part, np.ndarray) and part.dtype.kind != "b" for part in key):
             np.add.at(total, key, g._array)  # an index may come twice
         else:
             total[key] = g._array
@@ -166,7 +166,7 @@ class PutBack(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        advanced = any([isinstance(part, np.ndarray) for part in ctx.key])
+        advanced = any(isinstance(part, np.ndarray) for part in ctx.key)
         taken = Index.apply(grads[0], ctx.key) if advanced else Slice.apply(grads[0], ctx.key)
         return taken, None, None
 
@@ -221,17 +221,17 @@ def getitem(self: Tensor, key: Any) -> Tensor:
                 "invalid index of a 0-dim tensor. Use `tensor.item()` in Python to convert a 0-dim tensor to a number"
             )
         _check_bounds(key, 0, shape[0])
-        return Slice.apply(self, (key,))  # type: ignore[no-any-return]
+        return Slice.apply(self, (key,))
     basic, arrays = read_key(key, self._array.shape)
     if arrays is None:
-        return Slice.apply(self, basic)  # type: ignore[no-any-return]
-    viewed = self if all([part == _WHOLE for part in basic]) else Slice.apply(self, basic)
-    if not self._meta and any([isinstance(part, Tensor) for part in arrays]):
+        return Slice.apply(self, basic)
+    viewed = self if all(part == _WHOLE for part in basic) else Slice.apply(self, basic)
+    if not self._meta and any(isinstance(part, Tensor) for part in arrays):
         raise refuse_meta("an index")
-    return Index.apply(viewed, arrays)  # type: ignore[no-any-return]
+    return Index.apply(viewed, arrays)
 
 
-# ---- x[key] = value ---------------------------------------------------------------------------------------------------------
+# ---- x[key] = value ------------------------------------------------------------------------------------------------
 
 
 class IndexPut(Function):
@@ -274,7 +274,7 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
             value = _without_leading_ones(value, target._array.ndim)
         target.copy_(value)
         return
-    target = self if all([part == _WHOLE for part in basic]) else Slice.apply(self, basic)
+    target = self if all(part == _WHOLE for part in basic) else Slice.apply(self, basic)
     begin_write(target, "setitem")
     shape = _indexed_shape(target._array.shape, arrays)
     if isinstance(value, Tensor):

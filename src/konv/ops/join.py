@@ -76,7 +76,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
                 f"cat: Sizes of tensors must match except in dimension {d}: tensor 0 has shape {list(first)}, "
                 f"tensor {i} has {list(have)}"
             )
-    return Cat.apply(d, *full)  # type: ignore[no-any-return]
+    return Cat.apply(d, *full)
 
 
 def stack(tensors: Any, dim: int = 0) -> Tensor:
@@ -91,7 +91,7 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
                 f"{list(part.shape)} at entry {i}"
             )
     d = normalize_dim(dim, parts[0]._array.ndim + 1)
-    return Cat.apply(d, *[unsqueeze(p, d) for p in parts])  # type: ignore[no-any-return]
+    return Cat.apply(d, *[unsqueeze(p, d) for p in parts])
 
 
 class Split(Function):
@@ -149,7 +149,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
         raise ShapeError(f"split: split_size={wanted}; it must be positive")
     else:
         sizes = tuple([min(wanted, length - start) for start in range(0, length, wanted or 1)]) or (0,)
-    return Split.apply(tensor, d, sizes)  # type: ignore[no-any-return]
+    return Split.apply(tensor, d, sizes)
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -165,7 +165,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     d = normalize_dim(dim, input._array.ndim)
     if not input._array.ndim:
         raise IndexRangeError("unbind: Dimension specified as 0 but tensor has no dimensions")
-    return Unbind.apply(input, d) if input._array.shape[d] else ()  # type: ignore[no-any-return]
+    return Unbind.apply(input, d) if input._array.shape[d] else ()
 
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -178,7 +178,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return input[(slice(None),) * d + (slice(begin, begin + length),)]
 
 
-# ---- copies in another order ------------------------------------------------------------------------------------------------
+# ---- copies in another order ---------------------------------------------------------------------------------------
 
 
 class Flip(Function):
@@ -203,7 +203,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     axes = tuple([normalize_dim(d, input._array.ndim) for d in sizes_of(dims, "flip")])
     if len(set(axes)) != len(axes):
         raise ShapeError(f"flip: dim appears multiple times in the list of dims {list(axes)}")
-    return Flip.apply(input, axes)  # type: ignore[no-any-return]
+    return Flip.apply(input, axes)
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:

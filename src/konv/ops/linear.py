@@ -34,7 +34,7 @@ def _product(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], dtype: dtypes.dty
     if dtype.is_half:
         a, b = a.astype(np.float32), b.astype(np.float32)
     with np.errstate(all="ignore"):
-        return maybe_cast(np.matmul(a, b), dtype)  # type: ignore[no-any-return]
+        return maybe_cast(np.matmul(a, b), dtype)
 
 
 class MatMul(Function):
@@ -66,7 +66,8 @@ def _checked(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
     a, b = as_tensor_operand(a, who), as_tensor_operand(b, who)
     if a._dtype is not b._dtype:
         raise DtypeError(
-            f"{who}: expected both operands to have the same dtype, but got: {a._dtype} != {b._dtype}; cast one with .to()"
+            f"{who}: expected both operands to have the same dtype, but got: {a._dtype} != {b._dtype}; "
+            "cast one with .to()"
         )
     return a, b
 
@@ -97,12 +98,12 @@ def matmul(input: Any, other: Any) -> Tensor:
             f"{have[-1]} must equal {want[-1 if len(want) == 1 else -2]}"
         )
     if len(have) > 1 and len(want) > 1:
-        return MatMul.apply(a, b)  # type: ignore[no-any-return]
+        return MatMul.apply(a, b)
     made = MatMul.apply(a.unsqueeze(0) if len(have) == 1 else a, b.unsqueeze(1) if len(want) == 1 else b)
     if len(want) == 1:
         made = made.squeeze(-1)
-        return made.squeeze(-1) if len(have) == 1 else made  # type: ignore[no-any-return]
-    return made.squeeze(-2)  # type: ignore[no-any-return]
+        return made.squeeze(-1) if len(have) == 1 else made
+    return made.squeeze(-2)
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -114,7 +115,8 @@ def _of_rank(name: str, first: int, second: int) -> Any:
         a, b = _checked(input, other, name)
         if (a._array.ndim, b._array.ndim) != (first, second):
             raise ShapeError(
-                f"{name}: expected {first}D and {second}D tensors, got {list(a._array.shape)} and {list(b._array.shape)}"
+                f"{name}: expected {first}D and {second}D tensors, got {list(a._array.shape)} and "
+                f"{list(b._array.shape)}"
             )
         if first == 3 and a._array.shape[0] != b._array.shape[0]:
             raise ShapeError(f"{name}: batch sizes differ: {list(a._array.shape)} and {list(b._array.shape)}")
@@ -204,17 +206,17 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
             f"the input has shape {list(have)}"
         )
     if bias is None:
-        return Linear.apply(x, w, None)  # type: ignore[no-any-return]
+        return Linear.apply(x, w, None)
     _, b = _checked(x, bias, "linear")
     if b._array.shape not in ((w._array.shape[0],), (1,), ()):
         raise ShapeError(f"linear: bias has shape {list(b._array.shape)}, expected [{w._array.shape[0]}]")
-    return Linear.apply(x, w, b)  # type: ignore[no-any-return]
+    return Linear.apply(x, w, b)
 
 
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """``beta * input + alpha * (mat1 @ mat2)``."""
     made = mm(mat1, mat2)
-    return input * beta + (made if alpha == 1 else made * alpha)  # type: ignore[no-any-return]
+    return input * beta + (made if alpha == 1 else made * alpha)
 
 
 METHODS = {f.__name__: f for f in (matmul, mm, bmm, mv, dot, outer, addmm)}

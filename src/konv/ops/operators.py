@@ -52,7 +52,7 @@ def _sum_in_place(name: str) -> Any:
     writing = INPLACE[name]
 
     def write(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-        return writing(self, other if alpha == 1 else scaled(self, other, alpha, name))  # type: ignore[no-any-return]
+        return writing(self, other if alpha == 1 else scaled(self, other, alpha, name))
 
     write.__name__ = name
     write.__doc__ = f"``{name[:-1]}``, written into this tensor."
@@ -62,7 +62,7 @@ def _sum_in_place(name: str) -> Any:
 def _div_(self: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """``div``, written into this tensor."""
     name = {None: "div_", "floor": "floor_divide_", "trunc": "div_trunc_"}[rounding(rounding_mode)]
-    return INPLACE[name](self, other)  # type: ignore[no-any-return]
+    return INPLACE[name](self, other)
 
 
 def _clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -70,8 +70,8 @@ def _clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise ArgumentRangeError("clamp_: At least one of 'min' or 'max' must not be None")
     if max is None:
-        return INPLACE["clamp_min_"](self, min)  # type: ignore[no-any-return]
-    return INPLACE["clamp_max_"](self, max) if min is None else INPLACE["clamp_"](self, min, max)  # type: ignore[no-any-return]
+        return INPLACE["clamp_min_"](self, min)
+    return INPLACE["clamp_max_"](self, max) if min is None else INPLACE["clamp_"](self, min, max)
 
 
 def _addcmul(self: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:

@@ -112,7 +112,7 @@ def _argextreme(input: Any, dim: int | None, keepdim: bool, largest: bool) -> Te
     input = input(input, "argmax" if largest else "argmin")
     flat = input.detach() if dim is not None else input.detach().reshape(-1)
     found = _max_or_min(flat, dim if dim is not None else 0, keepdim and dim is not None, largest).indices
-    return found.reshape((1,) * input._array.ndim) if keepdim and dim is None else found  # type: ignore[no-any-return]
+    return found.reshape((1,) * input._array.ndim) if keepdim and dim is None else found
 
 
 @numpy_names
@@ -185,7 +185,7 @@ def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = Fal
 
 def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices that ``sort`` gives."""
-    return _sorted(input, dim, descending, None, "argsort")[1]  # type: ignore[no-any-return]
+    return _sorted(input, dim, descending, None, "argsort")[1]
 
 
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:

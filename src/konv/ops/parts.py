@@ -54,7 +54,7 @@ def imag(input: Tensor) -> Tensor:
     """The imaginary part of a complex tensor; a view."""
     if not input._dtype.is_complex:
         raise DtypeError("imag is not implemented for tensors with non-complex dtypes.")
-    return Imag.apply(input)  # type: ignore[no-any-return]
+    return Imag.apply(input)
 
 
 class ViewAsReal(Function):
@@ -98,7 +98,7 @@ def view_as_real(input: Tensor) -> Tensor:
     """(..., 2) real and imaginary parts of a complex tensor; a view."""
     if not input._dtype.is_complex:
         raise DtypeError("view_as_real is only supported for complex tensors")
-    return ViewAsReal.apply(input)  # type: ignore[no-any-return]
+    return ViewAsReal.apply(input)
 
 
 def view_as_complex(input: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def view_as_complex(input: Tensor) -> Tensor:
         raise ShapeError(f"view_as_complex: the last dimension must be 2, the shape is {list(input._array.shape)}")
     if not input._meta and input._array.size and input._array.strides[-1] != input._dtype.itemsize:
         raise ShapeError("view_as_complex: the last dimension must have stride 1; use contiguous()")
-    return ViewAsComplex.apply(input)  # type: ignore[no-any-return]
+    return ViewAsComplex.apply(input)
 
 
 register({"conj": conj, "real": property(real), "imag": property(imag)})

@@ -62,7 +62,7 @@ def _conj(value: Any) -> Any:
     return value.conj() if isinstance(value, Tensor) else value.conjugate()
 
 
-# ---- two operands -------------------------------------------------------------------------------------------------------
+# ---- two operands --------------------------------------------------------------------------------------------------
 
 
 def _power(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> Any:
@@ -204,7 +204,7 @@ bitwise_or = pointwise("bitwise_or", np.bitwise_or, rule=integers("bitwise_or"))
 bitwise_xor = pointwise("bitwise_xor", np.bitwise_xor, rule=integers("bitwise_xor"))
 
 
-# ---- spellings with options -----------------------------------------------------------------------------------------------
+# ---- spellings with options ----------------------------------------------------------------------------------------
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:

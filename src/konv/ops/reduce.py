@@ -35,6 +35,11 @@ __all__ = [
 ]
 
 
+# NumPy declares these with narrower types than they take.
+_add: Any = np.add.reduce
+_multiply: Any = np.multiply.reduce
+
+
 def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """The dimensions to fold: None or () is all of them."""
     if dim is None or dim == () or dim == []:
@@ -116,7 +121,7 @@ def _to_sum(dtype: dtypes.dtype) -> dtypes.dtype:
 
 
 def _sum_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
-    return np.add.reduce(a, axes, dtype=np.int64 if a.dtype.kind in "iub" else a.dtype, keepdims=keepdim)
+    return _add(a, axes, dtype=np.int64 if a.dtype.kind in "iub" else a.dtype, keepdims=keepdim)
 
 
 def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
@@ -128,7 +133,7 @@ def _mean_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -
 
 
 def _prod_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
-    return np.multiply.reduce(a, axes, dtype=np.int64 if a.dtype.kind in "iub" else a.dtype, keepdims=keepdim)
+    return _multiply(a, axes, dtype=np.int64 if a.dtype.kind in "iub" else a.dtype, keepdims=keepdim)
 
 
 def _prod_gradient(g: Tensor, x: Tensor, y: Tensor, ctx: Any) -> Tensor:
@@ -151,12 +156,12 @@ def _extreme_gradient(g: Tensor, x: Tensor, y: Tensor, ctx: Any) -> Tensor:
 def _logsumexp_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
     top = np.max(a, axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(a.dtype)
-    total = np.log(np.add.reduce(np.exp(a - top), axes, keepdims=True)) + top
+    total = np.log(_add(np.exp(a - top), axes, keepdims=True)) + top
     return total if keepdim else total.reshape(folded_shape(a.shape, axes, False))
 
 
 def _norm_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
-    return np.sqrt(np.add.reduce((a * a.conj()).real, axes, keepdims=keepdim))
+    return np.sqrt(_add((a * a.conj()).real, axes, keepdims=keepdim))
 
 
 Sum = _fold("Sum", _sum_array, lambda g, x, y, ctx: g.expand(ctx.shape), "", _to_sum)
@@ -195,7 +200,7 @@ class Var(Function):
             array = work_array(x)
             with np.errstate(all="ignore"):
                 off = array - _mean_array(array, axes, True)
-                total = np.add.reduce((off * off.conj()).real, axes, keepdims=keepdim)
+                total = _add((off * off.conj()).real, axes, keepdims=keepdim)
                 value = total / np.asarray(ctx.divisor).astype(total.dtype)
                 made = Tensor._wrap(maybe_cast(np.sqrt(value) if root else value, dtype), dtype)
         ctx.save_for_backward(x, made if root else None)
@@ -232,7 +237,7 @@ def numpy_names(function: Any) -> Any:
     return fold
 
 
-# ---- functions --------------------------------------------------------------------------------------------------------------
+# ---- functions -----------------------------------------------------------------------------------------------------
 
 
 def input_of(input: Any, who: str, dtype: Any = None) -> Tensor:
@@ -251,7 +256,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
         tensor([4, 6])
     """
     input = input_of(input, "sum", dtype)
-    return Sum.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+    return Sum.apply(input, axes_of(dim, input._array.ndim), keepdim)
 
 
 @numpy_names
@@ -267,14 +272,14 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {input._dtype.label}; use x.float().mean()"
         )
-    return Mean.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+    return Mean.apply(input, axes_of(dim, input._array.ndim), keepdim)
 
 
 @numpy_names
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``, or of all elements."""
     input = input_of(input, "prod", dtype)
-    return Prod.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+    return Prod.apply(input, axes_of(dim, input._array.ndim), keepdim)
 
 
 def extreme(input: Any, dim: Any, keepdim: bool, function: Any, who: str) -> Tensor:
@@ -285,7 +290,7 @@ def extreme(input: Any, dim: Any, keepdim: bool, function: Any, who: str) -> Ten
     axes = axes_of(dim, input._array.ndim)
     if not input._meta:
         refuse_empty(input, axes, who)
-    return function.apply(input, axes, keepdim)  # type: ignore[no-any-return]
+    return function.apply(input, axes, keepdim)
 
 
 def refuse_empty(input: Tensor, axes: tuple[int, ...], who: str) -> None:
@@ -320,14 +325,14 @@ def _variance(input: Any, dim: Any, unbiased: Any, keepdim: bool, correction: An
         )
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
-    return Var.apply(input, axes_of(dim, input._array.ndim), keepdim, correction, root)  # type: ignore[no-any-return]
+    return Var.apply(input, axes_of(dim, input._array.ndim), keepdim, correction, root)
 
 
 @numpy_names
 def var(
     input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
 ) -> Tensor:
-    """The variance over ``dim``; the divisor is the count less ``correction`` (1 unless given or ``unbiased=False``)."""
+    """The variance over ``dim``; the divisor is the count less ``correction`` (1, or 0 if not ``unbiased``)."""
     return _variance(input, dim, unbiased, keepdim, correction, False)
 
 
@@ -343,14 +348,14 @@ def std(
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where an element along ``dim`` is not zero."""
     input = input_of(input, "any")
-    return Any_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+    return Any_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)
 
 
 @numpy_names
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where every element along ``dim`` is not zero."""
     input = input_of(input, "all")
-    return All_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+    return All_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)
 
 
 def count_nonzero(input: Any, dim: Any = None) -> Tensor:
@@ -363,7 +368,7 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Tensor:
     input = input_of(input, "logsumexp")
     if input._dtype.kind < dtypes.FLOATING:
         input = input.to(to_float(input._dtype))
-    return LogSumExp.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+    return LogSumExp.apply(input, axes_of(dim, input._array.ndim), keepdim)
 
 
 def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
@@ -373,7 +378,7 @@ def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: 
         raise DtypeError(f"norm(): input dtype should be either floating point or complex. Got {input._dtype.label}")
     p = 2 if p in ("fro", None) else float(p)
     if p == 2:
-        return Norm.apply(input, axes_of(dim, input._array.ndim), keepdim)  # type: ignore[no-any-return]
+        return Norm.apply(input, axes_of(dim, input._array.ndim), keepdim)
     size = input.abs()
     if math.isinf(p):
         return (

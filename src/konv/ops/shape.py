@@ -118,7 +118,7 @@ class Fold(Function):
         return unfold(grads[0], *ctx.params), None, None, None, None
 
 
-# ---- reshaping ------------------------------------------------------------------------------------------------------------
+# ---- reshaping -----------------------------------------------------------------------------------------------------
 
 
 class Reshape(Function):
@@ -189,7 +189,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
                 [3, 4, 5]])
     """
     input = as_tensor_operand(input, "reshape")
-    return Reshape.apply(input, _infer(sizes_of(shape, "reshape"), input.numel()))  # type: ignore[no-any-return]
+    return Reshape.apply(input, _infer(sizes_of(shape, "reshape"), input.numel()))
 
 
 def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
@@ -202,13 +202,13 @@ def view(input: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
         return _view_bytes(input, dtypes.as_dtype(dtype or shape[0]))
     target = _infer(sizes_of(shape, "view"), input.numel())
     array = input._array
-    if not input._meta and not array.flags.c_contiguous and array.size:
-        if not np.may_share_memory(array.reshape(target), array):
-            raise ShapeError(
-                "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
-                "two contiguous subspaces). Use .reshape(...) instead."
-            )
-    return Reshape.apply(input, target)  # type: ignore[no-any-return]
+    split = not input._meta and not array.flags.c_contiguous and array.size > 0
+    if split and not np.may_share_memory(array.reshape(target), array):
+        raise ShapeError(
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+            "two contiguous subspaces). Use .reshape(...) instead."
+        )
+    return Reshape.apply(input, target)
 
 
 def _view_bytes(input: Tensor, dtype: dtypes.dtype) -> Tensor:
@@ -239,7 +239,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if start == end:
         return input
     merged = (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
-    return Reshape.apply(input, merged)  # type: ignore[no-any-return]
+    return Reshape.apply(input, merged)
 
 
 def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
@@ -248,7 +248,7 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     return input.reshape(*shape[:d], *_infer(sizes_of((sizes,), "unflatten"), shape[d]), *shape[d + 1 :])
 
 
-# ---- dimensions -----------------------------------------------------------------------------------------------------------
+# ---- dimensions ----------------------------------------------------------------------------------------------------
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
@@ -267,7 +267,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     order = tuple([normalize_dim(d, ndim) for d in order])
     if len(set(order)) != ndim:
         raise ShapeError("permute(): duplicate dims are not allowed.")
-    return Permute.apply(input, order)  # type: ignore[no-any-return]
+    return Permute.apply(input, order)
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -306,12 +306,12 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     shape = input._array.shape
     named = range(len(shape)) if dim is None else ([dim] if not isinstance(dim, (tuple, list)) else dim)
     dims = [normalize_dim(d, len(shape)) for d in named]
-    return Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))  # type: ignore[no-any-return]
+    return Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A dimension of size 1 put in at ``dim``; a view."""
-    return Unsqueeze.apply(input, normalize_dim(dim, input._array.ndim + 1))  # type: ignore[no-any-return]
+    return Unsqueeze.apply(input, normalize_dim(dim, input._array.ndim + 1))
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
@@ -331,11 +331,11 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
             n = old
         if n < 0 or (old not in (1, n)):
             raise ShapeError(
-                f"The expanded size of the tensor ({n}) must match the existing size ({old}) at non-singleton dimension "
-                f"{i}. Target sizes: {list(want)}. Tensor sizes: {list(have)}"
+                f"The expanded size of the tensor ({n}) must match the existing size ({old}) at non-singleton "
+                f"dimension {i}. Target sizes: {list(want)}. Tensor sizes: {list(have)}"
             )
         shape.append(n)
-    return Expand.apply(input, tuple(shape))  # type: ignore[no-any-return]
+    return Expand.apply(input, tuple(shape))
 
 
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
@@ -349,7 +349,7 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     length = input._array.shape[dim] if input._array.ndim else 1
     if size > length or size < 0 or step < 1:
         raise ShapeError(f"unfold: size={size}, step={step}; size can be 0 to {length} and step at least 1")
-    return Unfold.apply(input, dim, size, step)  # type: ignore[no-any-return]
+    return Unfold.apply(input, dim, size, step)
 
 
 swapaxes, moveaxis = transpose, movedim
@@ -365,7 +365,7 @@ def ravel(input: Tensor) -> Tensor:
     return reshape(input, -1)
 
 
-METHODS = {
+METHODS: dict[str, Any] = {
     f.__name__: f
     for f in (
         *(reshape, view, flatten, unflatten, permute, transpose, movedim, t),
