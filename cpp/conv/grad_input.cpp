@@ -143,9 +143,10 @@ GradInputPlan make_grad_input(const Geometry& g, Scalar scalar, int parts, const
                               bool conjugate, const std::string& forced) {
   check(g, scalar);
   GradInputPlan plan{g, scalar, parts, &isa, conjugate, {}, {}, conjugate ? "conjugate" : "plain", 0};
+  if (std::min({g.c, g.h, g.w, g.oc, g.oh, g.ow}) == 0) return plan;  // nothing to add up: see run
   Builder builder(plan, precision, forced);
   plan.image = builder.region(g.pad_top, g.pad_left, g.h, g.w, false);
-  if (g.mode == PadMode::zeros || g.h == 0 || g.w == 0) return plan;
+  if (g.mode == PadMode::zeros) return plan;
   // What lies past the last window has no gradient.
   const index used_rows = (g.oh - 1) * g.stride_h + (g.kh - 1) * g.dilation_h + 1;
   const index used_columns = (g.ow - 1) * g.stride_w + (g.kw - 1) * g.dilation_w + 1;
