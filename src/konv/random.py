@@ -250,10 +250,11 @@ class Generator:
         return np.array(order, np.int64)
 
     def bernoulli(self, count: int, p: float | NDArray[Any]) -> NDArray[np.bool_]:
-        """``count`` truth values, each true with probability p: drawn in float64 for one p, float32 for an array."""
-        one = isinstance(p, (int, float))
-        unit = self.uniform(count, double=one)
-        return unit < (p if one else np.asarray(p).astype(np.float32, copy=False))
+        """``count`` truth values, each true with probability p: drawn in float64 for one p, else as p's own dtype."""
+        if isinstance(p, (int, float)):
+            return self.uniform(count, double=True) < p
+        double = p.dtype == np.float64
+        return self.uniform(count, double=double) < (p if double else p.astype(np.float32, copy=False))
 
 
 def _odd_sum(a: NDArray[np.float64], b: Any) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import is_grad_enabled
-from ..errors import ArgumentTypeError, text
+from ..errors import DtypeError, text
 from ..ops import activation as _activation
 from ..ops.activation import gelu, hardtanh, logsigmoid, prelu, softplus
 from ..ops.conv import conv2d, conv_transpose2d
@@ -132,7 +132,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """(...) class numbers to (..., num_classes) with a one at each; -1 takes the greatest number.
 
     Raises:
-        ArgumentTypeError: if the numbers are not int64.
+        DtypeError: if the numbers are not int64.
 
     Example:
         >>> import konv
@@ -141,7 +141,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
                 [0, 0, 1]])
     """
     if tensor.dtype.name != "int64":
-        raise ArgumentTypeError(text("one_hot", f"got {tensor.dtype}", "it takes int64 class numbers"))
+        raise DtypeError(text("one_hot", f"got {tensor.dtype}", "it takes int64 class numbers"))
     from ..ops.creation import arange
 
     classes = int(tensor.max().item()) + 1 if num_classes == -1 else num_classes

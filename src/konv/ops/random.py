@@ -74,7 +74,7 @@ def _check_integers(low: int, high: int, dtype: dtypes.dtype) -> None:
     if dtype is dtypes.bool:
         least, most = 0, 1
     elif dtype.is_floating_point:
-        most = int(dtypes.finfo(dtype).max)
+        most = int(float(dtypes.finfo(dtype).max))
         least = -most
     else:
         least, most = int(dtypes.iinfo(dtype).min), int(dtypes.iinfo(dtype).max)
