@@ -78,6 +78,8 @@ def shape_of(shape: Any) -> Shape:
 
 def dtype_of(model: Module, dtype: Any) -> dtypes.dtype:
     """The dtype asked for, else that of the model's first weight, else the default."""
+    if isinstance(dtype, str):
+        return spec.parse_dtype(dtype)
     if dtype is not None:
         return dtypes.as_dtype(dtype)
     first = next(iter(model.parameters()), None)

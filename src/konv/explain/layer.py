@@ -111,9 +111,8 @@ def _with_marks(report: LayerReport, geometry: ConvGeometry) -> LayerReport:
 
 def plain(value: Any) -> str:
     """An option as people write it: one number where both axes agree."""
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
-        return plain(value[0])
-    return repr(value)
+    alike = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], int) and value[0] == value[1]
+    return repr(value[0] if alike else value)
 
 
 def call(geometry: ConvGeometry, bias: bool = True) -> str:
@@ -188,7 +187,7 @@ def _axis(geometry: ConvGeometry, axis: int, image: Pair, output: int, ceil_mode
         "output_padding": geometry.output_padding[axis],
         "output": output,
         "unused": unused,
-        "dropped": max(0, unused - after),
+        "dropped": min(size, max(0, unused - after)),
         "blind": geometry.blind(axis, size, output),
     }
     steps = _steps_transposed(facts) if geometry.transposed else _steps(facts, geometry, axis, ceil_mode)

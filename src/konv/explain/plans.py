@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .. import dtypes, kernels
+from .. import kernels
 from ..errors import KonvError
 from ..geometry import ConvGeometry, Pair
+from .spec import parse_dtype
 from .trace import Plan
 
 
@@ -16,7 +17,7 @@ def plan_of(geometry: ConvGeometry, image: Pair, dtype: str) -> Plan | None:
     if geometry.transposed or not geometry.in_channels:
         return None
     try:
-        found = kernels.plan(geometry, *image, dtypes.as_dtype(dtype).numpy)
+        found = kernels.plan(geometry, *image, parse_dtype(dtype).numpy)
     except KonvError:
         return None
     return Plan(found.name, found.reason)

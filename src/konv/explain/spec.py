@@ -12,6 +12,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .. import dtypes
 from ..errors import ArgumentError, ArgumentTypeError, text
 from ..geometry import INT64_MAX
 
@@ -110,6 +111,18 @@ def parse_shape(shape: str) -> tuple[int, ...]:
     if not numbers or not all(part.isdecimal() and len(part) < 20 for part in numbers) or len(numbers) > 8:
         raise ArgumentError(text("input", _short(shape), "a shape is written as whole numbers such as 8,3,28,28"))
     return tuple(int(part) for part in numbers)
+
+
+def parse_dtype(name: str) -> dtypes.dtype:
+    """A dtype by its name, ``"float32"`` or ``"torch.float32"``.
+
+    Raises:
+        ArgumentError: there is none of that name.
+    """
+    found = getattr(dtypes, name.removeprefix("torch.").removeprefix("konv."), None)
+    if not isinstance(found, dtypes.dtype):
+        raise ArgumentError(text("dtype", _short(name), "write a name such as float32, float64, float16 or bfloat16"))
+    return found
 
 
 _RULE: Final = 'write a layer as in Python, such as "Conv2d(3, 64, 5, stride=2, padding=2)"'
