@@ -16,7 +16,7 @@
 // K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006.
 #include "../workspace.hpp"
 #include "direct.hpp"
-#include "rows.hpp"
+#include "phases.hpp"
 
 namespace konv::output_lane {
 namespace {
@@ -24,6 +24,7 @@ namespace {
 constexpr index k_step = 512;                // u: 512 x 2 vectors are 64 KiB with AVX-512
 constexpr index panel_bytes = 640 << 10;     // v of one thread
 constexpr index shared_bytes = 4 << 20;      // v that all threads build together
+constexpr index plane_bytes = 128 << 10;     // padded planes of one channel
 constexpr index most_columns = 168;
 
 template <class T>
@@ -57,7 +58,8 @@ class Driver {
         y_(call.y),
         tiles_(call.plan.isa->template tiles<T>()),
         lanes_(tiles_.lanes),
-        panels_(output_panels<T>(call.plan)) {
+        panels_(output_panels<T>(call.plan)),
+        phases_(g_, most_columns, most_columns) {
     flatten();
   }
 
@@ -68,17 +70,18 @@ class Driver {
     choose_blocks();
     const index v_size = k_part_ * pitch_, bias_size = g_.groups * round_up(panels_.channels, lanes_);
     const index m_size = columns_ * 2 * lanes_ + lanes_ * columns_;  // sums, and what leaves through the writer
+    const index plane_size = by_planes_ ? round_up(phases_.channel_size() + lanes_, lanes_) : 0;
     const bool all_sums = k_part_ < panels_.k;
     const index sums_size = all_sums ? columns_ * round_up(panels_.channels, panels_.width) : 0;
     const index bytes = sizeof(T);
     Workspace scratch(round_up((bias_size + (shared_ ? v_size : 0) + sums_size) * bytes, 64),
-                      round_up((m_size + (shared_ ? 0 : v_size)) * bytes, 64), threads_);
+                      round_up((m_size + plane_size + (shared_ ? 0 : v_size)) * bytes, 64), threads_);
     T* bias = scratch.shared<T>();
     pad_bias(bias);
     for_blocks([&](index group, index first, index last, int slot) {
       T* own = scratch.slot<T>(slot);
-      T* v = own + m_size;
-      build(group, first, last, 0, panels_.k, v);
+      T* v = own + m_size + plane_size;
+      build(group, first, last, 0, panels_.k, v, own + m_size);
       for (index p = 0; p < panels_.count(); p++) {
         multiply(group, p, last - first, 0, panels_.k, v, bias, own);
         store(group, p, first, last, own, own + columns_ * 2 * lanes_);
@@ -86,7 +89,7 @@ class Driver {
     });
     T* v = bias + bias_size;
     T* sums = all_sums ? v + v_size : nullptr;
-    if (shared_) run_shared(scratch, bias, v, sums);
+    if (shared_) run_shared(scratch, bias, v, sums, m_size);
   }
 
  private:
@@ -122,7 +125,18 @@ class Driver {
     } else {
       threads_ = static_cast<int>(std::min<index>(threads_, tasks));
     }
-    pitch_ = columns_ + lanes_;  // not a power of two: rows of v spread over the cache
+    pitch_ = columns_ + lanes_;  // room for a vector past the end; and not a power of two
+    choose_build();
+  }
+
+  void choose_build() {
+    narrow_ = columns_ < g_.ow;
+    const index rows = narrow_ ? 1 : std::min(g_.oh, (columns_ - 1) / g_.ow + 2);
+    phases_.lay_out(rows, (narrow_ ? columns_ : g_.ow) + phases_.across.reach);
+    by_planes_ = g_.taps() > 1 && g_.taps() <= k_part_ && phases_.channel_size() * index(sizeof(T)) <= plane_bytes;
+    if (!by_planes_) return;
+    k_part_ -= k_part_ % g_.taps();
+    phases_.append_offsets(offsets_, 0);
   }
 
   template <class F>
@@ -137,18 +151,19 @@ class Driver {
         threads_);
   }
 
-  void run_shared(const Workspace& scratch, const T* bias, T* v, T* sums) {
+  void run_shared(const Workspace& scratch, const T* bias, T* v, T* sums, index m_size) {
     const index panel_sums = columns_ * panels_.width;
     for (index task = 0; task < blocks_ * g_.groups; task++) {
       const index group = task % g_.groups, first = task / g_.groups * columns_;
       const index last = std::min(first + columns_, pixels_);
       for (index k = 0; k == 0 || k < panels_.k; k += k_part_) {
-        const index k_last = std::min(k + k_part_, panels_.k), pieces = std::min<index>(4 * threads_, k_last - k);
+        const index k_last = std::min(k + k_part_, panels_.k), unit = by_planes_ ? g_.taps() : 1;
+        const index units = (k_last - k) / unit, pieces = std::min<index>(4 * threads_, units);
         parallel_for(
             pieces,
-            [&](index i, int) {
-              const index from = k + (k_last - k) * i / pieces, to = k + (k_last - k) * (i + 1) / pieces;
-              build(group, first, last, from, to, v + (from - k) * pitch_);
+            [&](index i, int slot) {
+              const index from = k + units * i / pieces * unit, to = k + units * (i + 1) / pieces * unit;
+              build(group, first, last, from, to, v + (from - k) * pitch_, scratch.slot<T>(slot) + m_size);
             },
             threads_);
         parallel_for(
@@ -175,26 +190,44 @@ class Driver {
   }
 
   // v[k - first_k][t] for the pixels [first, last) of all images.
-  void build(index group, index first, index last, index first_k, index last_k, T* v) const {
-    for_segments(g_, first, last, [&](const Segment& s) {
-      T* dst = v + s.at;
-      for (index k = first_k; k < last_k; k++, dst += pitch_) {
-        const index kw = k % g_.kw, kh = k / g_.kw % g_.kh, channel = group * g_.group_c() + k / g_.taps();
-        const index row = s.row * g_.stride_h + kh * g_.dilation_h - g_.pad_top;
-        const index column = s.column * g_.stride_w + kw * g_.dilation_w - g_.pad_left;
-        read(dst, s.n, channel, row, column, s.count);
-      }
-    });
+  void build(index group, index first, index last, index first_k, index last_k, T* v, T* plane) const {
+    if (by_planes_) build_channels(group, first, last, first_k / g_.taps(), last_k / g_.taps(), v, plane);
+    else build_taps(group, first, last, first_k, last_k, v);
   }
 
-  // Rows of a few pixels inside a plain image are copied here: a call to the reader costs more than they do.
-  void read(T* dst, index n, index channel, index row, index column, index count) const {
-    const T* source = g_.stride_w == 1 && count <= 32 ? reader_->in_place(n, channel, row) : nullptr;
-    if (source && column >= 0 && column + count <= g_.w) {
-      for (index j = 0; j < count; j++) dst[j] = source[column + j];
-    } else {
-      reader_->read(dst, n, channel, row, column, g_.stride_w, count);
+  // Channel by channel through padded planes, which stay in L1 or L2. Blocks narrower than a row take one stretch of a row
+  // at a time, others all their rows of an image.
+  void build_channels(index group, index first, index last, index first_c, index last_c, T* v, T* plane) const {
+    const index image = g_.oh * g_.ow, stretch = narrow_ ? g_.ow : image;
+    std::vector<Run> runs;
+    for (index q = first; q < last;) {
+      const index end = std::min(last, (q / stretch + 1) * stretch), n = q / image, top = q % image / g_.ow;
+      const index rows = (end - 1) % image / g_.ow - top + 1;
+      const index column = narrow_ ? q % g_.ow : 0, columns = narrow_ ? end - q : g_.ow;
+      runs.clear();
+      for_segments(g_, q, end, [&](const Segment& s) {
+        runs.push_back({(s.row - top) * phases_.pitch + s.column - column, q - first + s.at, s.count});
+      });
+      for (index c = first_c; c < last_c; c++) {
+        phases_.load(*reader_, n, group * g_.group_c() + c, top, rows, column, columns, plane);
+        tiles_.gather_taps(plane, offsets_.data(), g_.taps(), runs.data(), static_cast<index>(runs.size()),
+                           v + (c - first_c) * g_.taps() * pitch_, pitch_);
+      }
+      q = end;
     }
+  }
+
+  // Tap by tap straight from the image: for one tap, and for kernels so large that their planes would be too.
+  void build_taps(index group, index first, index last, index first_k, index last_k, T* v) const {
+    for_segments(g_, first, last, [&](const Segment& s) {
+      index kw = first_k % g_.kw, kh = first_k / g_.kw % g_.kh, c = group * g_.group_c() + first_k / g_.taps();
+      for (index k = first_k; k < last_k; k++) {
+        reader_->read(v + (k - first_k) * pitch_ + s.at, s.n, c, s.row * g_.stride_h + kh * g_.dilation_h - g_.pad_top,
+                      s.column * g_.stride_w + kw * g_.dilation_w - g_.pad_left, g_.stride_w, s.count);
+        if (++kw == g_.kw) kw = 0, kh++;
+        if (kh == g_.kh) kh = 0, c++;
+      }
+    });
   }
 
   // m[t][lane] of one panel; continues from m when first_k > 0.
@@ -239,10 +272,14 @@ class Driver {
   const TileTable<T>& tiles_;
   const index lanes_;
   const Panels panels_;
+  PhasePlanes phases_;
+  std::vector<index> offsets_;
   const RowReader<T>* reader_ = nullptr;
   const RowWriter<T>* writer_ = nullptr;
   index pixels_ = 0, columns_ = 0, blocks_ = 0, pitch_ = 0, k_part_ = 0;
-  bool shared_ = false;
+  bool shared_ = false;     // all threads build one v
+  bool by_planes_ = false;  // v is gathered from padded planes
+  bool narrow_ = false;     // a block is narrower than a row of outputs
   int threads_ = 1;
 };
 

@@ -1,16 +1,10 @@
 // Direct convolution with pixels in the lanes.
 //
-// Idea: a block of input rows is copied once into planes that have its padding, so that tap (kh, kw) of every pixel of a
-// block of outputs lies at one fixed distance from the pixel. The register tile walks a table of those distances: nothing
-// is unrolled into a matrix. Stride s would leave gaps between the pixels of a tap; so the planes are split by phase:
-// padded columns 0, s, 2s, ... form one plane, 1, s+1, ... the next, and rows likewise.
+// Idea: a block of input rows is copied once into padded, phase-split planes (phases.hpp), so that tap (kh, kw) of every
+// output lies at one fixed distance from it. The register tile walks a table of those distances: nothing is unrolled into
+// a matrix.
 //
-//   stride 2, 3x3:   a b a b a b        plane (0,0): a a a    plane (0,1): b b b      tap (kh, kw) is in plane
-//                    c d c d c d                     a a a                 b b b      (kh % 2, kw % 2), moved by
-//                    a b a b a b        plane (1,0): c c c    plane (1,1): d d d      (kh / 2, kw / 2)
-//
-// Layout of the scratch of a thread:  x[channel][row phase][column phase][row][pitch], then stage[row][pixel].
-// Phases that no tap reads are not stored; taps of a large dilation that share no pixel get planes of their own.
+// Layout of the scratch of a thread:  x[channel][row phase][column phase][row][pitch], then stage[channel][pixel].
 //
 // Two ways to walk the pixels of a block:
 //   by row   one call of the tile for each output row; it writes straight into the output
@@ -24,64 +18,27 @@
 
 #include "../workspace.hpp"
 #include "direct.hpp"
-#include "rows.hpp"
+#include "phases.hpp"
 
 namespace konv::planes {
 namespace {
 
-constexpr index cache_bytes = 384 << 10;  // planes and stage of one block: half of a 1 MiB L2, the weights need the rest
+constexpr index cache_bytes = 512 << 10;  // planes and stage of one block: half of a 1 MiB L2, the weights need the rest
 constexpr index wide_block = 192;         // columns below which a row is not cut for the sake of the cache
-
-// Which plane each tap of one axis reads, and how far into it.
-struct Axis {
-  struct Slot {
-    index origin;  // padded coordinate of its first cell, for output 0
-    index reach;   // cells past the outputs themselves
-  };
-  std::vector<Slot> slots;
-  std::vector<index> slot, shift;  // of each tap
-  index reach = 0;                 // largest of the slots
-
-  Axis(index kernel, index stride, index dilation, index outputs) : slot(kernel), shift(kernel) {
-    for (index t = 0; t < kernel; t++) {
-      const index at = t * dilation;
-      index s = static_cast<index>(slots.size()) - 1;
-      const auto distance = [&](index i) { return at - slots[i].origin; };
-      // A slot serves this tap if it has the same phase and the tap's cells touch those already there.
-      while (s >= 0 && (distance(s) % stride != 0 || distance(s) / stride > slots[s].reach + outputs)) s--;
-      if (s < 0) {
-        s = static_cast<index>(slots.size());
-        slots.push_back({at, 0});
-      }
-      slot[t] = s;
-      shift[t] = distance(s) / stride;
-      slots[s].reach = std::max(slots[s].reach, shift[t]);
-      reach = std::max(reach, slots[s].reach);
-    }
-  }
-  index count() const { return static_cast<index>(slots.size()); }
-};
 
 // How one call is cut. All sizes in T.
 struct Blocking {
   index rows, columns, channels;  // outputs of a block; channels whose planes are in memory together
   index parts;                    // shares of the panels of output channels, when there are few blocks
-  index pitch, plane_rows_total;  // of one channel: rows of all row slots
-  index channel_size;
+  index pitch;
   bool by_row, staged, all_panels_staged;
   index stage_ld;                 // between channels of the stage
   index planes_size, stage_size;
   int threads;
 };
 
-index cells(const Axis& down, const Axis& across, index rows, index columns) {
-  index total = 0;
-  for (const auto& s : down.slots) total += rows + s.reach;
-  return total * across.count() * (columns + across.reach);
-}
-
 // Columns that the right padding of a row shares with the left padding of the next.
-index shared_padding(const Geometry& g, const Axis& across, bool whole_rows) {
+index shared_padding(const Geometry& g, const PhaseAxis& across, bool whole_rows) {
   if (g.mode != PadMode::zeros || g.stride_w != 1 || across.count() != 1 || !whole_rows) return 0;
   const index right = g.ow + across.reach - g.pad_left - g.w;
   return std::max<index>(0, std::min({g.pad_left, right, across.reach}));  // rows of outputs must not overlap
@@ -96,14 +53,12 @@ class Driver {
         isa_(*call.plan.isa),
         lanes_(isa_.tiles<T>().lanes),
         panels_(direct::pixel_panels<T>(call.plan)),
-        down_(g_.kh, g_.stride_h, g_.dilation_h, std::min(g_.oh, wide_block)),
-        across_(g_.kw, g_.stride_w, g_.dilation_w, std::min(g_.ow, wide_block)),
+        phases_(g_, std::min(g_.oh, wide_block), std::min(g_.ow, wide_block)),
         reader_(isa_, call.x, g_.mode),
         writer_(isa_, call.y) {}
 
   void run() {
     choose_blocks();
-    make_offsets();
     const index slot_bytes = (b_.planes_size + b_.stage_size + lanes_) * index(sizeof(T));
     Workspace scratch(0, round_up(slot_bytes, 64), b_.threads);
     const index down = ceil_div(g_.oh, b_.rows), across = ceil_div(g_.ow, b_.columns);
@@ -131,11 +86,10 @@ class Driver {
   // ---- cutting the work --------------------------------------------------------------------------------------------
   index stage_cells(index rows, index columns, index channels) const {
     const bool partial = channels < g_.group_c();
-    if (!must_stage() && partial) return 0;  // sums continue in the output itself
-    return (partial ? g_.group_oc() : panels_.width) * (rows * (columns + across_.reach) + lanes_);
+    return (partial ? g_.group_oc() : panels_.width) * (rows * (columns + phases_.across.reach) + lanes_);
   }
   index block_bytes(index rows, index columns, index channels) const {
-    return (channels * cells(down_, across_, rows, columns) + stage_cells(rows, columns, channels)) * index(sizeof(T));
+    return (channels * phases_.channel_size(rows, columns) + stage_cells(rows, columns, channels)) * index(sizeof(T));
   }
   bool must_stage() const { return writer_.in_place(0, 0) == nullptr; }
 
@@ -167,37 +121,20 @@ class Driver {
 
   // By row wastes lanes at the end of each row; flat computes the gaps between rows and copies the stage.
   void choose_walk() {
-    const index shared = shared_padding(g_, across_, b_.columns == g_.ow);
-    b_.pitch = b_.columns + across_.reach - shared;
+    const index reach = phases_.across.reach;
+    b_.pitch = b_.columns + reach - shared_padding(g_, phases_.across, b_.columns == g_.ow);
+    phases_.lay_out(b_.rows, b_.pitch);
     const double by_row = double(round_up(b_.columns, lanes_)) / double(b_.columns);
-    const double flat = double(b_.pitch) / double(b_.columns) * (1.0 + 3.0 / double(panels_.k));
+    const double flat = double(b_.pitch) / double(b_.columns) * (1.0 + 3.0 / double(panels_.k + 1));
     const bool partial = b_.channels < g_.group_c();
-    b_.by_row = by_row <= flat || (partial && !must_stage());
+    b_.by_row = by_row <= flat;
     b_.staged = !b_.by_row || must_stage();
     b_.all_panels_staged = b_.staged && partial;
-    index plane_rows = 0;
-    for (const auto& s : down_.slots) plane_rows += b_.rows + s.reach;
-    b_.channel_size = plane_rows * across_.count() * b_.pitch;
-    b_.planes_size = round_up(b_.channels * b_.channel_size + across_.reach + lanes_, lanes_);
+    b_.planes_size = round_up(b_.channels * phases_.channel_size() + reach + lanes_, lanes_);
     b_.stage_ld = round_up(b_.rows * b_.pitch, lanes_);
     b_.stage_size = b_.staged ? (b_.all_panels_staged ? g_.group_oc() : panels_.width) * b_.stage_ld : 0;
-  }
-
-  void make_offsets() {
     offsets_.reserve(b_.channels * g_.taps());
-    std::vector<index> slot_start;
-    index at = 0;
-    for (const auto& s : down_.slots) {
-      slot_start.push_back(at);
-      at += (b_.rows + s.reach) * across_.count() * b_.pitch;
-    }
-    for (index c = 0; c < b_.channels; c++)
-      for (index i = 0; i < g_.kh; i++)
-        for (index j = 0; j < g_.kw; j++) {
-          const index plane_size = (b_.rows + down_.slots[down_.slot[i]].reach) * b_.pitch;
-          offsets_.push_back(c * b_.channel_size + slot_start[down_.slot[i]] + across_.slot[j] * plane_size +
-                             down_.shift[i] * b_.pitch + across_.shift[j]);
-        }
+    for (index c = 0; c < b_.channels; c++) phases_.append_offsets(offsets_, c * phases_.channel_size());
   }
 
   // ---- one block ---------------------------------------------------------------------------------------------------
@@ -207,25 +144,10 @@ class Driver {
     // Without input channels the sum is empty: one pass with k = 0 writes the bias.
     for (index c = 0; c == 0 || c < g_.group_c(); c += b_.channels) {
       const index channels = std::min(b_.channels, g_.group_c() - c);
-      load_planes(block, c, channels, x);
+      for (index i = 0; i < channels; i++)
+        phases_.load(reader_, block.n, block.group * g_.group_c() + c + i, block.row, block.rows, block.column,
+                     block.columns, x + i * phases_.channel_size());
       for (index panel = first; panel < last; panel++) run_panel(block, panel, c, channels, x, stage);
-    }
-  }
-
-  void load_planes(const Block& block, index first_channel, index channels, T* x) {
-    for (index c = 0; c < channels; c++) {
-      const index channel = block.group * g_.group_c() + first_channel + c;
-      T* dst = x + c * b_.channel_size;
-      for (const auto& v : down_.slots) {
-        for (const auto& u : across_.slots) {
-          const index column = block.column * g_.stride_w + u.origin - g_.pad_left;
-          for (index r = 0; r < block.rows + v.reach; r++) {
-            const index row = (block.row + r) * g_.stride_h + v.origin - g_.pad_top;
-            reader_.read(dst + r * b_.pitch, block.n, channel, row, column, g_.stride_w, block.columns + u.reach);
-          }
-          dst += (b_.rows + v.reach) * b_.pitch;
-        }
-      }
     }
   }
 
@@ -250,9 +172,8 @@ class Driver {
     }
     if (first_channel + channels < g_.group_c()) return;
     for (index o = 0; o < kept; o++)
-      for (index r = 0; r < block.rows; r++)
-        writer_.write(stage + o * b_.stage_ld + r * b_.pitch, block.n, first + o, block.row + r, block.column,
-                      block.columns);
+      writer_.write_rows(stage + o * b_.stage_ld, b_.pitch, block.n, first + o, block.row, block.rows, block.column,
+                         block.columns);
   }
 
   const Call<T>& call_;
@@ -260,7 +181,7 @@ class Driver {
   const IsaTable& isa_;
   const index lanes_;
   const Panels panels_;
-  const Axis down_, across_;
+  PhasePlanes phases_;
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   Blocking b_{};

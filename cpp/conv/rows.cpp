@@ -10,7 +10,11 @@ constexpr Scalar scalar_of = sizeof(T) == 4 ? Scalar::f32 : static_cast<T>(0.5) 
 
 template <class T>
 RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
-    : x_(x), mode_(mode), load_(isa.rows<T>().load[static_cast<int>(x.scalar)]), same_type_(x.scalar == scalar_of<T>) {}
+    : x_(x),
+      mode_(mode),
+      load_(isa.rows<T>().load[static_cast<int>(x.scalar)]),
+      load_block_(isa.rows<T>().load_block[static_cast<int>(x.scalar)]),
+      same_type_(x.scalar == scalar_of<T>) {}
 
 template <class T>
 void RowReader<T>::read(T* dst, index n, index c, index row, index column, index step, index count) const {
@@ -47,6 +51,28 @@ void RowReader<T>::read_padded(T* dst, const char* source, index column, index s
   outside(last, count);
 }
 
+// Zero padding: the rows inside the image in one call, margins of zeros around them. Other modes fold row by row.
+template <class T>
+void RowReader<T>::read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column,
+                             index step, index count) const {
+  if (mode_ != PadMode::zeros) {
+    for (index r = 0; r < rows; r++) read(dst + r * pitch, n, c, row + r * row_step, column, step, count);
+    return;
+  }
+  const index first = std::min(count, column < 0 ? ceil_div(-column, step) : 0);
+  const index last = column >= x_.w ? first : std::clamp(ceil_div(x_.w - column, step), first, count);
+  const index top = std::min(rows, row < 0 ? ceil_div(-row, row_step) : 0);
+  const index bottom = row >= x_.h ? top : std::clamp(ceil_div(x_.h - row, row_step), top, rows);
+  for (index r = 0; r < top; r++) std::fill_n(dst + r * pitch, count, T(0));
+  if (bottom > top) {
+    const index at = (row + top * row_step) * x_.sh + (column + first * step) * x_.sw;
+    const char* source = static_cast<const char*>(x_.plane(n, c)) + (last > first ? at * scalar_bytes(x_.scalar) : 0);
+    load_block_({dst + top * pitch, pitch, source, row_step * x_.sh, step * x_.sw, bottom - top, first, last - first,
+                 count - last});
+  }
+  for (index r = bottom; r < rows; r++) std::fill_n(dst + r * pitch, count, T(0));
+}
+
 template <class T>
 const T* RowReader<T>::in_place(index n, index c, index row) const {
   if (!same_type_ || !x_.rows_contiguous() || row < 0 || row >= x_.h) return nullptr;
@@ -55,12 +81,22 @@ const T* RowReader<T>::in_place(index n, index c, index row) const {
 
 template <class T>
 RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y)
-    : y_(y), store_(isa.rows<T>().store[static_cast<int>(y.scalar)]), same_type_(y.scalar == scalar_of<T>) {}
+    : y_(y),
+      store_(isa.rows<T>().store[static_cast<int>(y.scalar)]),
+      store_block_(isa.rows<T>().store_block[static_cast<int>(y.scalar)]),
+      same_type_(y.scalar == scalar_of<T>) {}
 
 template <class T>
 void RowWriter<T>::write(const T* src, index n, index c, index row, index column, index count) const {
   char* plane = static_cast<char*>(y_.plane(n, c));
   store_(plane + (row * y_.sh + column * y_.sw) * scalar_bytes(y_.scalar), y_.sw, src, count);
+}
+
+template <class T>
+void RowWriter<T>::write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column,
+                              index count) const {
+  char* plane = static_cast<char*>(y_.plane(n, c)) + (row * y_.sh + column * y_.sw) * scalar_bytes(y_.scalar);
+  store_block_({plane, y_.sh, y_.sw, src, pitch, rows, count});
 }
 
 template <class T>

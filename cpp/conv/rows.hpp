@@ -25,6 +25,10 @@ class RowReader {
   // dst[j] = padded image (n, c) at (row, column + j*step), 0 <= j < count; writes exactly count values.
   void read(T* dst, index n, index c, index row, index column, index step, index count) const;
 
+  // Row r of the block is read(dst + r*pitch, n, c, row + r*row_step, ...).
+  void read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column,
+                 index step, index count) const;
+
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;
 
@@ -34,6 +38,7 @@ class RowReader {
   ImageView x_;
   PadMode mode_;
   void (*load_)(T* dst, const void* src, index stride, index count);
+  void (*load_block_)(const BlockLoad<T>&);
   bool same_type_;
 };
 
@@ -45,12 +50,16 @@ class RowWriter {
   // y(n, c) at (row, column + j) = src[j], 0 <= j < count.
   void write(const T* src, index n, index c, index row, index column, index count) const;
 
+  // y(n, c) at (row + r, column + j) = src[r*pitch + j].
+  void write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column, index count) const;
+
   // The output plane itself when tiles may write it: stored as T, contiguous rows; else nullptr.
   T* in_place(index n, index c) const;
 
  private:
   OutputView y_;
   void (*store_)(void* dst, index stride, const T* src, index count);
+  void (*store_block_)(const BlockStore<T>&);
   bool same_type_;
 };
 

@@ -3,8 +3,9 @@
 //   memory   f16  . . f16  . . f16  . .      any storage type, any stride (negative and zero too)
 //   kernels  f32 f32 f32 ...                 float, double or index; contiguous
 //
-// Contiguous rows are converted a vector at a time, every second element by loading two vectors and keeping the even
-// lanes, everything else by gathering one vector's worth of elements first. No element outside the row is touched.
+// Contiguous rows are converted a vector at a time; of every second, third or fourth element, that many vectors are loaded
+// and their lanes brought together; everything else is gathered, one vector's worth of elements at a time. No element
+// outside the row is touched.
 //
 // float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
 // the rest is done on the bits (F. Giesen, "float->half variants", 2012).
@@ -105,24 +106,51 @@ KONV_INLINE void store_as(S* p, vec<T> v) {
 }
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
-template <int L>
-struct EvenLanes {
-  static constexpr int at(int i) { return 2 * i; }
+// Element j of a row of stride S lies in lane (j*S) % L of vector (j*S) / L of the row. Vector i brings its lanes to
+// what the vectors before it have brought; lanes that come later hold anything.
+template <int L, int S, int I>
+struct StrideLanes {
+  static constexpr int at(int j) {
+    if (j * S / L == I) return L + j * S % L;
+    return I == 1 && j * S < L ? j * S : j;
+  }
 };
 
-template <class T, class S>
-void load_row(T* dst, const void* source, index stride, index count) {
+template <class T, class S, int Stride>
+KONV_INLINE vec<T> load_strided(const S* p) {
   constexpr int L = lanes_of<T>;
-  const S* src = static_cast<const S*>(source);
+  vec<T> v = load_as<T, S>(p);
+  static_for<Stride - 1>([&](auto i) __attribute__((always_inline)) {
+    v = shuffle<StrideLanes<L, Stride, i + 1>, T>(v, load_as<T, S>(p + (i + 1) * L));
+  });
+  return v;
+}
+
+// The vectors of a strided row end up to Stride - 1 elements past the last one that is kept: stop while the row goes on.
+template <class T, class S, int Stride>
+KONV_INLINE index load_strided_row(T* dst, const S* src, index count) {
+  constexpr int L = lanes_of<T>;
+  index j = 0;
+  for (; j + L < count; j += L) store<T>(dst + j, load_strided<T, S, Stride>(src + j * Stride));
+  return j;
+}
+
+template <class T, class S>
+KONV_INLINE void load_row_inline(T* dst, const S* src, index stride, index count) {
+  constexpr int L = lanes_of<T>;
   index j = 0;
   if (stride == 1) {
     for (; j + L <= count; j += L) store<T>(dst + j, load_as<T, S>(src + j));
-  } else if (stride == 2) {
-    // The two vectors end one element past the last that is kept: stop while that element still exists.
-    for (; j + L < count; j += L) {
-      const vec<T> low = load_as<T, S>(src + 2 * j), high = load_as<T, S>(src + 2 * j + L);
-      store<T>(dst + j, shuffle<EvenLanes<L>, T>(low, high));
+    if constexpr (__is_same(S, T)) {
+      if (j < count) store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
+      return;
     }
+  } else if (stride == 2) {
+    j = load_strided_row<T, S, 2>(dst, src, count);
+  } else if (stride == 3 && L >= 4) {
+    j = load_strided_row<T, S, 3>(dst, src, count);
+  } else if (stride == 4 && L >= 4) {
+    j = load_strided_row<T, S, 4>(dst, src, count);
   }
   for (; j < count; j += L) {
     const int n = static_cast<int>(count - j < L ? count - j : L);
@@ -133,12 +161,16 @@ void load_row(T* dst, const void* source, index stride, index count) {
 }
 
 template <class T, class S>
-void store_row(void* destination, index stride, const T* src, index count) {
+KONV_INLINE void store_row_inline(S* dst, index stride, const T* src, index count) {
   constexpr int L = lanes_of<T>;
-  S* dst = static_cast<S*>(destination);
   index j = 0;
-  if (stride == 1)
+  if (stride == 1) {
     for (; j + L <= count; j += L) store_as<T, S>(dst + j, load<T>(src + j));
+    if constexpr (__is_same(S, T)) {
+      if (j < count) store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
+      return;
+    }
+  }
   for (; j < count; j += L) {
     const int n = static_cast<int>(count - j < L ? count - j : L);
     S converted[L];
@@ -147,18 +179,53 @@ void store_row(void* destination, index stride, const T* src, index count) {
   }
 }
 
+template <class T, class S>
+void load_row(T* dst, const void* src, index stride, index count) {
+  load_row_inline<T, S>(dst, static_cast<const S*>(src), stride, count);
+}
+
+template <class T, class S>
+void store_row(void* dst, index stride, const T* src, index count) {
+  store_row_inline<T, S>(static_cast<S*>(dst), stride, src, count);
+}
+
+template <class T>
+KONV_INLINE void zero(T* dst, index count) {
+  constexpr int L = lanes_of<T>;
+  index j = 0;
+  for (; j + L <= count; j += L) store<T>(dst + j, vec<T>{});
+  if (j < count) store_first<T>(dst + j, vec<T>{}, static_cast<int>(count - j));
+}
+
+template <class T, class S>
+void load_block(const BlockLoad<T>& b) {
+  const S* src = static_cast<const S*>(b.src);
+  T* dst = b.dst;
+  for (index r = 0; r < b.rows; r++, dst += b.pitch, src += b.src_pitch) {
+    if (b.left) zero(dst, b.left);
+    load_row_inline<T, S>(dst + b.left, src, b.stride, b.count);
+    if (b.right) zero(dst + b.left + b.count, b.right);
+  }
+}
+
+template <class T, class S>
+void store_block(const BlockStore<T>& b) {
+  S* dst = static_cast<S*>(b.dst);
+  for (index r = 0; r < b.rows; r++) store_row_inline<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
+}
+
 }  // namespace
 
 // In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8.
-extern constinit const RowTable<float> rows_f32 = {
-    {load_row<float, float>, nullptr, load_row<float, Half>, load_row<float, Brain>},
-    {store_row<float, float>, nullptr, store_row<float, Half>, store_row<float, Brain>}};
-extern constinit const RowTable<double> rows_f64 = {{nullptr, load_row<double, double>},
-                                                    {nullptr, store_row<double, double>}};
-extern constinit const RowTable<index> rows_i64 = {
-    {nullptr, nullptr, nullptr, nullptr, load_row<index, std::int8_t>, load_row<index, std::int16_t>,
-     load_row<index, std::int32_t>, load_row<index, index>, load_row<index, std::uint8_t>},
-    {nullptr, nullptr, nullptr, nullptr, store_row<index, std::int8_t>, store_row<index, std::int16_t>,
-     store_row<index, std::int32_t>, store_row<index, index>, store_row<index, std::uint8_t>}};
+#define KONV_FLOATS(f) {f<float, float>, nullptr, f<float, Half>, f<float, Brain>}
+#define KONV_DOUBLES(f) {nullptr, f<double, double>}
+#define KONV_INTEGERS(f)                                                                                     \
+  {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, f<index, std::int32_t>, \
+   f<index, index>, f<index, std::uint8_t>}
+#define KONV_ROWS(types) {types(load_row), types(store_row), types(load_block), types(store_block)}
+
+extern constinit const RowTable<float> rows_f32 = KONV_ROWS(KONV_FLOATS);
+extern constinit const RowTable<double> rows_f64 = KONV_ROWS(KONV_DOUBLES);
+extern constinit const RowTable<index> rows_i64 = KONV_ROWS(KONV_INTEGERS);
 
 }  // namespace konv::KONV_ISA

@@ -57,6 +57,16 @@ KONV_INLINE vec<T, L> splat(T s) {
   return s - vec<T, L>{};
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// All bits of the lanes below n.
+template <class I>
+KONV_INLINE __m256i first_lanes(int n) {
+  vec<I> lane;
+  KONV_UNROLL for (int i = 0; i < lanes_of<I>; i++) lane[i] = i;
+  return (__m256i)(lane < static_cast<I>(n));
+}
+#endif
+
 // The first n lanes (0 <= n <= L), the rest zero; memory past them is not touched.
 template <class T, int L = lanes_of<T>>
 KONV_INLINE vec<T, L> load_first(const T* p, int n) {

@@ -157,6 +157,20 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
   }
 }
 
+// ---- the panel of the output-lane tile ------------------------------------------------------------------------------
+template <class T>
+void gather_taps(const T* plane, const index* offset, index taps, const Run* runs, index run_count, T* dst,
+                 index pitch) {
+  constexpr int L = lanes_of<T>;
+  for (index t = 0; t < taps; t++, dst += pitch) {
+    const T* from = plane + offset[t];
+    for (index i = 0; i < run_count; i++) {
+      const Run run = runs[i];
+      for (index j = 0; j < run.count; j += L) store<T>(dst + run.to + j, load<T>(from + run.from + j));
+    }
+  }
+}
+
 // ---- channels leave the lanes --------------------------------------------------------------------------------------
 // One block, not inlined: in a loop, the compiler would keep (and spill) an address for each of the L rows.
 template <class T>
@@ -189,7 +203,7 @@ void transpose_store(const T* src, index lds, index count, T* dst, index plane, 
 
 template <class T>
 constexpr TileTable<T> table_of() {
-  return {lanes_of<T>, o_columns, p_rows, output_lane<T>, pixel_lane<T>, transpose_store<T>};
+  return {lanes_of<T>, o_columns, p_rows, output_lane<T>, pixel_lane<T>, gather_taps<T>, transpose_store<T>};
 }
 
 }  // namespace
