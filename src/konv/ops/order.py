@@ -71,7 +71,7 @@ MaxPair, MinPair, SortPair, TopkPair = map(_named_pair, ("max", "min", "sort", "
 
 def _max_or_min(input: Any, dim: Any, keepdim: bool, largest: bool) -> Any:
     who = "max" if largest else "min"
-    input = input(input, who)
+    input = input_of(input, who)
     if dim is None:
         if not input._meta and not input.numel():
             raise ArgumentRangeError(
@@ -109,7 +109,7 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _argextreme(input: Any, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
-    input = input(input, "argmax" if largest else "argmin")
+    input = input_of(input, "argmax" if largest else "argmin")
     flat = input.detach() if dim is not None else input.detach().reshape(-1)
     found = _max_or_min(flat, dim if dim is not None else 0, keepdim and dim is not None, largest).indices
     return found.reshape((1,) * input._array.ndim) if keepdim and dim is None else found
