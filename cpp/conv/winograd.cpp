@@ -419,7 +419,7 @@ bool fits(const Geometry& g) {
   };
   if (!axis(rh, g.kh, g.stride_h, g.dilation_h) || !axis(rw, g.kw, g.stride_w, g.dilation_w)) return false;
   const index r = std::max(rh, rw);
-  return r > 1 && r <= 5 && (rh == rw || ((rh == 1 || rw == 1) && r == 3)) && g.stride_h * g.stride_w <= max_phases;
+  return r > 1 && (rh == rw || ((rh == 1 || rw == 1) && r % 2 == 1)) && (r <= 5 || r == 7) && g.stride_h * g.stride_w <= max_phases;
 }
 
 template <class T>

@@ -35,7 +35,7 @@ struct Points<4> {
 };
 template <>
 struct Points<5> {
-  static constexpr double pairs[1] = {1}, single = 2;
+  static constexpr double pairs[1] = {0.75}, single = -1.5;
 };
 template <>
 struct Points<6> {
