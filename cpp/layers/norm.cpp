@@ -105,10 +105,13 @@ void each_block(const Cut& cut, int count, F&& f) {
   });
 }
 
+// A center as T holds it; what is lost, center - value, is put back into the terms that are kept in double.
 template <class T>
-T cast(double v) {
-  return static_cast<T>(v);
-}
+struct Center {
+  T value;
+  double lost;
+  explicit Center(double center) : value(static_cast<T>(center)), lost(center - static_cast<double>(value)) {}
+};
 
 }  // namespace
 
@@ -162,11 +165,12 @@ void channel_products(const IsaTable& isa, index n, index c, const ImageView& g,
   each_block<T>(cut, 2, [&](index unit, T* buffer) {
     Sums all;
     cut.each_piece(unit, [&](index i, index ch, const Piece& p) {
+      const Center<T> around(center.at(i, ch));
       double sum, product;
-      kernels.products(g_source.piece(i, ch, p, buffer), x_source.piece(i, ch, p, buffer + piece_cells),
-                       cast<T>(center.at(i, ch)), p.count, &sum, &product);
+      kernels.products(g_source.piece(i, ch, p, buffer), x_source.piece(i, ch, p, buffer + piece_cells), around.value,
+                       p.count, &sum, &product);
       all.sum += sum;
-      all.product += product;
+      all.product += product - around.lost * sum;
     });
     blocks[unit] = all;
   });
@@ -191,9 +195,11 @@ void channel_affine(const IsaTable& isa, index n, index c, const ImageView& x, c
   const LayerKernels<T>& kernels = isa.layers.of<T>();
   each_block<T>(cut, 2, [&](index unit, T* buffer) {
     cut.each_piece(unit, [&](index i, index ch, const Piece& p) {
+      const Center<T> around(center.at(i, ch));
+      const double factor = scale.at(i, ch), offset = shift.at(i, ch) - around.lost * factor;
       T* place = target.place(i, ch, p, buffer);
-      kernels.affine(place, source.piece(i, ch, p, buffer + piece_cells), cast<T>(center.at(i, ch)),
-                     cast<T>(scale.at(i, ch)), cast<T>(shift.at(i, ch)), p.count);
+      kernels.affine(place, source.piece(i, ch, p, buffer + piece_cells), around.value, static_cast<T>(factor),
+                     static_cast<T>(offset), p.count);
       target.done(i, ch, p, buffer);
     });
   });
@@ -209,10 +215,12 @@ void channel_combine(const IsaTable& isa, index n, index c, const ImageView& g, 
   const LayerKernels<T>& kernels = isa.layers.of<T>();
   each_block<T>(cut, 3, [&](index unit, T* buffer) {
     cut.each_piece(unit, [&](index i, index ch, const Piece& p) {
+      const Center<T> around(center.at(i, ch));
+      const double slope = b.at(i, ch), offset = shift.at(i, ch) - around.lost * slope;
       T* place = target.place(i, ch, p, buffer);
       kernels.combine(place, g_source.piece(i, ch, p, buffer + piece_cells),
-                      x_source.piece(i, ch, p, buffer + 2 * piece_cells), cast<T>(a.at(i, ch)), cast<T>(b.at(i, ch)),
-                      cast<T>(center.at(i, ch)), cast<T>(shift.at(i, ch)), p.count);
+                      x_source.piece(i, ch, p, buffer + 2 * piece_cells), static_cast<T>(a.at(i, ch)),
+                      static_cast<T>(slope), around.value, static_cast<T>(offset), p.count);
       target.done(i, ch, p, buffer);
     });
   });
