@@ -51,7 +51,7 @@ from .dtypes import (
     int32 as int32,
     int64 as int64,
     long as long,
-    promote as promote_types,
+    promote as promote_types,  # noqa: F401
     set_default_dtype as set_default_dtype,
     short as short,
     uint8 as uint8,

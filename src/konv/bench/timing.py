@@ -24,7 +24,7 @@ def burst(run: Callable[[], object], seconds: float, warm: float = WARM_SECONDS)
     run()
     while clock() - start < warm:
         run()
-    times = []
+    times: list[float] = []
     begin = before = clock()
     while len(times) < LEAST_CALLS or before - begin < seconds:
         run()

@@ -13,8 +13,7 @@ from ..errors import ArgumentError, ArgumentTypeError, FileError, text
 from ..explain import spec
 from ..geometry import ConvGeometry
 
-ARGUMENTS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias")
-ARGUMENTS += ("padding_mode", "device", "dtype")
+ARGUMENTS = "in_channels out_channels kernel_size stride padding dilation groups bias padding_mode device dtype".split()
 
 
 def bench(

@@ -60,7 +60,7 @@ def read_digit(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
 def _read_grey(path: Path) -> np.ndarray[Any, Any]:
     """The picture's brightness, (H, W) float32 from 0 to 1; transparent pixels show white paper."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise KonvError(text("read_digit", "Pillow is not installed", "pip install 'konv[cli]' brings it")) from error
     _check_file(path)
@@ -79,7 +79,7 @@ def _read_grey(path: Path) -> np.ndarray[Any, Any]:
         raise
     except Image.DecompressionBombError as error:
         raise FileError(text("read_digit", f"{path} decodes to too many pixels", "the limit is Pillow's")) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise FileError(text("read_digit", f"{path} is not a picture", "it must be " + ", ".join(FORMATS))) from error
     except (OSError, ValueError, TypeError, SyntaxError, EOFError, IndexError, KeyError, MemoryError) as error:
         # Pillow's decoders raise all of these on damaged files.
