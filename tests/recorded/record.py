@@ -4,8 +4,8 @@
 
 Inputs are small whole numbers: every sum is exact in every dtype's accumulator, so the records hold whole numbers too
 and stay small. `conv2d.npz` has two flat arrays, inputs (int8) and results (int32), and `cases`, a JSON list that says
-how to cut them. `calls.json` has calls as text, with the exception or the shape and dtype that PyTorch gives;
-`random.npz` the first numbers of PyTorch's stream after a seed.
+how to cut them. `calls.json` has calls as text, with the exception or the shape and dtype that PyTorch gives.
+(`record_random.py` records the random stream.)
 """
 
 from __future__ import annotations
@@ -178,25 +178,8 @@ def outcome(call: str) -> list[Any]:
     return [list(result.shape), str(result.dtype)] if isinstance(result, torch.Tensor) else ["made"]
 
 
-def record_random() -> None:
-    arrays = {}
-    for seed in (0, 1, 42, 2**32 + 5):
-        torch.manual_seed(seed)
-        layer = nn.Conv2d(6, 4, (3, 2), groups=2)
-        arrays[f"{seed}.weight"], arrays[f"{seed}.bias"] = (p.detach().numpy() for p in layer.parameters())
-        arrays[f"{seed}.linear"] = nn.Linear(7, 3).weight.detach().numpy()
-        arrays[f"{seed}.rand"] = torch.rand(7).numpy()
-        arrays[f"{seed}.rand64"] = torch.rand(3, dtype=torch.float64).numpy()
-        arrays[f"{seed}.randint"] = torch.randint(0, 1000, (5,)).numpy()
-        arrays[f"{seed}.randperm"] = torch.randperm(20).numpy()
-        arrays[f"{seed}.randn"] = torch.randn(5).numpy()
-        arrays[f"{seed}.randn40"] = torch.randn(40).numpy()
-    np.savez_compressed(HERE / "random.npz", **arrays)
-
-
 if __name__ == "__main__":
     assert torch.__version__.startswith("2.13."), torch.__version__
     record_conv2d()
     lines = [f"  {json.dumps(call)}: {json.dumps(outcome(call))}" for call in CALLS]
     (HERE / "calls.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    record_random()
