@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 LIVE = Path(__file__).parent / "live"
 
 # Not tests: a script that makes records with PyTorch, and one that tries an installed wheel.
-collect_ignore = ["recorded/record.py", "smoke/smoke.py"]
+collect_ignore = ["recorded/record.py", "recorded/record_random.py", "smoke/smoke.py"]
 
 # Deadlines measure the machine, not the code: two cores shared by several workers make any of them flaky.
 settings.register_profile("konv", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

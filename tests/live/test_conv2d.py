@@ -154,10 +154,14 @@ def test_integers_wrap_as_pytorch_does(case):
     arguments = {name: options[name] for name in ("stride", "padding", "dilation", "groups")}
     try:
         expected = torch.nn.functional.conv2d(x, weight, None, **arguments)
-    except RuntimeError:
-        with pytest.raises(RuntimeError):
-            F.conv2d(to_konv(x), to_konv(weight), None, **arguments)
-        return
+    except RuntimeError as error:
+        if "not implemented" in str(error):  # PyTorch has no dilated convolution of integers; konv has
+            wide = torch.nn.functional.conv2d(x.double(), weight.double(), None, **arguments)
+            expected = wide.long().to(x.dtype)
+        else:
+            with pytest.raises(RuntimeError):
+                F.conv2d(to_konv(x), to_konv(weight), None, **arguments)
+            return
     got = F.conv2d(to_konv(x), to_konv(weight), None, **arguments)
     assert str(got.dtype) == str(expected.dtype)
     np.testing.assert_array_equal(got.numpy(), expected.numpy())
@@ -221,7 +225,6 @@ REFUSED_AT_CONSTRUCTION = [
     dict(kernel_size=-3),
     dict(in_channels="a"),
     dict(kernel_size="a"),
-    dict(device="cuda"),
     dict(device="moon"),
     dict(dtype="float32"),
 ]

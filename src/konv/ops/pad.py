@@ -193,12 +193,13 @@ class EdgeUnpad(Function):
         grow, crop = _split(pads)
         inner = _cropped(shape, crop) if mode == "circular" else tuple(slice(0, size) for size in shape)
         source = tuple(part.stop - part.start for part in inner)
-        work = np.zeros(_total(source, grow), grad._array.dtype)
+        kind = np.dtype(np.float32) if grad._dtype.is_half else grad._array.dtype
+        work = np.zeros(_total(source, grow), kind)
         work[_cropped(work.shape, crop) if mode != "circular" else ...] = grad._array
         for axis, edge, origin in reversed(list(_edges(source, grow, mode))):
             added = work[edge]
             work[origin] += added.sum(axis, keepdims=True) if mode == "replicate" else added
-        out = np.zeros(shape, work.dtype)
+        out = np.zeros(shape, grad._array.dtype)
         out[inner] = work[_inner(source, grow)]
         return Tensor._wrap(out, grad._dtype)
 

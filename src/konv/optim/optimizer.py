@@ -117,7 +117,8 @@ class Optimizer:
         for group in self.param_groups:
             for param in group["params"]:
                 if param._grad is not None and not param._meta:
-                    self._step_one(param, group)
+                    with np.errstate(all="ignore"):
+                        self._step_one(param, group)
                     param._counter.value += 1  # saved tensors and packed weights of this memory are stale now
         for hook in list(self._post_hooks.values()):
             hook(self, (closure,), {})
@@ -209,6 +210,8 @@ def _copied(value: Any, param: Tensor) -> Any:
 
 def real_parts(array: Array) -> list[Array]:
     """A real array itself, or views of a complex one's real and imaginary parts, which are optimised apart."""
+    if array.ndim == 0:
+        array = array.reshape(1)  # arithmetic on 0-dim arrays gives numbers, which cannot be written to
     return [array.real, array.imag] if array.dtype.kind == "c" else [array]
 
 
