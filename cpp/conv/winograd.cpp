@@ -412,16 +412,6 @@ void pack_vector(const Problem<T>& p, const WeightView& w, index group, index o,
 
 }  // namespace
 
-bool fits(const Geometry& g) {
-  const index rh = Axis::taps(g.kh, g.stride_h), rw = Axis::taps(g.kw, g.stride_w);
-  const auto axis = [](index r, index kernel, index stride, index dilation) {
-    return r == 1 ? kernel == 1 && stride == 1 : stride == 1 || dilation == 1;
-  };
-  if (!axis(rh, g.kh, g.stride_h, g.dilation_h) || !axis(rw, g.kw, g.stride_w, g.dilation_w)) return false;
-  const index r = std::max(rh, rw);
-  return r > 1 && (rh == rw || ((rh == 1 || rw == 1) && r % 2 == 1)) && (r <= 5 || r == 7) && g.stride_h * g.stride_w <= max_phases;
-}
-
 template <class T>
 index packed_size(const Plan& plan) {
   const Problem<T> p(plan);

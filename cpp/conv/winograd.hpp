@@ -7,18 +7,19 @@
 
 namespace konv::winograd {
 
-// One way to run a geometry, by its output tile (Plan::tile). See the table of errors at the head of winograd.cpp.
+// One way to run a geometry.
 struct Candidate {
-  int m;
-  double error;      // largest error over max|y| on random float32 data
+  int m;             // output tile (Plan::tile)
+  double error;      // bound of the largest error over max|y| on random float32 data: see winograd_choice.cpp
   double products;   // multiplications against a direct sum's, edge tiles included
+  double cost;       // estimated time against a direct sum's; below 1 it pays
   std::string name;  // "winograd F(4x4,3x3)"
 };
 
 bool fits(const Geometry& g);
 
-// Transforms exact enough for the setting, fewest products first; empty for Precision::highest. `error` counts for
-// float32 storage and below; in double precision every transform is exact to 1e-13.
+// Transforms exact enough for the setting, the cheapest first; none for Precision::highest. The bound of error counts for
+// float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar);
 
 template <class T>

@@ -1,0 +1,111 @@
+// Which Winograd transforms there are for a geometry, how exact they are and what they cost.
+//
+// Exactness. Largest error over max|y|, in units of 1e-6, on N(0,1) images and Kaiming-normal weights, worst of three
+// instruction sets and of several draws, against float64; in brackets a direct float32 sum of the same data:
+//
+//   transform           base   3 channels    16          64          256         512
+//   F(2x2,3x3)          0.25   0.2 (0.2)   0.2 (0.5)   0.4 (0.9)   0.6 (2.0)   0.9 (2.6)
+//   F(4x4,3x3)          1.5    1.4 (0.2)   1.5 (0.5)   1.8 (0.9)   3.5 (2.0)   5.0 (2.6)
+//   F(6x6,3x3)          6.5    6.4 (0.2)   5.7 (0.5)   10  (0.9)   22  (2.0)   26  (2.6)    medium
+//   F(3x3,2x2)          0.35   0.2 (0.1)   0.3 (0.4)   0.4 (0.6)   0.9 (1.5)   0.9 (1.5)
+//   F(4x4,2x2)          1.6    1.2 (0.1)   1.3 (0.4)   1.6 (0.6)   3.3 (1.5)   3.7 (1.5)
+//   F(5x5,2x2)          1.7    1.3 (0.1)   1.6 (0.4)   2.1 (0.6)   4.6 (1.5)   5.6 (1.5)
+//   F(3x3,4x4)          1.3    0.7 (0.3)   0.8 (0.9)   2.0 (1.8)   2.8 (3.8)   3.8 (3.6)
+//   F(5x5,4x4)          6.0    5.0 (0.3)   5.4 (0.9)   8.7 (1.8)   14  (3.8)   21  (3.6)    medium
+//   F(2x2,5x5)          1.0    0.9 (0.4)   0.8 (0.8)   1.5 (1.5)   2.3 (3.1)   3.7 (3.8)
+//   F(4x4,5x5)          5.0    4.8 (0.4)   4.5 (0.8)   7.1 (1.5)   15  (3.1)   19  (3.8)    medium past 108 channels
+//   F(2x2,7x7)          4.5    4.3 (0.5)   4.8 (1.0)   5.9 (2.3)   11  (4.0)   14  (5.2)    medium past 141 channels
+//   F(4,3) one axis     0.55   0.5 (0.1)   0.6 (0.4)   1.0 (0.7)   1.8 (1.1)   1.9 (1.9)
+//   F(4,5) one axis     1.2    0.9 (0.2)   1.1 (0.5)   1.5 (0.7)   3.8 (1.2)   4.6 (2.2)
+//   F(2,7) one axis     1.1    1.0 (0.2)   1.0 (0.5)   1.5 (1.0)   2.9 (1.8)   4.2 (2.5)
+//
+// The transform itself gives `base`; a long sum adds to it like any other. base * sqrt(1 + channels/36) bounds every
+// figure; with stride s, s*s phases a channel count. 'high' takes what stays under 1e-5 and 16 times the direct error,
+// 'medium' what stays under 1e-4.
+#include <algorithm>
+#include <cmath>
+
+#include "winograd.hpp"
+#include "winograd_tiling.hpp"
+
+namespace konv::winograd {
+namespace {
+
+struct Transform {
+  int m, r;
+  bool square;   // else along one axis
+  double base;   // error of the transform
+  bool high;     // within 16 times the direct error
+};
+
+constexpr Transform known[] = {
+    {2, 3, true, 0.25e-6, true}, {4, 3, true, 1.5e-6, true},  {6, 3, true, 6.5e-6, false}, {3, 2, true, 0.35e-6, true},
+    {4, 2, true, 1.6e-6, true},  {5, 2, true, 1.7e-6, true},  {3, 4, true, 1.3e-6, true},  {5, 4, true, 6.0e-6, false},
+    {2, 5, true, 1.0e-6, true},  {4, 5, true, 5.0e-6, true},  {2, 7, true, 4.5e-6, true},  {4, 3, false, 0.55e-6, true},
+    {4, 5, false, 1.2e-6, true}, {2, 7, false, 1.1e-6, true},
+};
+
+// Stride and dilation become phases, of one kind along each axis; an axis without a transform has one tap.
+bool axis_fits(index kernel, index stride, index dilation) {
+  if (Axis::taps(kernel, stride) == 1) return kernel == 1 && stride == 1;
+  return stride == 1 || dilation == 1;
+}
+
+bool matches(const Transform& f, const Geometry& g) {
+  const index rh = Axis::taps(g.kh, g.stride_h), rw = Axis::taps(g.kw, g.stride_w);
+  if (!axis_fits(g.kh, g.stride_h, g.dilation_h) || !axis_fits(g.kw, g.stride_w, g.dilation_w)) return false;
+  if (g.stride_h * g.stride_w > max_phases) return false;
+  return f.square ? rh == f.r && rw == f.r : (rh == f.r && rw == 1) || (rh == 1 && rw == f.r);
+}
+
+// Time that reading weights adds, in multiply-adds of one thread: little from the last-level cache, much from memory.
+double streaming(double weights) {
+  const double bytes = 4 * weights;
+  return bytes > 20e6 ? 16 * weights : bytes > 1e6 ? 2 * weights : 0;
+}
+
+// Costs in multiply-adds. A tile's transforms take about 12 for each of its products and channels, in and out; a direct
+// sum reaches 0.9 of the rate of the products.
+Candidate measure(const Transform& f, const Geometry& g) {
+  const index mh = g.kh == 1 ? 1 : f.m, mw = g.kw == 1 ? 1 : f.m;
+  const Tiling t = Tiling::of(g, mh, mw);
+  double rows = 0;  // operand rows of all products of a tile
+  for (index p = 0; p < t.stride_phases(); p++) rows += t.h.used(p / t.w.stride) * t.w.used(p % t.w.stride);
+  rows *= static_cast<double>(g.group_c());
+  const double tiles = static_cast<double>(t.h.phases * t.h.tiles) * static_cast<double>(t.w.phases * t.w.tiles);
+  const double oc = static_cast<double>(g.group_oc()), lanes = static_cast<double>(round_up(g.group_oc(), 16));
+  const double direct = static_cast<double>(g.oh * g.ow) * static_cast<double>(g.group_c() * g.taps()) * oc;
+  const double transforms = 12 * (rows + static_cast<double>(t.products()) * lanes);
+  const double time = tiles * (rows * lanes + transforms) + streaming(rows * lanes);
+  const double channels = static_cast<double>(g.group_c() * t.stride_phases());
+  const auto edge = [](index m, index r) { return std::to_string(m) + "x" + std::to_string(r); };
+  return {f.m, f.base * std::sqrt(1 + channels / 36), tiles * rows * oc / direct,
+          time / (direct / 0.9 + streaming(static_cast<double>(g.group_c() * g.taps()) * oc)),
+          "winograd F(" + edge(mh, mw) + "," + edge(t.h.r, t.w.r) + ")"};
+}
+
+bool exact_enough(const Transform& f, double error, Precision precision, Scalar scalar) {
+  if (precision == Precision::highest) return false;
+  if (scalar != Scalar::f32) return true;
+  return precision == Precision::high ? f.high && error <= 1e-5 : error <= 1e-4;
+}
+
+}  // namespace
+
+bool fits(const Geometry& g) {
+  return std::any_of(std::begin(known), std::end(known), [&](const Transform& f) { return matches(f, g); });
+}
+
+std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar) {
+  std::vector<Candidate> all;
+  if (g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
+  for (const Transform& f : known) {
+    if (!matches(f, g)) continue;
+    const Candidate candidate = measure(f, g);
+    if (exact_enough(f, candidate.error, precision, scalar)) all.push_back(candidate);
+  }
+  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+  return all;
+}
+
+}  // namespace konv::winograd
