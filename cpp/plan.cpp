@@ -81,7 +81,7 @@ Choice choose(const Plan& plan) {
     if (plan.parts == 1 && depthwise::fits(g))
       return {Algorithm::depthwise, 1, "depthwise", "every channel has filters of its own"};
     const auto candidates = winograd::candidates(g, plan.precision, plan.scalar);
-    if (!candidates.empty() && candidates.front().products < 0.75 && g.group_c() >= 16 && g.group_oc() >= 16)
+    if (!candidates.empty() && candidates.front().cost < 0.9)
       return winograd_choice(candidates.front());
   }
   if (prefers_output_lane(plan))
