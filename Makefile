@@ -2,6 +2,7 @@
 #   make demo         install into .venv and train a digit recogniser (about a minute)
 #   make test         install with the test extra and run everything that needs no PyTorch
 #   make test-torch   add PyTorch 2.13 to .venv and run the live comparison
+#   make test-page    the pages that konv writes, in a headless Chromium (Debian: apt-get install chromium)
 #   make check        lint, formatting, types, and the sdist and wheel installed and tried outside the tree
 #   make bench        measure the layers of benchmarks/shapes against PyTorch, ONNX Runtime, OpenVINO and ncnn
 #   make sanitize     build the core with AddressSanitizer and UBSan and run the tests that reach it
@@ -22,7 +23,7 @@ CXX_FOUND := $(firstword $(foreach name,$(CXX) c++ g++ clang++,$(shell command -
 # What an installed konv depends on. The install is editable: Python files are used where they stand.
 CORE := pyproject.toml CMakeLists.txt $(shell find cpp -type f 2>/dev/null)
 
-.PHONY: help demo test test-torch check bench sanitize clean compiler
+.PHONY: help demo test test-torch test-page check bench sanitize clean compiler
 
 help:
 	@grep -E '^#   make ' Makefile | cut -c5-
@@ -52,10 +53,13 @@ demo: $(VENV)/.installed
 	$(BIN)/konv train
 
 test: $(VENV)/.extra-test
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not torch' --pyargs konv tests README.md docs
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not torch and not page' --pyargs konv tests README.md docs
 
 test-torch: $(VENV)/.extra-test-torch
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m torch tests
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'torch and not page' tests
+
+test-page: $(VENV)/.extra-test-page
+	$(BIN)/python -m pytest -q -m 'page and not torch' tests/page
 
 check: $(VENV)/.extra-lint
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
-"""What all tests share: which tests need PyTorch, and the fixture that gives it to them.
+"""What all tests share: which tests need more than the test extra, and the fixture that gives PyTorch to them.
 
-`make test` leaves out everything that needs PyTorch, `make test-torch` runs just that. A test needs PyTorch when it
-stands in `tests/live/` (such a file imports torch at its top) or asks for the fixture `torch`. Nothing is skipped in
-silence: where the live comparison was asked for and PyTorch is missing, the run fails.
+`make test` leaves out what needs PyTorch or a browser; `make test-torch` and `make test-page` run just that. A test
+needs PyTorch when it stands in `tests/live/` (such a file imports torch at its top) or asks for the fixture `torch`;
+it needs a browser when it stands in `tests/page/`. Nothing is skipped in silence: where PyTorch or the browser is
+asked for and missing, the run fails.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, settings
 
-LIVE = Path(__file__).parent / "live"
+FOLDERS = {"torch": Path(__file__).parent / "live", "page": Path(__file__).parent / "page"}
 
 # Not tests: a script that makes records with PyTorch, and one that tries an installed wheel.
 collect_ignore = ["recorded/record.py", "recorded/record_random.py", "smoke/smoke.py"]
@@ -32,17 +33,17 @@ def torch() -> ModuleType:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without PyTorch in the selection, do not even import the files that import it."""
-    if "not torch" in (config.getoption("markexpr") or "") and LIVE in (collection_path, *collection_path.parents):
-        return True
-    return None
+    """What is left out is not even imported: it imports what may not be there."""
+    left_out = [folder for marker, folder in FOLDERS.items() if f"not {marker}" in (config.getoption("markexpr") or "")]
+    return True if any(collection_path.is_relative_to(folder) for folder in left_out) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs PyTorch."""
+    """Mark what needs PyTorch or a browser."""
     for item in items:
-        if LIVE in item.path.parents or "torch" in getattr(item, "fixturenames", ()):
-            item.add_marker("torch")
+        for marker, folder in FOLDERS.items():
+            if item.path.is_relative_to(folder) or marker in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
 
 
 def pytest_report_header() -> list[str]:
