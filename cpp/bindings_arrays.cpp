@@ -1,4 +1,8 @@
 // Arrays at the border: see arrays.hpp.
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -81,10 +85,17 @@ void Array::expect(Scalar scalar, int parts, int ndim, const char* who) const {
     throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's dtype");
 }
 
+// Fresh pages cost more than many a layer: ask for large ones where they come straight from the system.
 Memory::Memory(index bytes) : data_(nullptr), bytes_(bytes) {
-  const index lines = checked_add(bytes, 127) / 64 * 64;  // at least one, and room for a vector past the end
-  data_ = std::aligned_alloc(64, static_cast<std::size_t>(lines));
+  constexpr index huge_page = index(2) << 20;
+  const index alignment = bytes >= 16 * huge_page ? huge_page : 64;
+  // At least one line, and room for a vector past the end.
+  const index room = checked_add(bytes, 63 + alignment) / alignment * alignment;
+  data_ = std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(room));
   if (!data_) throw std::bad_alloc();
+#if defined(__linux__)
+  if (alignment == huge_page) madvise(data_, static_cast<std::size_t>(room), MADV_HUGEPAGE);  // a wish: failing is fine
+#endif
 }
 
 Memory::~Memory() { std::free(data_); }

@@ -1,0 +1,220 @@
+// Unit tests of the kernels without Python: each instruction set's tables against plain loops, and each plan end to end
+// against the definition of convolution. Small whole numbers make every sum exact, so that direct kernels must agree to
+// the last bit; transforms may differ by a small part of the largest output.
+//
+// This is also how kernels for another CPU are tested: cross-compiled and run under an emulator.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "../cpu.hpp"
+#include "../parallel.hpp"
+#include "../plan.hpp"
+
+namespace konv {
+namespace {
+
+int checks = 0, failures = 0;
+
+void check(bool good, const std::string& what) {
+  checks++;
+  if (good) return;
+  if (failures++ < 20) std::printf("FAILED %s\n", what.c_str());
+}
+
+// Numbers that are the same everywhere.
+struct Random {
+  std::uint64_t state = 88172645463325252ull;
+  index below(index n) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return static_cast<index>(state % static_cast<std::uint64_t>(n));
+  }
+  template <class T>
+  std::vector<T> small(index count) {
+    std::vector<T> values(static_cast<std::size_t>(count));
+    for (T& v : values) v = static_cast<T>(below(7) - 3);
+    return values;
+  }
+};
+
+// ---- tables --------------------------------------------------------------------------------------------------------
+template <class T>
+void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
+  const auto& rows = isa.rows<T>();
+  const int s = static_cast<int>(scalar);
+  if (!rows.load[s]) return;
+  const index bytes = scalar_bytes(scalar);
+  for (index count = 0; count < 70; count++)
+    for (index stride : {1, 2, 3, 4, 5, -1, 0}) {
+      // Whole numbers go to memory and come back unchanged whatever the type; uint8 has no negative ones.
+      std::vector<T> values = random.small<T>(count), back(count + 1, T(99));
+      if (scalar == Scalar::u8)
+        for (T& v : values) v = v < T(0) ? T(0) - v : v;
+      const index room = std::max<index>(1, (count - 1) * std::abs(stride) + 1);
+      std::vector<char> memory(room * bytes);
+      char* start = memory.data() + (stride < 0 ? (count ? count - 1 : 0) * bytes : 0);
+      rows.store[s](start, stride, values.data(), count);
+      rows.load[s](back.data(), start, stride, count);
+      bool same = back[count] == T(99);
+      for (index i = 0; i < count; i++) same &= back[i] == values[stride ? i : count - 1];
+      check(same, std::string(isa.name) + " rows, scalar " + std::to_string(s) + " count " + std::to_string(count) +
+                      " stride " + std::to_string(stride));
+    }
+}
+
+template <class T>
+void test_output_lane(const IsaTable& isa, Random& random) {
+  const auto& tiles = isa.tiles<T>();
+  for (int nv = 1; nv <= 2; nv++)
+    for (index columns = 1; columns <= 2 * tiles.o_columns + 3; columns++) {
+      const index k = 1 + random.below(40), width = nv * tiles.lanes, ldv = columns + random.below(3);
+      const auto u = random.small<T>((k + 16) * width), v = random.small<T>(k * ldv), init = random.small<T>(width);
+      std::vector<T> m(columns * width);
+      tiles.output_lane(nv, columns, k, u.data(), v.data(), ldv, m.data(), width, init.data(), 0);
+      bool same = true;
+      for (index t = 0; t < columns; t++)
+        for (index l = 0; l < width; l++) {
+          T sum = init[l];
+          for (index i = 0; i < k; i++) sum += u[i * width + l] * v[i * ldv + t];
+          same &= sum == m[t * width + l];
+        }
+      check(same, std::string(isa.name) + " output_lane, columns " + std::to_string(columns));
+    }
+}
+
+template <class T>
+void test_pixel_lane(const IsaTable& isa, Random& random) {
+  const auto& tiles = isa.tiles<T>();
+  for (int rows = 1; rows <= tiles.p_rows; rows++)
+    for (index count = 1; count <= 7 * tiles.lanes + 1; count += 1 + random.below(tiles.lanes))
+      for (bool continued : {false, true}) {
+        const index k = random.below(30), ldy = count + 5;
+        const auto x = random.small<T>(200 + 8 * tiles.lanes), w = random.small<T>(k * rows + 1);
+        const auto bias = random.small<T>(rows), before = random.small<T>(rows * ldy);
+        std::vector<index> offset(k + 1);
+        for (index& o : offset) o = random.below(180);
+        std::vector<T> y = before;
+        tiles.pixel_lane(rows, count, k, w.data(), x.data(), offset.data(), continued ? nullptr : bias.data(), y.data(), ldy);
+        bool same = true;
+        for (int r = 0; r < rows; r++)
+          for (index q = 0; q < ldy; q++) {
+            T sum = continued || q >= count ? before[r * ldy + q] : bias[r];
+            for (index i = 0; i < k && q < count; i++) sum += w[i * rows + r] * x[offset[i] + q];
+            same &= sum == y[r * ldy + q];
+          }
+        check(same, std::string(isa.name) + " pixel_lane, rows " + std::to_string(rows) + " count " + std::to_string(count));
+      }
+}
+
+template <class T>
+void test_moves(const IsaTable& isa, Random& random) {
+  const auto& tiles = isa.tiles<T>();
+  for (int channels = 1; channels <= tiles.lanes; channels++)
+    for (index count = 1; count <= 2 * tiles.lanes + 3; count++) {
+      const index plane = count + 1;
+      const auto src = random.small<T>(count * tiles.lanes);
+      std::vector<T> dst(channels * plane, T(9));
+      tiles.transpose_store(src.data(), tiles.lanes, count, dst.data(), plane, channels);
+      bool same = true;
+      for (int l = 0; l < channels; l++)
+        for (index q = 0; q < plane; q++) same &= dst[l * plane + q] == (q < count ? src[q * tiles.lanes + l] : T(9));
+      check(same, std::string(isa.name) + " transpose_store, channels " + std::to_string(channels));
+    }
+}
+
+// ---- plans ---------------------------------------------------------------------------------------------------------
+template <class T>
+T exact(const Geometry& g, const std::vector<T>& x, const std::vector<T>& w, T bias, index n, index o, index i, index j) {
+  T sum = bias;
+  const index group = o / g.group_oc();
+  for (index c = 0; c < g.group_c(); c++)
+    for (index a = 0; a < g.kh; a++)
+      for (index b = 0; b < g.kw; b++) {
+        const index row = i * g.stride_h + a * g.dilation_h - g.pad_top;
+        const index column = j * g.stride_w + b * g.dilation_w - g.pad_left;
+        if (row < 0 || row >= g.h || column < 0 || column >= g.w) continue;
+        const index channel = group * g.group_c() + c;
+        sum += x[((n * g.c + channel) * g.h + row) * g.w + column] * w[((o * g.group_c() + c) * g.kh + a) * g.kw + b];
+      }
+  return sum;
+}
+
+template <class T>
+void test_plan(const IsaTable& isa, Scalar scalar, const Geometry& g, const std::string& name, Random& random) {
+  Plan plan;
+  try {
+    plan = make_plan(g, scalar, 1, isa, Precision::medium, name);
+  } catch (const std::invalid_argument&) {
+    return;  // this plan is not for this geometry
+  }
+  const index n = 2, k = g.group_c() * g.taps(), outputs = g.oh * g.ow;
+  const auto x = random.small<T>(n * g.c * g.h * g.w), w = random.small<T>(g.oc * k), bias = random.small<T>(g.oc);
+  std::vector<T> packed(plan.packed + 64), y(n * g.oc * outputs);
+  const WeightView view{w.data(), scalar, 1, 1, g.group_oc() * k, k, g.taps(), g.kw, 1};
+  pack<T>(plan, view, packed.data());
+  const ImageView image{x.data(), scalar, 1, g.h, g.w, g.c * g.h * g.w, g.h * g.w, g.w, 1};
+  const OutputView output{y.data(), scalar, 1, g.oh, g.ow, g.oc * outputs, outputs, g.ow, 1};
+  run<T>({plan, packed.data(), bias.data(), image, output, n});
+  double error = 0, largest = 1;
+  for (index at = 0; at < n * g.oc * outputs; at++) {
+    const index o = at / outputs % g.oc;
+    const T e = exact<T>(g, x, w, bias[o], at / outputs / g.oc, o, at % outputs / g.ow, at % g.ow);
+    largest = std::max(largest, std::abs(static_cast<double>(e)));
+    error = std::max(error, std::abs(static_cast<double>(e) - static_cast<double>(y[at])));
+  }
+  const double allowed = plan.algorithm == Algorithm::winograd ? 1e-4 * largest : 0;
+  check(error <= allowed, std::string(isa.name) + " " + plan.name + " " + plan.layout + " error " + std::to_string(error));
+}
+
+Geometry random_geometry(Random& random) {
+  for (;;) {
+    Geometry g{};
+    g.groups = random.below(4) == 0 ? 1 + random.below(4) : 1;
+    g.c = g.groups * (1 + random.below(20)), g.oc = g.groups * (1 + random.below(40));
+    if (random.below(5) == 0) g.c = g.oc = g.groups = 1 + random.below(9);
+    g.h = 1 + random.below(20), g.w = 1 + random.below(40);
+    g.kh = 1 + random.below(5), g.kw = 1 + random.below(5);
+    g.stride_h = 1 + random.below(3), g.stride_w = 1 + random.below(3);
+    g.dilation_h = 1 + random.below(2), g.dilation_w = 1 + random.below(2);
+    if (random.below(2)) g.stride_h = g.stride_w = g.dilation_h = g.dilation_w = 1;
+    if (random.below(3) == 0) g.kh = g.kw = 3;
+    if (random.below(5) == 0) g.kh = g.kw = 1;
+    g.pad_top = random.below(3), g.pad_left = g.kh == 1 ? g.pad_top = 0 : random.below(3);
+    g.oh = out_extent(g.h, g.pad_top + random.below(2), g.kh, g.stride_h, g.dilation_h);
+    g.ow = out_extent(g.w, g.pad_left + (g.kw > 1), g.kw, g.stride_w, g.dilation_w);
+    if (g.h >= g.kh * g.dilation_h && g.w >= g.kw * g.dilation_w && g.oh > 0 && g.ow > 0) return g;
+  }
+}
+
+template <class T>
+void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar plain) {
+  Random random;
+  for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random);
+  test_output_lane<T>(isa, random);
+  test_pixel_lane<T>(isa, random);
+  test_moves<T>(isa, random);
+  for (int i = 0; i < 150; i++) {
+    const Geometry g = random_geometry(random);
+    for (const char* name : {"", "planes", "output_lane", "pointwise", "depthwise", "winograd"})
+      test_plan<T>(isa, plain, g, name, random);
+  }
+}
+
+}  // namespace
+}  // namespace konv
+
+int main() {
+  using namespace konv;
+  set_num_threads(2);
+  for (const IsaTable* isa : available_isas()) {
+    const int before = failures;
+    test_isa<float>(*isa, {Scalar::f32, Scalar::f16, Scalar::bf16}, Scalar::f32);
+    test_isa<double>(*isa, {Scalar::f64}, Scalar::f64);
+    test_isa<konv::index>(*isa, {Scalar::i8, Scalar::i16, Scalar::i32, Scalar::i64, Scalar::u8}, Scalar::i64);
+    std::printf("%-9s %s\n", isa->name, failures == before ? "good" : "FAILED");
+  }
+  std::printf("%d checks, %d failures\n", checks, failures);
+  return failures ? 1 : 0;
+}
