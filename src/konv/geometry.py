@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from .errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, ShapeError, text
@@ -169,9 +170,6 @@ class ConvGeometry:
                 allowed = _listed(divisors(math.gcd(self.in_channels, self.out_channels)))
                 got = f"{name}={channels} is not divisible by groups={self.groups}"
                 raise ArgumentRangeError(text(who, got, f"groups can be {allowed}"))
-        if not isinstance(self.padding_mode, str):
-            got = f"padding_mode={self.padding_mode!r} is a {type(self.padding_mode).__name__}"
-            raise ArgumentTypeError(text(who, got, f"padding_mode must be one of {', '.join(PADDING_MODES)}"))
         if self.padding_mode not in PADDING_MODES:
             got = f"padding_mode={self.padding_mode!r}"
             raise ArgumentError(text(who, got, f"padding_mode must be one of {', '.join(map(repr, PADDING_MODES))}"))
@@ -239,13 +237,7 @@ class ConvGeometry:
     @property
     def adjoint(self) -> ConvGeometry:
         """The convolution whose input gradient a transposed layer computes: the same options, channels exchanged."""
-        return replace(
-            self,
-            in_channels=self.out_channels,
-            out_channels=self.in_channels,
-            transposed=False,
-            output_padding=(0, 0),
-        )
+        return _adjoint(self)
 
     def parameters(self, bias: bool = True) -> int:
         """Learnable numbers of the layer."""
@@ -308,9 +300,9 @@ class ConvGeometry:
             (size - 1) * self.stride[i] - sum(pads[i]) + self.extent[i] + self.output_padding[i]
             for i, size in enumerate((h, w))
         )
-        if oh < 1 or ow < 1:
+        if oh < 0 or ow < 0:
             got = f"the image of {h} x {w} gives an output of {oh} x {ow}"
-            raise ShapeError(text(who, got, "the output size must be at least 1 x 1", "use less padding"))
+            raise ShapeError(text(who, got, "the output size must not be negative", "use less padding"))
         _fits(max(oh, ow), "the output", who)
         return oh, ow
 
@@ -369,6 +361,12 @@ class ConvGeometry:
             return min(max(0, -high), outputs), min(max(0, outputs - 1 + low - divisor * (size - 1)), outputs)
         step, low, high, _ = self.reach(axis, size)
         return min(max(0, -(high // step)), outputs), min(max(0, outputs + (low - size) // step), outputs)
+
+
+@lru_cache(maxsize=1024)
+def _adjoint(geometry: ConvGeometry) -> ConvGeometry:
+    channels = {"in_channels": geometry.out_channels, "out_channels": geometry.in_channels}
+    return replace(geometry, **channels, transposed=False, output_padding=(0, 0))
 
 
 def pool_output_size(

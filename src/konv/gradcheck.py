@@ -42,6 +42,8 @@ def _numerical(func: Any, inputs: tuple[Any, ...], i: int, eps: float) -> list[n
     array = inputs[i]._array
     steps: list[Any] = [eps, eps * 1j] if array.dtype.kind == "c" else [eps]
     rows: list[list[np.ndarray[Any, Any]]] = []
+    counter = inputs[i]._counter
+    exported, counter.exported = counter.exported, True  # written below without a new version: nobody may cache it
     with no_grad():
         for index in np.ndindex(array.shape):
             kept = array[index]
@@ -52,6 +54,7 @@ def _numerical(func: Any, inputs: tuple[Any, ...], i: int, eps: float) -> list[n
                 before = [_parts(t._array).copy() for t in _outputs(func, inputs)]
                 array[index] = kept
                 rows.append([(a - b) / (2 * eps) for a, b in zip(after, before, strict=True)])
+    counter.exported = exported
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from .. import kernels
 from ..autograd import Function
-from ..errors import DeviceError, DtypeError, ShapeError, text
+from ..errors import DeviceError, DtypeError, ShapeError, UnsupportedError, text
 from ..geometry import ConvGeometry, Pair
 from ..tensor import Tensor
 from .creation import as_tensor
+from .pad import pad
 
 PACKED_KEPT = 4  # packed forms of one weight that are kept: image sizes and directions that take turns
 
@@ -37,7 +38,7 @@ class Convolution(Function):
             # An image without channels gives an output without channels, as in PyTorch.
             return _empty((n, geometry.out_channels if channels else 0, *size), x)
         b = None if bias is None else bias._array
-        packed = _packed(weight, ("forward", geometry, h, w), lambda: kernels.pack_weight(weight._array, geometry, h, w))
+        packed = _packed(weight, kernels.pack_weight, geometry, h, w)
         return Tensor._wrap(kernels.conv2d(array, weight._array, b, geometry, packed), x._dtype)
 
     @staticmethod
@@ -69,11 +70,10 @@ class ConvolutionInputGradient(Function):
         ctx.save_for_backward(grad, weight)
         ctx.geometry = geometry
         h, w = size
-        if grad._meta or not grad._array.shape[1] or not geometry.in_channels:
+        if grad._meta or not grad._array.shape[1] or not geometry.in_channels * h * w:
             return _empty((grad._array.shape[0], geometry.in_channels, h, w), grad)
         b = None if bias is None else bias._array
-        key = ("input gradient", geometry, h, w)
-        packed = _packed(weight, key, lambda: kernels.pack_grad_input(weight._array, geometry, (h, w)))
+        packed = _packed(weight, kernels.pack_grad_input, geometry, h, w)
         out = kernels.conv2d_grad_input(grad._array, weight._array, geometry, (h, w), packed, b)
         return Tensor._wrap(out, grad._dtype)
 
@@ -140,8 +140,8 @@ def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return Tensor._wrap(kernels.zeros(shape, like._array.dtype), like._dtype)
 
 
-def _packed(weight: Tensor, key: Any, pack: Any) -> Any:
-    """The packed form of ``weight`` for ``key``, made by ``pack`` at most once a version of the weight.
+def _packed(weight: Tensor, pack: Any, geometry: ConvGeometry, h: int, w: int) -> Any:
+    """``pack(weight, geometry, h, w)``, made at most once a version of the weight and of the settings.
 
     Memory that has been handed out (``numpy()``, ``from_numpy``, DLPack) can change without a new version, so its
     packed form is never kept: None asks the kernel to pack for this call alone.
@@ -152,14 +152,16 @@ def _packed(weight: Tensor, key: Any, pack: Any) -> Any:
     cache = weight._packed
     if cache is None:
         cache = weight._packed = {}
-    stamp = counter.value, kernels.settings_version()
+    key = (pack, id(geometry), h, w)
     entry = cache.get(key)
-    if entry is not None and entry[0] == stamp:
-        return entry[1]
-    packed = pack()
+    settings = kernels.settings_version()
+    if entry is not None and entry[0] == counter.value and entry[1] == settings:
+        return entry[2]
+    version = counter.value  # read before packing: a write meanwhile makes this entry stale, not wrong
+    packed = pack(weight._array, geometry, h, w)
     if len(cache) >= PACKED_KEPT:
         cache.pop(next(iter(cache)), None)
-    cache[key] = (stamp, packed)
+    cache[key] = (version, settings, packed, geometry)  # the geometry is kept, so that its id stays its own
     return packed
 
 
@@ -168,7 +170,8 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
 
     Raises:
         ShapeError: the rank, the channels or the bias do not fit the weight.
-        DtypeError: the dtypes differ, or are not numbers.
+        DtypeError: the dtypes differ.
+        UnsupportedError: they are not numbers.
         DeviceError: some tensors have data and some have not.
     """
     shape = x._array.shape
@@ -187,7 +190,7 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
             got = f"the input is on {x.device} and the {name} on {other.device}"
             raise DeviceError(text(who, got, "all tensors must be on one device", "use .to(device)"))
     if x._dtype.name == "bool":
-        raise DtypeError(text(who, "the input is torch.bool", "a convolution needs numbers", "use input.float()"))
+        raise UnsupportedError(text(who, "the input is torch.bool", "a convolution needs numbers", "use input.float()"))
     channels = shape[-3]
     if channels != geometry.in_channels:
         first = f"weight of size {list(weight._array.shape)} and groups={geometry.groups}"
@@ -232,6 +235,10 @@ def convolve_transposed(
     size = geometry.output_size(x._array.shape[2], x._array.shape[3], who)
     if x._dtype.is_complex:
         weight = weight.conj()  # the input gradient conjugates its weight; here it must not
+    # Output padding of a stride or more makes room for windows of zeros after the last cell.
+    rows, columns = (op // stride for op, stride in zip(geometry.output_padding, geometry.stride, strict=True))
+    if rows or columns:
+        x = pad(x, (0, columns, 0, rows))
     out: Tensor = ConvolutionInputGradient.apply(x, weight, bias, geometry.adjoint, size)
     return out.squeeze(0) if unbatched else out
 

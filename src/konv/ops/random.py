@@ -313,7 +313,7 @@ def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Ge
         ArgumentRangeError: if from > to, or the range does not fit the dtype.
         UnsupportedError: for integer dtypes.
     """
-    _need_floating(self._dtype, "uniform_", complex_too=False)
+    _need_floating(self._dtype, "uniform_")
     low, high = float(from_), float(to)
     _check_range(low, high, self._dtype)
     begin_write(self, "uniform_")
