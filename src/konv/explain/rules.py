@@ -14,7 +14,7 @@ from typing import Any
 
 from ..autograd import Function
 from .edges import Blocks, Edge, Reshape, broadcast, everything, permuted, reduced
-from .field import Flipped, Reads, Same, Table, Whole, Window
+from .field import Adaptive, Flipped, Reads, Same, Table, Whole, Window
 from .graph import Event, Graph, Ref
 from .trace import Shape
 
@@ -267,6 +267,25 @@ def _resized(seen: Seen) -> list[AnyEdge]:
         index = tuple(cells for cells, _ in rows)
         axes[axis] = Table(index, tuple(cells >= 0 if weight is None else weight != 0 for cells, weight in rows))
     return [Edge(x.value, tuple((dim, axes.get(dim, Same())) for dim in range(len(seen.made))))]
+
+
+@rule("Normalize")
+def _normalized(seen: Seen) -> list[AnyEdge]:
+    x = seen.args[0]
+    return [broadcast(x.value, seen.shape(x), seen.made)]
+
+
+@rule("MaxPool", "AvgPool")
+def _pooled(seen: Seen) -> list[AnyEdge]:
+    x, options, *_ = seen.args
+    ways: list[Reads] = []
+    for axis in range(2):
+        if hasattr(options, "kernel_size"):
+            kernel, stride = options.kernel_size[axis], options.stride[axis]
+            ways.append(Window(kernel, stride, options.dilation[axis], options.padding[axis]))
+        else:
+            ways.append(Adaptive())
+    return [Edge(x.value, ((0, Same()), (1, Same()), (2, ways[0]), (3, ways[1])))]
 
 
 # ---- multiply-adds ---------------------------------------------------------------------------------------------
