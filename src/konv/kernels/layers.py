@@ -134,7 +134,12 @@ def channel_combine(gy: Array, x: Array, a: Array, b: Array, center: Array, shif
 
 
 def relu(x: Array) -> Array:
-    """``max(x, 0)`` of each element, any shape; NaN stays."""
+    """``max(x, 0)`` of each element, any shape; NaN stays. Dense memory keeps its order (channels last stays so)."""
+    if not x.flags.c_contiguous and x.ndim > 1:
+        order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+        dense = x.transpose(order)
+        if dense.flags.c_contiguous:
+            return relu(dense).transpose(np.argsort(order))
     return _result(x.shape, x, _call(_core.relu, x))
 
 

@@ -21,18 +21,20 @@ from ..autograd import Function
 from ..errors import DeviceError, DtypeError
 from ..interop import from_foreign
 from ..tensor import Tensor, register
-from ._operands import NUMBERS as NUMBERS
-from ._operands import any_meta as any_meta
-from ._operands import array_of as array_of
-from ._operands import as_tensor_operand as as_tensor_operand
-from ._operands import begin_write as begin_write
-from ._operands import broadcast_shape as broadcast_shape
-from ._operands import cast as cast
-from ._operands import check_target as check_target
-from ._operands import common_dtype as common_dtype
-from ._operands import maybe_cast as maybe_cast
-from ._operands import operand as operand
-from ._operands import shape_of as shape_of
+from ._operands import (
+    NUMBERS as NUMBERS,
+    any_meta as any_meta,
+    array_of as array_of,
+    as_tensor_operand as as_tensor_operand,
+    begin_write as begin_write,
+    broadcast_shape as broadcast_shape,
+    cast as cast,
+    check_target as check_target,
+    common_dtype as common_dtype,
+    maybe_cast as maybe_cast,
+    operand as operand,
+    shape_of as shape_of,
+)
 
 _OPERANDS = "abcd"
 
@@ -44,6 +46,7 @@ class Pointwise(Function):
     compute: Any = None
     rule: Any = None  # common dtype -> dtype to compute in
     result: Any = None  # dtype computed in -> dtype of the result
+    check: Any = None  # operands -> nothing, or an error about their own dtypes
     wide: bool = False  # half types are computed in float32: the function is not a single NumPy ufunc
     gradients: tuple[Any, ...] = ()
     names: tuple[tuple[str, ...], ...] = ()
@@ -52,6 +55,8 @@ class Pointwise(Function):
     @staticmethod
     def forward(ctx: Any, *operands: Any) -> Tensor:
         dtype = common_dtype(operands)
+        if ctx.check is not None:
+            ctx.check(operands)
         if ctx.rule is not None:
             dtype = ctx.rule(dtype)
         out_dtype = dtype if ctx.result is None else ctx.result(dtype)
@@ -90,6 +95,8 @@ def _compute(ctx: Pointwise, operands: tuple[Any, ...], dtype: dtypes.dtype, out
     except ValueError:
         broadcast_shape([shape_of(o) for o in operands])  # says which sizes do not fit, if that is the reason
         raise
+    except TypeError:
+        raise DtypeError(f"{ctx.name.removesuffix('Backward0').lower()}: not implemented for {dtype}") from None
     return maybe_cast(out, out_dtype)
 
 
@@ -209,10 +216,12 @@ def pointwise(
     *gradients: Callable[..., Any] | None,
     rule: Any = None,
     result: Any = None,
+    check: Any = None,
     node: str = "",
     doc: str = "",
     method: bool = True,
     inplace: bool = True,
+    wide: bool | None = None,
 ) -> Any:
     """Make one operation from its row: the function, its method ``name`` and its in-place method ``name_``."""
     count = len(gradients) or _operand_count(compute)
@@ -220,7 +229,8 @@ def pointwise(
         "compute": staticmethod(compute) if not isinstance(compute, np.ufunc) else compute,
         "rule": None if rule is None else staticmethod(rule),
         "result": None if result is None else staticmethod(result),
-        "wide": not isinstance(compute, np.ufunc),
+        "check": None if check is None else staticmethod(check),
+        "wide": not isinstance(compute, np.ufunc) if wide is None else wide,
         "gradients": gradients or (None,) * count,
         "names": tuple([() if f is None else tuple(inspect.signature(f).parameters) for f in gradients]),
         "name": node or "".join(part.title() for part in name.split("_")) + "Backward0",

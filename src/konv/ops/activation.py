@@ -10,6 +10,7 @@ import numpy as np
 from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentRangeError, DtypeError, ShapeError, UnsupportedError, text
+from ..kernels import layers as kernels
 from ..tensor import Tensor, normalize_dim, register
 from ._table import as_tensor_operand, pointwise, to_float
 from .special import erf_array
@@ -94,8 +95,32 @@ def _mish_gradient(g: Tensor, a: Tensor) -> Tensor:
     return g * (t + a * a.sigmoid() * (1 - t * t))
 
 
+class ReluGradient(Function):
+    """(*), (*) -> (*): the gradient where the output of relu is positive, 0 elsewhere; linear in the gradient."""
+
+    name = "ThresholdBackwardBackward0"
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        if grad._meta:
+            return Tensor._wrap_meta(grad._array.shape, grad._dtype)
+        return Tensor._wrap(kernels.relu_gradient(grad._array, y._array), grad._dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        return ReluGradient.apply(grad, y), None
+
+
 relu = pointwise(
-    "relu", lambda a: np.maximum(a, 0), lambda g, y: g.masked_fill(y <= 0, 0), rule=_real("relu"), doc="max(x, 0)."
+    "relu",
+    lambda a: np.maximum(a, 0) if a.dtype.kind in "iu" else kernels.relu(a),
+    lambda g, y: ReluGradient.apply(g, y),
+    rule=_real("relu"),
+    doc="max(x, 0).",
+    wide=False,  # the kernel computes half types in float32 itself
 )
 relu6 = pointwise(
     "relu6",

@@ -222,6 +222,15 @@ def _move(running: Tensor, value: Array, momentum: float) -> None:
     running._counter.value += 1
 
 
+def count_batch(tracked: Tensor) -> int:
+    """Add one to a count of batches, and return it."""
+    tracked._counter.value += 1
+    if tracked._meta:
+        return 1
+    tracked._array[...] += 1
+    return int(tracked._array)
+
+
 # ---- the functions ----------------------------------------------------------------------------------------------------
 
 

@@ -302,10 +302,8 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
 
 def pool_max(input: Any, options: Options, return_indices: bool = False) -> Any:
     """Maxima with options that are already checked: what the layers call."""
-    adaptive = isinstance(options, AdaptivePooling)
-    who = "adaptive_max_pool2d" if adaptive else "max_pool2d"
-    x = _image(input, who)
-    if adaptive:
+    x, who = _image(input, options.who), options.who
+    if isinstance(options, AdaptivePooling):
         _refuse(x, x._dtype.is_floating_point, who, "floating point numbers")
         return _batched(AdaptiveMaxPool, x, options, bool(return_indices))
     _refuse(x, not (x._dtype.is_complex or x._dtype is dtypes.bool), who, "real numbers")
@@ -315,9 +313,9 @@ def pool_max(input: Any, options: Options, return_indices: bool = False) -> Any:
 def pool_avg(input: Any, options: Options) -> Tensor:
     """Averages with options that are already checked: what the layers call."""
     if isinstance(options, AdaptivePooling):
-        x = _image(input, "adaptive_avg_pool2d", channels=False)
-        _refuse(x, x._dtype.is_floating_point, "adaptive_avg_pool2d", "floating point numbers")
+        x = _image(input, options.who, channels=False)
+        _refuse(x, x._dtype.is_floating_point, options.who, "floating point numbers")
         return _batched(AdaptiveAvgPool, x, options)  # type: ignore[no-any-return]
-    x = _image(input, "avg_pool2d")
-    _refuse(x, x._dtype.is_floating_point or x._dtype is dtypes.int64, "avg_pool2d", "floating point numbers or int64")
+    x = _image(input, options.who)
+    _refuse(x, x._dtype.is_floating_point or x._dtype is dtypes.int64, options.who, "floating point numbers or int64")
     return _batched(AvgPool, x, options)  # type: ignore[no-any-return]

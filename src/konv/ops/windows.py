@@ -53,6 +53,7 @@ class AdaptivePooling:
     size: tuple[int | None, int | None]
     count_include_pad: bool = True
     divisor: int = 0
+    who: str = "adaptive_avg_pool2d"
 
     def output_size(self, h: int, w: int) -> Pair:
         """Rows and columns of the output: those asked for, or the image's own."""
@@ -123,4 +124,4 @@ def adaptive_pooling(output_size: Any, who: str) -> AdaptivePooling:
         got = f"output_size={output_size!r}"
         raise ArgumentRangeError(text(who, got, "output_size must be 2 numbers, height and width, or one int"))
     rows, columns = (None if size is None else integer(size, "output_size", who, 0) for size in sizes)
-    return AdaptivePooling((rows, columns))
+    return AdaptivePooling((rows, columns), who=who)
