@@ -78,9 +78,9 @@ def test_transposed_size_undoes_the_forward_size(h, w, kernel, stride, dilation,
     try:
         size = up.output_size(h, w)
     except ShapeError:
-        assert (min(h, w) - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra + 1 < 0
+        assert (min(h, w) - 1) * stride - 2 * padding + dilation * (kernel - 1) + extra < 0
         return
-    if extra < stride and min(size) > 0:
+    if extra < stride:
         down = ConvGeometry.of(1, 1, kernel, stride, padding, dilation)
         assert down.output_size(*size) == (h, w)
 

@@ -300,9 +300,9 @@ class ConvGeometry:
             (size - 1) * self.stride[i] - sum(pads[i]) + self.extent[i] + self.output_padding[i]
             for i, size in enumerate((h, w))
         )
-        if oh < 0 or ow < 0:
+        if oh < 1 or ow < 1:
             got = f"the image of {h} x {w} gives an output of {oh} x {ow}"
-            raise ShapeError(text(who, got, "the output size must not be negative", "use less padding"))
+            raise ShapeError(text(who, got, "the output size must be at least 1 x 1", "use less padding"))
         _fits(max(oh, ow), "the output", who)
         return oh, ow
 

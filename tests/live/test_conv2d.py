@@ -180,6 +180,8 @@ def test_transposed(case, extra_h, extra_w):
     x = random_array(((case["batch"] or 1), options["in_channels"], *case["size"]), dtype, rng).requires_grad_()
     try:
         expected = theirs(x)
+        if not expected.numel():  # an empty output: PyTorch's engines refuse it or not, each for itself
+            raise RuntimeError("empty")
     except RuntimeError:
         with pytest.raises((RuntimeError, ValueError)):
             konv.nn.ConvTranspose2d(**options, dtype=getattr(konv, dtype))(to_konv(x))

@@ -70,7 +70,7 @@ class ConvolutionInputGradient(Function):
         ctx.save_for_backward(grad, weight)
         ctx.geometry = geometry
         h, w = size
-        if grad._meta or not grad._array.shape[1] or not geometry.in_channels * h * w:
+        if grad._meta or not grad._array.shape[1] or not geometry.in_channels:
             return _empty((grad._array.shape[0], geometry.in_channels, h, w), grad)
         b = None if bias is None else bias._array
         packed = _packed(weight, kernels.pack_grad_input, geometry, h, w)
