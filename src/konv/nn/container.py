@@ -246,7 +246,10 @@ class ModuleDict(Module):
             raise ArgumentTypeError(text("ModuleDict", got, "it must be a mapping or an iterable of pairs"))
         pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
         for i, pair in enumerate(pairs):
-            if not isinstance(pair, Iterable) or len(pair := tuple(pair)) != 2:
-                rule = "every element must be a pair (name, module)"
-                raise ArgumentError(text("ModuleDict", f"element {i} is {pair!r}", rule))
-            self[pair[0]] = pair[1]
+            rule = "every element must be a pair (name, module)"
+            if not isinstance(pair, Iterable):
+                raise ArgumentTypeError(text("ModuleDict", f"element {i} is {pair!r}", rule))
+            named = tuple(pair)
+            if len(named) != 2:
+                raise ArgumentError(text("ModuleDict", f"element {i} has {len(named)} parts", rule))
+            self[named[0]] = named[1]
