@@ -13,30 +13,16 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from .engine import backward as backward
-from .engine import grad as grad
+from .engine import backward as backward, grad as grad
 from .errors import ArgumentTypeError, AutogradError
-from .gradcheck import gradcheck as gradcheck
-from .gradcheck import gradgradcheck as gradgradcheck
+from .gradcheck import gradcheck as gradcheck, gradgradcheck as gradgradcheck
 from .modes import (
     _mode as _mode,
-)
-from .modes import (
     enable_grad as enable_grad,
-)
-from .modes import (
     inference_mode as inference_mode,
-)
-from .modes import (
     is_grad_enabled as is_grad_enabled,
-)
-from .modes import (
     is_inference_mode_enabled as is_inference_mode_enabled,
-)
-from .modes import (
     no_grad as no_grad,
-)
-from .modes import (
     set_grad_enabled as set_grad_enabled,
 )
 from .tensor import Tensor

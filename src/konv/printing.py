@@ -109,8 +109,6 @@ class _ComplexFormatter:
     def __init__(self, values: np.ndarray[Any, Any]) -> None:
         self.real, self.imag = _Formatter(values.real), _Formatter(values.imag)
         self.width = self.real.width + self.imag.width + 1
-        if self.real.scientific != self.imag.scientific and _options.sci_mode is None:
-            self.real.scientific = self.imag.scientific = True
 
     def __call__(self, value: Any) -> str:
         imag = self.imag(value.imag).lstrip()

@@ -15,13 +15,15 @@ import numpy as np
 from . import dtypes
 from .errors import ArgumentTypeError, AutogradError, UnsupportedError
 from .modes import enable_grad
-from .sizes import _CPU as _CPU
-from .sizes import _META as _META
-from .sizes import Size as Size
-from .sizes import contiguous_strides as contiguous_strides
-from .sizes import device as device
-from .sizes import meta_array as meta_array
-from .sizes import normalize_dim as normalize_dim
+from .sizes import (
+    _CPU as _CPU,
+    _META as _META,
+    Size as Size,
+    contiguous_strides as contiguous_strides,
+    device as device,
+    meta_array as meta_array,
+    normalize_dim as normalize_dim,
+)
 
 
 class VersionCounter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import printing  # noqa: F401
+from .. import copying, printing  # noqa: F401
 from . import operators  # noqa: F401
 from .activation import *  # noqa: F403
 from .choose import *  # noqa: F403

@@ -139,7 +139,8 @@ def begin_write(target: Tensor, who: str) -> None:
     if target._meta:
         return
     array = target._array
-    if 0 in array.strides and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+    repeated = [s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)]
+    if array.size and True in repeated:
         raise ShapeError(
             f"{who}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location; clone() the tensor before writing"

@@ -10,8 +10,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import DtypeError
 from ..tensor import Tensor, normalize_dim, refuse_meta, register
-from ._table import as_tensor_operand, maybe_cast, operand
-from ._table import common_dtype as _common_dtype
+from ._table import as_tensor_operand, common_dtype as _common_dtype, maybe_cast, operand
 from .elementary import isfinite, isnan
 
 __all__ = [

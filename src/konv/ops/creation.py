@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, ShapeError
+from ..errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, DtypeError, ShapeError
 from ..interop import from_foreign
-from ..tensor import Tensor, register
-from ..tensor import device as _Device
+from ..tensor import Tensor, device as _Device, register
 from ._table import cast
 from .shape import sizes_of
 
@@ -100,8 +99,11 @@ def _array_from(data: Any) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "biufc":
         if array.dtype.kind == "O" and isinstance(array.flat[0], int):
             raise ArgumentRangeError("Overflow when unpacking long long")
-        kind = type(array.flat[0]).__name__ if array.size else array.dtype
-        raise ArgumentTypeError(f"tensor: could not infer dtype of {kind}; expected numbers")
+        if isinstance(data, str):
+            raise ArgumentTypeError("tensor: invalid data type 'str'; expected numbers")
+        if array.dtype.kind in "US":
+            raise ArgumentError("tensor: too many dimensions 'str'; expected numbers")
+        raise DtypeError(f"tensor: could not infer dtype of {type(array.flat[0]).__name__}; expected numbers")
     return array
 
 

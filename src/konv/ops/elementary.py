@@ -17,6 +17,7 @@ from ..tensor import Tensor
 from ._table import integers, pointwise, refuse_bool, refuse_complex, to_bool, to_float
 
 __all__ = [
+    "positive",
     "abs",
     "absolute",
     "acos",
@@ -64,10 +65,16 @@ __all__ = [
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 
 
+def _counted(dtype: dtypes.dtype) -> dtypes.dtype:
+    return dtypes.int64 if dtype is dtypes.bool else dtype
+
+
 neg = pointwise("neg", np.negative, lambda g: -g, rule=refuse_bool("neg", "use ~x or logical_not()"))
-positive = pointwise("positive", np.positive, lambda g: g, rule=refuse_bool("positive", "use the tensor itself"))
+positive = pointwise(
+    "positive", np.positive, lambda g: g, rule=refuse_bool("positive", "the `+` operator has no meaning there")
+)
 abs = pointwise("abs", np.absolute, lambda g, a: g * a.sgn(), result=dtypes.dtype.to_real)
-square = pointwise("square", lambda a: a * a, lambda g, a: g * (2 * a.conj()), node="PowBackward0")
+square = pointwise("square", lambda a: a * a, lambda g, a: g * (2 * a.conj()), rule=_counted, node="PowBackward0")
 exp = pointwise("exp", np.exp, lambda g, y: g * y.conj(), rule=to_float)
 exp2 = pointwise("exp2", np.exp2, lambda g, y: g * y.conj() * _LN2, rule=to_float)
 expm1 = pointwise("expm1", np.expm1, lambda g, y: g * (y.conj() + 1), rule=to_float)
@@ -96,7 +103,7 @@ def flat(g: Tensor) -> Tensor:
 
 def _sgn(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if a.dtype.kind != "c":
-        return np.sign(a)
+        return a if a.dtype.kind == "b" else np.sign(a)
     size = np.absolute(a)
     return np.where(size == 0, 0, a / np.where(size == 0, 1, size)).astype(a.dtype)
 
@@ -114,7 +121,9 @@ def _steps(name: str, ufunc: np.ufunc) -> Any:
     return lambda a: a if a.dtype.kind in "iub" else ufunc(a)
 
 
-sign = pointwise("sign", np.sign, flat, rule=refuse_complex("sign; use sgn()"))
+sign = pointwise(
+    "sign", lambda a: a if a.dtype.kind == "b" else np.sign(a), flat, rule=refuse_complex("sign; use sgn()")
+)
 sgn = pointwise("sgn", _sgn, _sgn_gradient)
 floor = pointwise("floor", _steps("floor", np.floor), flat, rule=refuse_complex("floor"))
 ceil = pointwise("ceil", _steps("ceil", np.ceil), flat, rule=refuse_complex("ceil"))

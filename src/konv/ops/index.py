@@ -98,6 +98,7 @@ def read_key(key: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], tuple[A
             basic.extend([slice(None)] * count or [None])
             arrays.append(part if count else part.reshape(1))
         dim += _consumed(part)
+    _check_together([a for a in arrays if isinstance(a, np.ndarray)])
     if all(isinstance(a, slice) for a in arrays):
         return tuple(basic), None
     return tuple(basic), tuple(arrays)
@@ -106,6 +107,19 @@ def read_key(key: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], tuple[A
 def _check_bounds(index: int, dim: int, size: int) -> None:
     if not -size <= index < size:
         raise IndexRangeError(f"index {index} is out of bounds for dimension {dim} with size {size}")
+
+
+def _check_together(indices: list[np.ndarray[Any, Any]]) -> None:
+    """Index arrays must broadcast; a mask counts as as many indices as it has true elements."""
+    if len(indices) > 1:
+        shapes = [(int(np.count_nonzero(i)),) if i.dtype.kind == "b" else i.shape for i in indices]
+        try:
+            np.broadcast_shapes(*shapes)
+        except ValueError:
+            listed = ", ".join(str(list(s)) for s in shapes)
+            raise IndexRangeError(
+                f"shape mismatch: indexing tensors could not be broadcast together with shapes {listed}"
+            ) from None
 
 
 def _check_array(index: np.ndarray[Any, Any], dim: int, shape: tuple[int, ...]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ArgumentRangeError, DtypeError, ShapeError
+from ..errors import DtypeError, IndexRangeError, ShapeError
 from ..tensor import Tensor, normalize_dim, register
 from .reduce import Amax, Amin, extreme, folded_shape, input_of, numpy_names, refuse_empty, work_array
 
@@ -73,17 +73,12 @@ def _max_or_min(input: Any, dim: Any, keepdim: bool, largest: bool) -> Any:
     who = "max" if largest else "min"
     input = input_of(input, who)
     if dim is None:
-        if not input._meta and not input.numel():
-            raise ArgumentRangeError(
-                f"{who}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
-                "with the 'dim' argument."
-            )
         return extreme(input, None, False, Amax if largest else Amin, who)
     if isinstance(dim, Tensor) or hasattr(dim, "__array__"):
         return (input.maximum if largest else input.minimum)(dim)
+    axis = normalize_dim(dim, input._array.ndim)
     if input._dtype.is_complex:
         raise DtypeError(f"{who}: complex numbers have no order; {input._dtype} is not supported")
-    axis = normalize_dim(dim, input._array.ndim)
     if input._array.ndim and not input._meta:
         refuse_empty(input, (axis,), who)
     return (MaxPair if largest else MinPair)(*Extreme.apply(input, axis, keepdim, largest))
@@ -109,7 +104,14 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def _argextreme(input: Any, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
-    input = input_of(input, "argmax" if largest else "argmin")
+    who = "argmax" if largest else "argmin"
+    input = input_of(input, who)
+    if dim is not None:
+        normalize_dim(dim, input._array.ndim)
+    if input._dtype is dtypes.bool or input._dtype.is_complex:
+        raise DtypeError(f"{who}(): does not support {input._dtype} input")
+    if dim is None and not input._array.size and not input._meta:
+        raise IndexRangeError(f"{who}(): Expected reduction dim to be specified for input.numel() == 0.")
     flat = input.detach() if dim is not None else input.detach().reshape(-1)
     found = _max_or_min(flat, dim if dim is not None else 0, keepdim and dim is not None, largest).indices
     return found.reshape((1,) * input._array.ndim) if keepdim and dim is None else found
@@ -163,9 +165,9 @@ def _descending(array: np.ndarray[Any, Any], dim: int) -> np.ndarray[Any, Any]:
 
 def _sorted(input: Any, dim: int, descending: bool, count: int | None, who: str) -> Any:
     input = input_of(input, who)
+    axis = normalize_dim(dim, input._array.ndim)
     if input._dtype.is_complex:
         raise DtypeError(f"{who}: complex numbers have no order; {input._dtype} is not supported")
-    axis = normalize_dim(dim, input._array.ndim)
     length = input._array.shape[axis] if input._array.ndim else 1
     if count is not None and not 0 <= count <= length:
         raise ShapeError(f"{who}: selected index k out of range: k={count}, dimension {axis} has size {length}")

@@ -20,7 +20,6 @@ from ._table import (
     integers,
     operand,
     pointwise,
-    refuse_bool,
     refuse_complex,
     to_bool,
     to_float,
@@ -67,7 +66,9 @@ def _conj(value: Any) -> Any:
 
 def _power(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> Any:
     if b.dtype.kind == "i" and b.size and (b < 0).any():
-        raise ArgumentRangeError("Integers to negative integer powers are not allowed; use a floating tensor")
+        # What 1 / a**-b is when cut to an integer: only 1 and -1 have something left.
+        kept = np.where(np.abs(a) == 1, np.power(a, np.abs(b)), 0)
+        return np.where(b < 0, kept, np.power(a, np.maximum(b, 0))).astype(a.dtype)
     if b.ndim == 0 and a.dtype.kind in "fc" and b == 2:
         return a * a
     return np.power(a, b)
@@ -109,7 +110,7 @@ def _remainder_other(g: Tensor, a: Any, b: Any) -> Tensor:
 
 def _nonzero_divisor(compute: Any) -> Any:
     def checked(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> Any:
-        if b.dtype.kind in "iu" and b.size and not b.all():
+        if b.dtype.kind in "iu" and a.size and b.size and not b.all():
             raise ArgumentRangeError("ZeroDivisionError: integer division by zero")
         return compute(a, b)
 
@@ -123,13 +124,22 @@ def _truncated(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> Any:
     return quotient + ((quotient < 0) & (quotient * b != a)).astype(quotient.dtype)
 
 
+def _no_bools(operands: tuple[Any, ...]) -> None:
+    for value in operands:
+        if (value._dtype is dtypes.bool) if isinstance(value, Tensor) else isinstance(value, (bool, np.bool_)):
+            raise DtypeError(
+                "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a "
+                "mask, use the `~` or `logical_not()` operator instead."
+            )
+
+
 _add = pointwise("add", np.add, lambda g: g, lambda g: g, node="AddBackward0", method=False)
 _sub = pointwise(
     "sub",
     np.subtract,
     lambda g: g,
     lambda g: -g,
-    rule=refuse_bool("sub", "use ^ or logical_xor()"),
+    check=_no_bools,
     node="SubBackward0",
     method=False,
 )
@@ -165,13 +175,22 @@ fmod = pointwise(
     lambda g, a, b: -g * _trunc_div(a, b),
     rule=refuse_complex("fmod"),
 )
-pow = pointwise("pow", _power, _power_base, _power_exponent)
+
+
+def _whole_exponent(operands: tuple[Any, ...]) -> None:
+    exponent = operands[1]
+    negative = isinstance(exponent, NUMBERS) and not isinstance(exponent, complex) and exponent < 0
+    if negative and common_dtype(operands).kind <= dtypes.INTEGER:
+        raise ArgumentRangeError("Integers to negative integer powers are not allowed; use a floating tensor")
+
+
+pow = pointwise("pow", _power, _power_base, _power_exponent, check=_whole_exponent)
 atan2 = pointwise(
     "atan2",
     np.arctan2,
     lambda g, a, b: g * b / (a * a + b * b),
     lambda g, a, b: -g * a / (a * a + b * b),
-    rule=to_float,
+    rule=lambda dtype: to_float(refuse_complex("atan2")(dtype)),
 )
 maximum = pointwise(
     "maximum",

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import DtypeError, IndexRangeError, ShapeError
+from ..errors import ArgumentRangeError, DtypeError, IndexRangeError, ShapeError
 from ..tensor import Tensor, normalize_dim, register
 from ._table import as_tensor_operand, maybe_cast, to_float
 
@@ -120,6 +120,10 @@ def _to_sum(dtype: dtypes.dtype) -> dtypes.dtype:
     return dtypes.int64 if dtype.kind < dtypes.FLOATING else dtype
 
 
+def _to_truth(dtype: dtypes.dtype) -> dtypes.dtype:
+    return dtype if dtype is dtypes.uint8 else dtypes.bool  # uint8 was PyTorch's bool once
+
+
 def _sum_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
     return _add(a, axes, dtype=np.int64 if a.dtype.kind in "iub" else a.dtype, keepdims=keepdim)
 
@@ -154,7 +158,7 @@ def _extreme_gradient(g: Tensor, x: Tensor, y: Tensor, ctx: Any) -> Tensor:
 
 
 def _logsumexp_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
-    top = np.max(a, axes, keepdims=True, initial=-np.inf)
+    top = np.max(a.real, axes, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(a.dtype)
     total = np.log(_add(np.exp(a - top), axes, keepdims=True)) + top
     return total if keepdim else total.reshape(folded_shape(a.shape, axes, False))
@@ -169,7 +173,7 @@ Mean = _fold("Mean", _mean_array, lambda g, x, y, ctx: (g / _count(ctx.shape, ct
 Prod = _fold("Prod", _prod_array, _prod_gradient, "xy", _to_sum)
 Amax = _fold("Amax", lambda a, ax, k: np.max(a, ax, keepdims=k), _extreme_gradient, "xy")
 Amin = _fold("Amin", lambda a, ax, k: np.min(a, ax, keepdims=k), _extreme_gradient, "xy")
-LogSumExp = _fold("Logsumexp", _logsumexp_array, lambda g, x, y, ctx: g * (x - y).exp(), "xy")
+LogSumExp = _fold("Logsumexp", _logsumexp_array, lambda g, x, y, ctx: g * (x - y).exp().conj(), "xy")
 Norm = _fold(
     "LinalgVectorNorm",
     _norm_array,
@@ -177,8 +181,8 @@ Norm = _fold(
     "xy",
     dtypes.dtype.to_real,
 )
-Any_ = _fold("Any", lambda a, ax, k: np.any(a, ax, keepdims=k), None, "", lambda d: dtypes.bool)
-All_ = _fold("All", lambda a, ax, k: np.all(a, ax, keepdims=k), None, "", lambda d: dtypes.bool)
+Any_ = _fold("Any", lambda a, ax, k: np.any(a, ax, keepdims=k), None, "", _to_truth)
+All_ = _fold("All", lambda a, ax, k: np.all(a, ax, keepdims=k), None, "", _to_truth)
 
 
 class Var(Function):
@@ -285,10 +289,15 @@ def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: An
 def extreme(input: Any, dim: Any, keepdim: bool, function: Any, who: str) -> Tensor:
     """``amax`` or ``amin`` over ``dim``, refused for complex numbers and empty folds."""
     input = input_of(input, who)
+    axes = axes_of(dim, input._array.ndim)
     if input._dtype.is_complex:
         raise DtypeError(f"{who}: complex numbers have no order; {input._dtype} is not supported")
-    axes = axes_of(dim, input._array.ndim)
     if not input._meta:
+        if dim in (None, (), []) and not input._array.size:
+            raise ArgumentRangeError(
+                f"{who}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                "with the 'dim' argument."
+            )
         refuse_empty(input, axes, who)
     return function.apply(input, axes, keepdim)
 
