@@ -119,12 +119,14 @@ class Driver {
     choose_walk();
   }
 
-  // By row wastes lanes at the end of each row; flat computes the gaps between rows and copies the stage.
+  // By row wastes lanes at the end of each row, and rows of one vector keep few sums in flight; flat computes the gaps
+  // between rows and copies the stage.
   void choose_walk() {
     const index reach = phases_.across.reach;
     b_.pitch = b_.columns + reach - shared_padding(g_, phases_.across, b_.columns == g_.ow);
     phases_.lay_out(b_.rows, b_.pitch);
-    const double by_row = double(round_up(b_.columns, lanes_)) / double(b_.columns);
+    const double vectors = double(ceil_div(b_.columns, lanes_));
+    const double by_row = vectors * double(lanes_) / double(b_.columns) * (1.0 + 0.5 / (vectors * vectors));
     const double flat = double(b_.pitch) / double(b_.columns) * (1.0 + 3.0 / double(panels_.k + 1));
     const bool partial = b_.channels < g_.group_c();
     b_.by_row = by_row <= flat;
