@@ -164,7 +164,7 @@ class Generator:
 
     def _words(self) -> tuple[NDArray[np.uint32], int]:
         if self._bits is None:
-            started = np.random.RandomState(self._seed & 0xFFFFFFFF).get_state(legacy=True)
+            started: Any = np.random.RandomState(self._seed & 0xFFFFFFFF).get_state(legacy=True)
             self._load(np.asarray(started[1], np.uint32), WORDS)
         state = self._bits.state["state"]
         return state["key"], int(state["pos"])
@@ -202,9 +202,12 @@ class Generator:
     def normal(
         self, count: int, mean: float = 0.0, std: float = 1.0, kind: str = "float32", block: bool = True
     ) -> NDArray[Any]:
-        """``count`` values of N(mean, std**2), to be stored as ``kind``: in float32, or float64 where that is exact.
+        """Values of N(mean, std**2), to be stored as ``kind``: in float32, or float64 where that is exact.
 
         Args:
+            count: how many.
+            mean: their mean.
+            std: their standard deviation.
             kind: the name of the real dtype that they are for; each draws a little differently in PyTorch.
             block: whether they fill one contiguous piece of memory (one at a time otherwise).
         """
@@ -258,7 +261,7 @@ class Generator:
 
 
 def _odd_sum(a: NDArray[np.float64], b: Any) -> NDArray[np.float64]:
-    """a + b in float64, rounded to odd: rounding the result once more to fewer bits is then exact.
+    """A + b in float64, rounded to odd: rounding the result once more to fewer bits is then exact.
 
     Source: S. Boldo and G. Melquiond, Emulation of FMA and correctly rounded sums (2008).
     """
@@ -274,7 +277,7 @@ def _odd_sum(a: NDArray[np.float64], b: Any) -> NDArray[np.float64]:
 
 
 def _fma64(a: NDArray[np.float64], b: np.float64, c: np.float64) -> NDArray[np.float64]:
-    """a * b + c, rounded once, from float64 operations alone (Boldo and Melquiond, 2008)."""
+    """A * b + c, rounded once, from float64 operations alone (Boldo and Melquiond, 2008)."""
     if (b, c) == (1.0, 0.0):
         return a
     split = 134217729.0  # 2**27 + 1: Veltkamp's splitting

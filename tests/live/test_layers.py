@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from tests.live.test_random import both, same_bits
 
 import konv
-from tests.live.test_random import both, same_bits
 
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
 
@@ -71,13 +71,18 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 4), (7, 200), (3136, 10), (100, 1000)])
 def test_linear_starts_with_the_same_bits(sizes, dtype: str) -> None:
     both(sum(sizes))
-    mine, theirs = konv.nn.Linear(*sizes, dtype=getattr(konv, dtype)), torch.nn.Linear(*sizes, dtype=getattr(torch, dtype))
+    mine, theirs = (
+        konv.nn.Linear(*sizes, dtype=getattr(konv, dtype)),
+        torch.nn.Linear(*sizes, dtype=getattr(torch, dtype)),
+    )
     assert same_bits(mine.weight, theirs.weight)
     assert same_bits(mine.bias, theirs.bias)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("options", [(1, 1, 1), (3, 64, 7), (16, 33, (3, 5)), (64, 64, 3), (8, 16, 3, 1, 0, 1, 4), (5, 3, 1)])
+@pytest.mark.parametrize(
+    "options", [(1, 1, 1), (3, 64, 7), (16, 33, (3, 5)), (64, 64, 3), (8, 16, 3, 1, 0, 1, 4), (5, 3, 1)]
+)
 @pytest.mark.parametrize("layer", ["Conv2d", "ConvTranspose2d"])
 def test_convolutions_start_with_the_same_bits(layer: str, options, dtype: str) -> None:
     both(len(str(options)))
@@ -120,7 +125,9 @@ def test_init(name: str, options: dict, dtype: str) -> None:
 
 def test_init_without_randomness() -> None:
     for groups in (1, 2):
-        close(konv.nn.init.dirac_(konv.empty(4, 3, 3, 5), groups), torch.nn.init.dirac_(torch.empty(4, 3, 3, 5), groups))
+        close(
+            konv.nn.init.dirac_(konv.empty(4, 3, 3, 5), groups), torch.nn.init.dirac_(torch.empty(4, 3, 3, 5), groups)
+        )
     close(konv.nn.init.eye_(konv.empty(3, 5)), torch.nn.init.eye_(torch.empty(3, 5)))
     for name in ("linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
         assert konv.nn.init.calculate_gain(name) == torch.nn.init.calculate_gain(name)
@@ -148,7 +155,9 @@ def test_pad_of_every_rank_and_dtype() -> None:
         for mode in ("constant", "reflect", "circular"):
             if kind is not np.bool_ or mode != "reflect":  # PyTorch has none
                 compare(
-                    lambda F, x, mode=mode: F.pad(x, (1, 2, 0, 1), mode), numbers(1, 1, 3, 4).astype(kind), tolerance=2e-3
+                    lambda F, x, mode=mode: F.pad(x, (1, 2, 0, 1), mode),
+                    numbers(1, 1, 3, 4).astype(kind),
+                    tolerance=2e-3,
                 )
 
 
@@ -268,9 +277,7 @@ def test_cross_entropy(reduction: str, smoothing: float, weighted: bool, ignore:
         compare(run, numbers(4, 5), shares, second=False)
         compare(run, numbers(5), shares[0], second=False)
     if not smoothing:
-        compare(
-            lambda F, x, t: F.nll_loss(x, t, ignore_index=ignore, reduction=reduction), numbers(4, 5), CLASSES
-        )
+        compare(lambda F, x, t: F.nll_loss(x, t, ignore_index=ignore, reduction=reduction), numbers(4, 5), CLASSES)
 
 
 def test_cross_entropy_of_nothing() -> None:
@@ -298,7 +305,10 @@ def test_binary_losses(reduction: str) -> None:
     compare(logits, numbers(3, 4) * 9, numbers(3, 4, seed=2), second=False)
     inside = 1 / (1 + np.exp(-numbers(3, 4)))
     compare(
-        lambda F, x, y: F.binary_cross_entropy(x, y, reduction=reduction), inside, np.round(inside.T.reshape(3, 4)), second=False
+        lambda F, x, y: F.binary_cross_entropy(x, y, reduction=reduction),
+        inside,
+        np.round(inside.T.reshape(3, 4)),
+        second=False,
     )
 
 
@@ -371,7 +381,11 @@ def test_interpolate_other_ranks() -> None:
     compare(lambda F, x: F.interpolate(x, size=9, mode="linear"), numbers(2, 3, 5))
     compare(lambda F, x: F.interpolate(x, scale_factor=2), numbers(2, 3, 5))
     compare(lambda F, x: F.interpolate(x, scale_factor=2), numbers(1, 2, 3, 2, 2))
-    compare(lambda F, x: F.interpolate(x, size=(9, 5), mode="bilinear"), numbers(1, 2, 4, 4).astype(np.float32), tolerance=1e-5)
+    compare(
+        lambda F, x: F.interpolate(x, size=(9, 5), mode="bilinear"),
+        numbers(1, 2, 4, 4).astype(np.float32),
+        tolerance=1e-5,
+    )
 
 
 @pytest.mark.parametrize(

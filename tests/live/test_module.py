@@ -88,7 +88,9 @@ def test_loads_pytorchs_state() -> None:
     torch.nn.init.ones_(theirs.first.linear.weight)
     assert str(mine.load_state_dict(theirs.state_dict())) == str(theirs.load_state_dict(theirs.state_dict()))
     x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
-    np.testing.assert_allclose(mine(konv.from_numpy(x)).detach().numpy(), theirs(torch.from_numpy(x)).detach(), atol=1e-6)
+    np.testing.assert_allclose(
+        mine(konv.from_numpy(x)).detach().numpy(), theirs(torch.from_numpy(x)).detach(), atol=1e-6
+    )
 
 
 def test_report_of_a_state_that_does_not_fit() -> None:
@@ -270,7 +272,7 @@ def edited(nn) -> list[str]:
     many.insert(1, nn.ReLU())
     many.append(nn.Tanh())
     many += [nn.ReLU()]
-    shown += [repr(many[1:3]), repr(many[-1]), repr(many + [nn.GELU()])]
+    shown += [repr(many[1:3]), repr(many[-1]), repr(many + nn.ModuleList([nn.GELU()]))]
     del many[1:3]
     many.pop(0)
     many[0] = nn.ReLU()

@@ -66,7 +66,11 @@ def test_layers_called_past_their_container_and_twice() -> None:
 
     error = failure(Direct(), konv.zeros(1, 3))
     assert error.layer == "parts.1"
-    assert [(name, shape) for name, _, shape in error.trace] == [("parts.0", (1, 3)), ("Tanh", (1, 3)), ("parts.1", (1, 2))]
+    assert [(name, shape) for name, _, shape in error.trace] == [
+        ("parts.0", (1, 3)),
+        ("Tanh", (1, 3)),
+        ("parts.1", (1, 2)),
+    ]
 
 
 def test_a_container_that_changes_its_last_output_is_named_too() -> None:
@@ -126,8 +130,7 @@ def test_threads_do_not_mix() -> None:
     model = Net()
 
     def work() -> None:
-        for _ in range(5):
-            errors.append(failure(model, konv.zeros(1, 1, 20, 20)))
+        errors.extend(failure(model, konv.zeros(1, 1, 20, 20)) for _ in range(5))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -135,7 +138,7 @@ def test_threads_do_not_mix() -> None:
     for thread in threads:
         thread.join()
     assert len(errors) == 20
-    assert all([len(e.trace) == 3 and e.layer == "classifier.0" for e in errors])
+    assert all(len(e.trace) == 3 and e.layer == "classifier.0" for e in errors)
 
 
 def test_a_misspelt_attribute_says_where() -> None:
@@ -176,7 +179,9 @@ def test_messages() -> None:
         "Parameter: data is a list; it must be a Tensor; make one with konv.tensor(...) or konv.as_tensor(...)": lambda: (
             nn.Parameter([1.0])
         ),
-        "Module: Module has no forward; a module computes in its forward method; define forward": lambda: nn.Module()(1),
+        "Module: Module has no forward; a module computes in its forward method; define forward": lambda: nn.Module()(
+            1
+        ),
         "Sequential: index 3 is out of range; there are 1 modules": lambda: nn.Sequential(layer)[3],
         "dropout: p=2; the dropout probability has to be between 0 and 1": lambda: nn.Dropout(2),
     }

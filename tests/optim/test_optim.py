@@ -124,8 +124,8 @@ def test_schedules_can_be_resumed() -> None:
 def test_messages() -> None:
     weight = konv.ones(1, requires_grad=True)
     cases = {
-        "SGD: params is a Tensor; params is an iterable of tensors or of dicts; pass model.parameters()": lambda: optim.SGD(
-            weight
+        "SGD: params is a Tensor; params is an iterable of tensors or of dicts; pass model.parameters()": lambda: (
+            optim.SGD(weight)
         ),
         "SGD: optimizer got an empty parameter list; there is nothing to optimise": lambda: optim.SGD([]),
         "Adam: Invalid learning rate: -1; it must not be negative": lambda: optim.Adam([weight], lr=-1),

@@ -1,6 +1,6 @@
 """Records PyTorch's random streams in ``random.npz``: run with PyTorch 2.13 installed, from this directory.
 
-    python record_random.py
+python record_random.py
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ class _Numbered(Module):
             number = operator.index(idx)
         except TypeError:
             kind = type(idx).__name__
-            raise ArgumentTypeError(text(self._get_name(), f"index is a {kind}", "it must be an int or slice")) from None
+            raise ArgumentTypeError(
+                text(self._get_name(), f"index is a {kind}", "it must be an int or slice")
+            ) from None
         if not -len(self) <= number < len(self):
             rule = f"there are {len(self)} modules"
             raise IndexRangeError(text(self._get_name(), f"index {number} is out of range", rule))
@@ -49,7 +51,7 @@ class _Numbered(Module):
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self: Self, modules: Iterable[Module]) -> Self:
+    def extend(self: Self, modules: Any) -> Self:
         """Put several modules at the end."""
         if not isinstance(modules, Iterable):
             got = f"extend got {type(modules).__name__}"
@@ -58,13 +60,15 @@ class _Numbered(Module):
             self.append(module)
         return self
 
-    def insert(self: Self, index: int, module: Module) -> Self:
+    def insert(self: Self, index: int, module: Any) -> Self:
         """Put a module before the one at ``index``."""
         if not isinstance(module, Module):
             got = f"insert got {type(module).__name__}"
             raise ArgumentTypeError(text(self._get_name(), got, "it must be a Module"))
         if not -len(self) <= index <= len(self):
-            raise IndexRangeError(text(self._get_name(), f"Index out of range: {index}", f"0 to {len(self)} is possible"))
+            raise IndexRangeError(
+                text(self._get_name(), f"Index out of range: {index}", f"0 to {len(self)} is possible")
+            )
         modules = list(self._modules.values())
         modules.insert(index, module)
         self._number(modules)
@@ -112,7 +116,7 @@ class Sequential(_Numbered):
     def __add__(self, other: Sequential) -> Sequential:
         return Sequential(*self, *self._other(other))
 
-    def __iadd__(self, other: Sequential) -> Sequential:  # type: ignore[misc]
+    def __iadd__(self, other: Sequential) -> Sequential:
         return self.extend(list(self._other(other)))
 
     def _other(self, other: Any) -> Sequential:
@@ -125,7 +129,7 @@ class Sequential(_Numbered):
 
     __rmul__ = __mul__
 
-    def __imul__(self, other: int) -> Sequential:  # type: ignore[misc]
+    def __imul__(self, other: int) -> Sequential:
         return self.extend(list(self) * (self._times(other) - 1))
 
     def _times(self, other: Any) -> int:
@@ -157,14 +161,14 @@ class ModuleList(_Numbered):
 
     def __getitem__(self, idx: int | slice) -> Any:
         if isinstance(idx, slice):
-            return type(self)(list(self._modules.values())[idx])
+            return type(self)(list(self)[idx])
         return self._modules[self._key(idx)]
 
-    def __iadd__(self, modules: Iterable[Module]) -> ModuleList:  # type: ignore[misc]
+    def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
         return self.extend(modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
-        return ModuleList([*self, *other])
+        return ModuleList(list(self)).extend(other)
 
     def __repr__(self) -> str:
         runs: list[tuple[int, int, str]] = []  # first, last, what: neighbours that look the same share a line
@@ -239,7 +243,7 @@ class ModuleDict(Module):
         """The modules."""
         return self._modules.values()
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+    def update(self, modules: Any) -> None:
         """Put in the pairs of a mapping or an iterable, over those with the same names."""
         if not isinstance(modules, (Mapping, Iterable)):
             got = f"update got {type(modules).__name__}"

@@ -12,6 +12,7 @@ from ..ops import activation as _activation
 from ..ops.activation import gelu, hardtanh, logsigmoid, prelu, softplus
 from ..ops.conv import conv2d, conv_transpose2d
 from ..ops.dropout import dropout, dropout2d
+from ..ops.elementary import sigmoid, tanh
 from ..ops.fold import fold, unfold
 from ..ops.linear import linear
 from ..ops.loss import (
@@ -26,7 +27,6 @@ from ..ops.loss import (
 from ..ops.norm import batch_norm, group_norm
 from ..ops.pad import pad
 from ..ops.pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
-from ..ops.elementary import sigmoid, tanh
 from ..ops.resize import interpolate
 from ..tensor import Tensor
 
@@ -83,7 +83,9 @@ def _with_inplace(function: Callable[..., Any]) -> Any:
         return _written(input, function) if inplace else function(input)
 
     either.__name__ = either.__qualname__ = name
-    either.__doc__ = f"{function.__doc__}\n\n    Args:\n        input: any shape.\n        inplace: write into it.\n    "
+    either.__doc__ = (
+        f"{function.__doc__}\n\n    Args:\n        input: any shape.\n        inplace: write into it.\n    "
+    )
     return either
 
 
@@ -102,13 +104,13 @@ hardsigmoid = _with_inplace(_activation.hardsigmoid)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where positive, else negative_slope * x."""
+    """X where positive, else negative_slope * x."""
     function = _activation.leaky_relu
     return _written(input, function, negative_slope) if inplace else function(input, negative_slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where positive, else alpha * (exp(x) - 1)."""
+    """X where positive, else alpha * (exp(x) - 1)."""
     return _written(input, _activation.elu, alpha) if inplace else _activation.elu(input, alpha)
 
 

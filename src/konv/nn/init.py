@@ -13,8 +13,7 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..errors import ArgumentError, text
-from ..ops.random import normal_ as _normal
-from ..ops.random import uniform_ as _uniform
+from ..ops.random import normal_ as _normal, uniform_ as _uniform
 from ..random import Generator
 from ..tensor import Tensor
 
@@ -115,7 +114,9 @@ def eye_(tensor: Tensor) -> Tensor:
         ArgumentError: unless the tensor has 2 dimensions.
     """
     if tensor.ndim != 2:
-        raise ArgumentError(text("eye_", f"got {tensor.ndim} dimensions", "only tensors with 2 dimensions are supported"))
+        raise ArgumentError(
+            text("eye_", f"got {tensor.ndim} dimensions", "only tensors with 2 dimensions are supported")
+        )
     return _filled(tensor, np.eye(*tensor.shape))
 
 
@@ -182,7 +183,7 @@ def kaiming_uniform_(
         >>> import konv
         >>> _ = konv.manual_seed(0)
         >>> konv.nn.init.kaiming_uniform_(konv.empty(1, 3))
-        tensor([[-0.0105,  0.7588, -1.1641]])
+        tensor([[-0.0106,  0.7586, -1.1640]])
     """
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)

@@ -6,7 +6,6 @@ Four parts stand in files of their own: ``hooks`` (functions around forward and 
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 

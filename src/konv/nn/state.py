@@ -27,8 +27,6 @@ class IncompatibleKeys(NamedTuple):
             return "<All keys matched successfully>"
         return f"_IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
-    __str__ = __repr__
-
 
 class Metadata(OrderedDict[str, Any]):
     """A state dict: an ordered dict with room for the version of each module's layout."""
@@ -95,9 +93,7 @@ class StateDict:
 
     # --- in ---
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> IncompatibleKeys:
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> IncompatibleKeys:
         """Copy values from a dict into this module and those below.
 
         Args:
@@ -231,8 +227,10 @@ class StateDict:
         return hang(self._state_dict_hooks, hook)
 
     def register_load_state_dict_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """Before loading, call ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys,
-        unexpected_keys, error_msgs)``; it may change what it is given."""
+        """Call ``hook(module, state_dict, prefix, ...)`` before loading; it may change what it is given.
+
+        After those come local_metadata, strict, missing_keys, unexpected_keys and error_msgs.
+        """
         return hang(self._load_state_dict_pre_hooks, _WithModule(hook, self))
 
     def register_load_state_dict_post_hook(self, hook: Hook) -> RemovableHandle:

@@ -85,7 +85,7 @@ def nll_loss(
     """
     _check_reduction(reduction)
     _need_tensors("nll_loss", input, target)
-    if input.ndim == 0 or input.ndim > 1 and target.ndim == 0:
+    if input.ndim == 0 or (input.ndim > 1 and target.ndim == 0):
         raise ShapeError(text("nll_loss", f"input {tuple(input.shape)}", "it must be (C,), (N, C) or (N, C, ...)"))
     if input.ndim == 1:
         one = nll_loss(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction)
@@ -108,7 +108,9 @@ def nll_loss(
 def _check_target(input: Tensor, target: Tensor) -> None:
     if target._dtype not in (dtypes.int64, dtypes.uint8):
         fix = "convert with target.long()"
-        raise DtypeError(text("nll_loss", f"expected target dtype to be Long or Byte, but got {target._dtype}", "", fix))
+        raise DtypeError(
+            text("nll_loss", f"expected target dtype to be Long or Byte, but got {target._dtype}", "", fix)
+        )
     if input.shape[0] != target.shape[0]:
         got = f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})"
         raise ArgumentError(text("nll_loss", got, ""))

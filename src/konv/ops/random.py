@@ -231,7 +231,7 @@ def randperm(
         >>> import konv
         >>> _ = konv.manual_seed(0)
         >>> konv.randperm(5)
-        tensor([4, 1, 2, 0, 3])
+        tensor([4, 0, 1, 3, 2])
     """
     count = whole(n, "randperm", "n")
     if count < 0:

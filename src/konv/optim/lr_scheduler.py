@@ -27,7 +27,7 @@ class LRScheduler:
         NameRefusedError: (a KeyError) when resuming with groups that have no 'initial_lr'.
     """
 
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+    def __init__(self, optimizer: Any, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
             got = f"{type(optimizer).__name__} is not an Optimizer"
             raise ArgumentTypeError(text(type(self).__name__, got, "a schedule changes an optimiser's groups"))
@@ -172,7 +172,9 @@ class LinearLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def _factor(self, step: int) -> float:
-        return self.start_factor + (self.end_factor - self.start_factor) * min(step, self.total_iters) / self.total_iters
+        return (
+            self.start_factor + (self.end_factor - self.start_factor) * min(step, self.total_iters) / self.total_iters
+        )
 
     def get_lr(self) -> list[float]:
         """The rates times the ratio of this step's factor to the one before."""
@@ -302,8 +304,9 @@ class OneCycleLR(LRScheduler):
         rates = []
         for group in self.optimizer.param_groups:
             begin = 0.0
-            for end, *names in self._phases:
-                if step <= end or end == self._phases[-1][0]:
+            for phase in self._phases:
+                end, *names = phase
+                if step <= end or phase is self._phases[-1]:
                     break
                 begin = end
             share = (step - begin) / (end - begin)

@@ -223,7 +223,7 @@ class Work:
         >>> from konv.optim.optimizer import Work
         >>> half = np.ones(2, np.float16)
         >>> work = Work(half)
-        >>> work.arrays[0] += 1
+        >>> _ = np.add(work.arrays[0], 1, out=work.arrays[0])
         >>> work.done()
         >>> half
         array([2., 2.], dtype=float16)
