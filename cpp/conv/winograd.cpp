@@ -73,10 +73,11 @@ struct Problem {
   index strip() const { return tiling.columns(tiling.segment_count()); }
   // Room in a row of s for whole vectors and for the columns of the tiles that fill the last vector.
   index s_pitch() const { return round_up(strip() + lanes + (windows ? 8 : lanes * tiling.w.m), lanes); }
-  // Tiles (of each column phase) that are brought from lanes to rows at a time, and their pixels in a row.
+  // Tiles (of each column phase) that are brought from lanes to rows at a time: long rows are stored faster (5 % of a
+  // 224 x 224 layer) than pieces of them, as long as z stays in L2.
   index z_count() const {
-    const index bytes = f.mh * f.mw * tiling.w.dilation * lanes * static_cast<index>(sizeof(T)), most = 24576 / bytes;
-    return tiling.segment_count() <= most ? tiling.segment_count() : std::max<index>(1, 16384 / bytes);
+    const index bytes = f.mh * f.mw * tiling.w.dilation * lanes * static_cast<index>(sizeof(T));
+    return std::clamp<index>((index{96} << 10) / bytes, 1, tiling.segment_count());
   }
   index z_columns() const { return z_count() * tiling.w.m * tiling.w.dilation; }
 };
@@ -142,22 +143,21 @@ index scratch_bytes(const Problem<T>& p, const Blocking& b) {
 // Scratch stays under 8 MiB or a quarter of input and output, except where one segment alone needs more.
 template <class T>
 Blocking choose_blocking(const Problem<T>& p, index n, index image_bytes) {
-  const index each = p.tiling.segment_tiles(), budget = std::max(index{8} << 20, image_bytes / 4) - (index{1} << 18);
+  const index each = p.tiling.segment_tiles(), budget = std::max(index{8} << 20, image_bytes / 4) - 4096;
   Blocking b{};
   b.segments = p.tiling.segments(n);
   const index work = checked_mul(checked_mul(b.segments * each, p.g.groups), checked_mul(p.rows.all, p.g.group_oc()));
   b.threads = static_cast<int>(std::clamp<index>(work >> 20, 1, num_threads()));
 
-  // Own V: enough tiles for every thread, and blocks that are not too small to reuse the weights.
+  // Own V: enough tiles for every thread, and blocks that are not too small to reuse the weights. Few blocks come in
+  // whole rounds of all threads.
   const index tiles = b.segments * each * p.g.groups;
   if (b.threads == 1 || tiles >= b.threads * 48) {
-    index blocks = ceil_div(b.segments, std::max<index>(1, block_tiles / each));
-    if (p.g.groups == 1 && blocks < 16) blocks = round_up(blocks, b.threads);
-    for (;; blocks += ceil_div(blocks, 4)) {
+    for (index blocks = ceil_div(b.segments, std::max<index>(1, block_tiles / each));; blocks += ceil_div(blocks, 8)) {
+      if (p.g.groups == 1 && blocks < 16) blocks = round_up(blocks, b.threads);
       set_blocks(p, b, blocks);
-      const bool small = b.most() == 1 || b.most() * each < 42;
       if (scratch_bytes(p, b) <= budget) return b;
-      if (small) break;
+      if (b.most() == 1 || b.most() * each < 42) break;
     }
   }
   b.shared = true;
