@@ -67,7 +67,7 @@ struct ImageView {
   index sn, sc, sh, sw;     // strides in scalars
 
   const void* plane(index n, index c) const {
-    const index at = n * sn + (c / parts) * sc + c % parts;
+    const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
     return static_cast<const char*>(data) + at * scalar_bytes(scalar);
   }
   bool rows_contiguous() const { return sw == 1; }
@@ -82,7 +82,7 @@ struct OutputView {
   index sn, sc, sh, sw;
 
   void* plane(index n, index c) const {
-    const index at = n * sn + (c / parts) * sc + c % parts;
+    const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
     return static_cast<char*>(data) + at * scalar_bytes(scalar);
   }
   bool rows_contiguous() const { return sw == 1; }

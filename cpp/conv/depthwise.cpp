@@ -6,7 +6,9 @@
 //
 // The staged block fits L1 (24 KB) with room for the output rows beside it, so each image value is read from memory
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
-// multiplier reuses the staged block. Units are independent and handed out in chunks of some ten thousand outputs.
+// multiplier reuses the staged block. Of small images several channels are staged before the first is summed: vectors
+// that are loaded right after narrower stores would wait for those. Units are independent and handed out in chunks of
+// some ten thousand outputs.
 #include "depthwise.hpp"
 
 #include <algorithm>
@@ -63,42 +65,73 @@ class Driver {
 
   void run() {
     const index staged = round_up(blocking_.down.cells * blocking_.pitch() + table_.lanes, 16);
-    const index out = blocking_.rows * round_up(blocking_.columns, 16), offsets = g_.kw;
-    const index slot = (staged + out) * sizeof(T) + round_up(offsets * index{sizeof(index)}, 64);
+    const index out = blocking_.rows * round_up(blocking_.columns, 16);
+    const index together = std::max<index>(1, stage_bytes / (staged * index{sizeof(T)}));
+    const index offsets = round_up(g_.kw, 8) * index{sizeof(index)};
+    const index slot = (together * staged + out) * index{sizeof(T)} + offsets;
     const index units = call_.n * g_.c * row_blocks_ * column_blocks_;
     const index chunk = std::max<index>(1, outputs_per_task / (blocking_.rows * blocking_.columns * g_.group_oc()));
     const index tasks = ceil_div(units, chunk);
     const int slots = static_cast<int>(std::min<index>(num_threads(), tasks));
     Workspace scratch(0, slot, slots);
-    parallel_for(tasks, [&](index task, int id) {
-      T* x = scratch.slot<T>(id);
-      T* y = x + staged;
-      index* offset = reinterpret_cast<index*>(y + out);
-      for (index b = 0; b < g_.kw; b++) offset[b] = blocking_.across.offset(b);
-      for (index u = task * chunk; u < std::min(units, (task + 1) * chunk); u++) unit(u, x, y, offset);
-    }, slots);
+    parallel_for(
+        tasks,
+        [&](index task, int id) {
+          T* x = scratch.slot<T>(id);
+          T* y = x + together * staged;
+          index* offset = reinterpret_cast<index*>(y + out);
+          for (index b = 0; b < g_.kw; b++) offset[b] = blocking_.across.offset(b);
+          const index last = std::min(units, (task + 1) * chunk);
+          Unit staging = unit_of(task * chunk), summing = staging;
+          for (index first = task * chunk; first < last; first += together) {
+            const index count = std::min(together, last - first);
+            for (index i = 0; i < count; i++, next(staging)) stage(staging, x + i * staged);
+            for (index i = 0; i < count; i++, next(summing)) sum(summing, x + i * staged, y, offset);
+          }
+        },
+        slots);
   }
 
  private:
-  // One block of output rows and columns of one image channel, for each of the channel's filters.
-  void unit(index u, T* staged, T* buffer, const index* offset) const {
-    const index column0 = u % column_blocks_ * blocking_.columns, row0 = u / column_blocks_ % row_blocks_ * blocking_.rows;
-    const index plane = u / column_blocks_ / row_blocks_, n = plane / g_.c, c = plane % g_.c;
-    const index rows = std::min(blocking_.rows, g_.oh - row0), columns = std::min(blocking_.columns, g_.ow - column0);
-    const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h);
-    stage_.stage(staged, n, c, down, blocking_.across, row0 * g_.stride_h - g_.pad_top,
-                 column0 * g_.stride_w - g_.pad_left);
-    DepthwiseBlock<T> b{rows, columns, g_.kh, g_.kw, down.step, down.tap, staged, blocking_.pitch(), offset,
-                        nullptr, T(0), nullptr, 0};
+  // One block of output rows and columns of one image channel.
+  struct Unit {
+    index n, c, row, column;
+  };
+  Unit unit_of(index u) const {
+    const index plane = u / column_blocks_ / row_blocks_;
+    return {plane / g_.c, plane % g_.c, u / column_blocks_ % row_blocks_ * blocking_.rows,
+            u % column_blocks_ * blocking_.columns};
+  }
+  void next(Unit& u) const {
+    if ((u.column += blocking_.columns) < g_.ow) return;
+    u.column = 0;
+    if ((u.row += blocking_.rows) < g_.oh) return;
+    u.row = 0;
+    if (++u.c == g_.c) u.c = 0, u.n++;
+  }
+  StagedAxis down(const Unit& u) const {
+    return {std::min(blocking_.rows, g_.oh - u.row), g_.stride_h, g_.kh, g_.dilation_h};
+  }
+
+  void stage(const Unit& u, T* staged) const {
+    stage_.stage(staged, u.n, u.c, down(u), blocking_.across, u.row * g_.stride_h - g_.pad_top,
+                 u.column * g_.stride_w - g_.pad_left);
+  }
+
+  // Each filter of the channel over the staged rows.
+  void sum(const Unit& u, const T* staged, T* buffer, const index* offset) const {
+    const index rows = std::min(blocking_.rows, g_.oh - u.row), columns = std::min(blocking_.columns, g_.ow - u.column);
+    const StagedAxis axis = down(u);
+    DepthwiseBlock<T> b{rows,    columns, g_.kh,  g_.kw,   axis.step, axis.tap, staged, blocking_.pitch(),
+                        offset,  nullptr, T(0), nullptr, 0};
     for (index m = 0; m < g_.group_oc(); m++) {
-      const index o = c * g_.group_oc() + m;
-      T* direct = writer_.in_place(n, o);
+      const index o = u.c * g_.group_oc() + m;
+      T* direct = writer_.in_place(u.n, o);
       b.w = call_.weight + o * g_.taps(), b.bias = call_.bias[o];
-      b.y = direct ? direct + row0 * call_.y.sh + column0 : buffer;
+      b.y = direct ? direct + u.row * call_.y.sh + u.column : buffer;
       b.ldy = direct ? call_.y.sh : columns;
       table_.block(b);
-      if (direct) continue;
-      for (index i = 0; i < rows; i++) writer_.write(buffer + i * columns, n, o, row0 + i, column0, columns);
+      if (!direct) writer_.write_rows(buffer, columns, u.n, o, u.row, rows, u.column, columns);
     }
   }
 

@@ -25,17 +25,9 @@ void RowStage<T>::copy_rows(T* dst, index n, index c, index rows, const StagedCo
   const index first = std::clamp<index>(left, 0, x_.w), last = std::clamp<index>(left + total, first, x_.w);
   const index before = last > first ? first - left : total;
   const index row0 = std::clamp<index>(-top, 0, rows), row1 = std::clamp<index>(x_.h - top, row0, rows);
-  const auto copy = across.runs == 1 ? table_.copy1 : table_.copy2;
-  const auto zeros = [&](index from, index to) {
-    copy({dst + from * pitch, pitch, nullptr, 0, to - from, total, 0, 0, across.pitch});
-  };
-  zeros(0, row0);
-  if (row1 > row0) {
-    const T* src = reader_.in_place(n, c, top + row0) + first;
-    const index after = total - before - (last - first);
-    copy({dst + row0 * pitch, pitch, src, x_.sh, row1 - row0, before, last - first, after, across.pitch});
-  }
-  zeros(row1, rows);
+  const T* src = row1 > row0 ? reader_.in_place(n, c, top + row0) + first : nullptr;
+  (across.runs == 1 ? table_.copy1 : table_.copy2)({dst, pitch, src, x_.sh, row0, row1 - row0, rows - row1, before,
+                                                   last - first, total - before - (last - first), across.pitch});
 }
 
 template class RowStage<float>;

@@ -135,29 +135,33 @@ void block(const DepthwiseBlock<T>& b) {
 }
 
 // ---- staging rows between zeros ------------------------------------------------------------------------------------
+// Whole vectors are stored, past the end as well: a row has room for that, and what comes next is written next.
 template <class T>
-KONV_INLINE void zero(T* dst, index count) {
-  constexpr int L = lanes_of<T>;
-  index j = 0;
-  for (; j + L <= count; j += L) store<T>(dst + j, vec<T>{});
-  if (j < count) store_first<T>(dst + j, vec<T>{}, static_cast<int>(count - j));
+KONV_INLINE void zero(T* dst, index from, index to) {
+  if (from < to) store<T>(dst + from, vec<T>{});  // mostly all there is; gcc makes a call of the loop
+  for (from += lanes_of<T>; from < to; from += lanes_of<T>) store<T>(dst + from, vec<T>{});
+}
+template <class T>
+KONV_INLINE void zero_rows(const FrameCopy<T>& m, T* dst, index rows, index width) {
+  for (index r = 0; r < rows; r++) zero(dst + r * m.pitch, 0, width);
 }
 
 template <class T>
-void copy1(const MarginCopy<T>& m) {
+void copy1(const FrameCopy<T>& m) {
   constexpr int L = lanes_of<T>;
+  const index total = m.left + m.count + m.right;
+  T* first = m.dst + m.top * m.pitch;
+  zero_rows(m, m.dst, m.top, total);
+  zero_rows(m, first + m.rows * m.pitch, m.bottom, total);
   for (index r = 0; r < m.rows; r++) {
-    T* dst = m.dst + r * m.pitch;
+    T* dst = first + r * m.pitch;
     const T* src = m.src + r * m.src_pitch;
-    zero(dst, m.left);
+    zero(dst, 0, m.left);
     dst += m.left;
     index j = 0;
     for (; j + L <= m.count; j += L) store<T>(dst + j, load<T>(src + j));
-    if (j < m.count) {
-      if (m.count >= L) store<T>(dst + m.count - L, load<T>(src + m.count - L));
-      else store_first<T>(dst, load_first<T>(src, static_cast<int>(m.count)), static_cast<int>(m.count));
-    }
-    zero(dst + m.count, m.right);
+    if (j < m.count) store<T>(dst + j, load_first<T>(src + j, static_cast<int>(m.count - j))), j += L;
+    zero(dst, j, m.count + m.right);
   }
 }
 
@@ -168,36 +172,40 @@ struct Every2nd {
 };
 
 template <class T>
-void copy2(const MarginCopy<T>& m) {
+void copy2(const FrameCopy<T>& m) {
   constexpr int L = lanes_of<T>;
-  const index total = m.left + m.count + m.right;
   // Staged column left + j is image column j: with an odd margin the image's even columns are the odd staged ones.
-  const index first_even = (m.left + 1) / 2, first_odd = m.left / 2;
+  const index before_even = (m.left + 1) / 2, before_odd = m.left / 2;
+  const index total = m.left + m.count + m.right, evens = (total + 1) / 2, odds = total / 2;
+  const bool swap = m.left % 2;
+  T* first = m.dst + m.top * m.pitch;
+  for (int phase = 0; phase < 2; phase++) {
+    T* at = m.dst + phase * m.half;
+    zero_rows(m, at, m.top, evens);
+    zero_rows(m, at + (m.top + m.rows) * m.pitch, m.bottom, evens);
+  }
   for (index r = 0; r < m.rows; r++) {
-    T* even = m.dst + r * m.pitch;
+    T* even = first + r * m.pitch;
     T* odd = even + m.half;
     const T* src = m.src + r * m.src_pitch;
-    zero(even, first_even);
-    zero(odd, first_odd);
-    T* a = m.left % 2 ? odd + first_odd : even + first_even;  // where image columns 0, 2, 4 ... go
-    T* b = m.left % 2 ? even + first_even : odd + first_odd;
+    zero(even, 0, before_even);
+    zero(odd, 0, before_odd);
+    even += before_even, odd += before_odd;
+    T* a = swap ? odd : even;  // where image columns 0, 2, 4 ... go
+    T* b = swap ? even : odd;
     index j = 0;
-    for (; j + 2 * L <= m.count; j += 2 * L) {
-      const vec<T> u = load<T>(src + j), v = load<T>(src + j + L);
+    for (; j < m.count; j += 2 * L) {
+      const index left = m.count - j;
+      const bool whole = left >= 2 * L;
+      const vec<T> u = left >= L ? load<T>(src + j) : load_first<T>(src + j, static_cast<int>(left));
+      const vec<T> v = whole      ? load<T>(src + j + L)
+                       : left > L ? load_first<T>(src + j + L, static_cast<int>(left - L))
+                                  : vec<T>{};
       store<T>(a + j / 2, shuffle<Every2nd<0>, T>(u, v));
       store<T>(b + j / 2, shuffle<Every2nd<1>, T>(u, v));
     }
-    if (j < m.count) {
-      const int left = static_cast<int>(m.count - j);
-      const vec<T> u = load_first<T>(src + j, left < L ? left : L);
-      const vec<T> v = left > L ? load_first<T>(src + j + L, left - L) : vec<T>{};
-      store_first<T>(a + j / 2, shuffle<Every2nd<0>, T>(u, v), (left + 1) / 2);
-      store_first<T>(b + j / 2, shuffle<Every2nd<1>, T>(u, v), left / 2);
-    }
-    const index evens = m.left % 2 ? first_even + m.count / 2 : first_even + (m.count + 1) / 2;
-    const index odds = m.left % 2 ? first_odd + (m.count + 1) / 2 : first_odd + m.count / 2;
-    zero(even + evens, (total + 1) / 2 - evens);
-    zero(odd + odds, total / 2 - odds);
+    zero(even, j / 2, evens - before_even);
+    zero(odd, j / 2, odds - before_odd);
   }
 }
 

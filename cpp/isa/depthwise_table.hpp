@@ -21,25 +21,26 @@ struct DepthwiseBlock {
   index ldy;
 };
 
-// Rows of one plane copied between margins of zeros: for r < rows and every column j of the staged row,
-//   dst[r*pitch + j] = src[r*src_pitch + j - left] inside [left, left + count), else 0 up to left + count + right.
-// With stride 2 the even staged columns come first, the odd ones from dst[r*pitch + half] on.
+// Rows of one plane copied into a frame of zeros: `top` rows of zeros, then for r < rows and every column j
+//   dst[(top + r)*pitch + j] = src[r*src_pitch + j - left] inside [left, left + count), else 0 up to left + count + right,
+// then `bottom` rows of zeros. Up to a vector more is written in each row. copy2 puts the even staged columns first and
+// the odd ones from dst[r*pitch + half] on.
 template <class T>
-struct MarginCopy {
+struct FrameCopy {
   T* dst;
   index pitch;
   const T* src;
   index src_pitch;
-  index rows, left, count, right;
-  index half;  // used by copy2
+  index top, rows, bottom, left, count, right;
+  index half;
 };
 
 template <class T>
 struct DepthwiseTable {
   int lanes;
   void (*block)(const DepthwiseBlock<T>&);
-  void (*copy1)(const MarginCopy<T>&);
-  void (*copy2)(const MarginCopy<T>&);
+  void (*copy1)(const FrameCopy<T>&);
+  void (*copy2)(const FrameCopy<T>&);
 };
 
 }  // namespace konv
