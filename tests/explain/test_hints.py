@@ -14,7 +14,7 @@ from konv.explain import hints
 
 def told(model: nn.Module, *shape: int) -> str:
     """The last line of the error that the model raises for an input of this shape."""
-    with pytest.raises(ShapeError) as error:
+    with pytest.raises(KonvError) as error:
         model(konv.zeros(*shape))
     return str(error.value).split("\n")[-1].strip()
 

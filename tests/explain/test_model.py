@@ -177,7 +177,10 @@ def test_training_keeps_what_autograd_keeps() -> None:
     """At the end of the way there, memory is weights and what the real graph of a real run holds."""
     for model, shape in [
         (SimpleCNN(), (2, 1, 28, 28)),
-        (nn.Sequential(nn.Conv2d(1, 4, 3), Residual(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(676, 3)), (1, 1, 28, 28)),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), Residual(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(676, 3)),
+            (1, 1, 28, 28),
+        ),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.AvgPool2d(2), nn.SiLU(), nn.Softmax(1)), (1, 1, 12, 12)),
     ]:
         model.eval()

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..geometry import Pair
-from .field import Line, Reads, Runs, Same, Whole, clipped
+from .field import Reads, Runs, Same, Whole, clipped, merged
+from .line import Line
 from .trace import Shape
 
 Box = tuple[Runs, ...]
@@ -28,8 +29,6 @@ def united(first: Box | None, second: Box) -> Box:
     """The smallest product of runs that holds both."""
     if first is None:
         return second
-    from .field import merged
-
     return tuple(merged((*a, *b)) for a, b in zip(first, second, strict=True))
 
 

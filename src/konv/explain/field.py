@@ -1,24 +1,21 @@
 """Which cells of an input an output cell reads, one axis at a time, both ways.
 
-Forward, a ``Line`` says it for all outputs of an axis at once: output ``i`` sees input indices between
-``jump*i + low`` and ``jump*i + high``; lines compose from layer to layer, and a join takes the union. Backward, a set
-of cells is followed exactly, through padding modes, dilation and edges: a sorted tuple of runs ``(first, last)``.
-Padding is no pixel: a run is cut at the image of each layer it passes, so nothing is counted that no weight reaches.
-
-Source: A. Araujo, W. Norris, J. Sim, "Computing receptive fields of convolutional neural networks", Distill 2019.
+Forward, a ``Line`` says it for all outputs of an axis at once. Backward, a set of cells is followed exactly, through
+padding modes, dilation and edges: a sorted tuple of runs ``(first, last)``. Padding is no pixel: a run is cut at the
+image of each layer it passes, so nothing is counted that no weight reaches.
 """
 
 # ruff: noqa: D102  (what the methods of a way of reading do is said once, in Reads)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Final
 
 from ..geometry import ConvGeometry, Pair, adaptive_window
-from .trace import AxisField
+from .line import Line, identity, of_geometry
 
 Runs = tuple[Pair, ...]
 MAX_RUNS: Final = 10_000
@@ -65,50 +62,6 @@ def folded(runs: Iterable[Pair], size: int, mode: str) -> Runs:
     return clipped(cells, size)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Output ``i`` sees ``jump*i + low`` to ``jump*i + high`` of the input; ``whole``: the axis was averaged away."""
-
-    jump: Fraction
-    low: Fraction
-    high: Fraction
-    whole: bool = False
-
-    def through(self, step: Fraction, low: Fraction, high: Fraction) -> Line:
-        """After a layer whose output ``i`` reads ``step*i + low`` to ``step*i + high`` of what this line describes."""
-        return Line(self.jump * step, self.low + self.jump * low, self.high + self.jump * high, self.whole)
-
-    def over(self, size: int) -> Line:
-        """After everything along an axis of ``size`` cells has been brought together."""
-        reach, none = self.jump * max(size - 1, 0), Fraction(0)
-        return Line(none, self.low + min(reach, none), self.high + max(reach, none), True)
-
-    def joined(self, other: Line, size: int) -> Line:
-        """The union with another line along an axis of ``size`` cells."""
-        if self.whole or other.whole:
-            ends = [line if line.whole else line.over(size) for line in (self, other)]
-            return Line(Fraction(0), min(e.low for e in ends), max(e.high for e in ends), True)
-        slope = (other.jump - self.jump) * max(size - 1, 0)  # differs only after odd resampling
-        low, high = min(other.low, other.low + slope), max(other.high, other.high + slope)
-        return Line(self.jump, min(self.low, low), max(self.high, high))
-
-    def field(self) -> AxisField:
-        """The line as a record."""
-        size = int(self.high - self.low) + 1
-        return AxisField(size, self.jump, self.low, self.high, (self.low + self.high) / 2, self.whole)
-
-
-def identity() -> Line:
-    """The input as it sees itself."""
-    return Line(Fraction(1), Fraction(0), Fraction(0))
-
-
-def through_geometry(line: Line, geometry: ConvGeometry, axis: int, size: int) -> Line:
-    """``line`` after a convolution over an axis of ``size`` cells."""
-    step, low, high, divisor = geometry.reach(axis, size)
-    return line.through(Fraction(step, divisor), Fraction(low, divisor), Fraction(high, divisor))
-
-
 class Reads:
     """How one output axis reads one input axis."""
 
@@ -118,9 +71,13 @@ class Reads:
         """The input cells, of ``size``, that these output cells, of ``outputs``, read."""
         raise NotImplementedError
 
+    def way(self, size: int, outputs: int) -> Line:
+        """Which input cells each output reads, edges and padding left out of account."""
+        raise NotImplementedError
+
     def line(self, line: Line, size: int, outputs: int) -> Line:
         """What the output axis sees when the input axis sees ``line``."""
-        raise NotImplementedError
+        return line.after(self.way(size, outputs))
 
     def to_dict(self) -> dict[str, Any]:
         """For a page: ``kind`` and the numbers."""
@@ -134,8 +91,8 @@ class Same(Reads):
     def back(self, runs: Runs, size: int, outputs: int) -> Runs:
         return runs
 
-    def line(self, line: Line, size: int, outputs: int) -> Line:
-        return line
+    def way(self, size: int, outputs: int) -> Line:
+        return identity()
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "same"}
@@ -183,8 +140,8 @@ class Window(Reads):
         cells = [cell for first, last in runs for cell in geometry.input_runs(0, first, last, size)]
         return clipped(cells, size) if self.mode == "zeros" else folded(cells, size, self.mode)
 
-    def line(self, line: Line, size: int, outputs: int) -> Line:
-        return through_geometry(line, self._geometry(), 0, size)
+    def way(self, size: int, outputs: int) -> Line:
+        return of_geometry(self._geometry(), 0, size)
 
     def to_dict(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in ("kernel", "stride", "dilation", "before", "mode")}
@@ -198,8 +155,8 @@ class Flipped(Reads):
     def back(self, runs: Runs, size: int, outputs: int) -> Runs:
         return merged((size - 1 - last, size - 1 - first) for first, last in runs)
 
-    def line(self, line: Line, size: int, outputs: int) -> Line:
-        return line.through(Fraction(-1), Fraction(size - 1), Fraction(size - 1))
+    def way(self, size: int, outputs: int) -> Line:
+        return Line(-1, (size - 1,), (size - 1,))
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "flipped"}
@@ -214,11 +171,12 @@ class Adaptive(Reads):
         return clipped(ends, size)
 
     def line(self, line: Line, size: int, outputs: int) -> Line:
-        if outputs == 1:
-            return line.over(size)
-        # Windows start and end within one rounding of this straight line, exactly on it when the sizes divide.
-        step, slack = Fraction(size, outputs), Fraction(size % outputs and outputs - 1, outputs)
-        return line.through(step, -slack, step - 1 + slack)
+        return line.over(size) if outputs == 1 else line.after(self.way(size, outputs))
+
+    def way(self, size: int, outputs: int) -> Line:
+        parts = math.gcd(size, outputs)
+        windows = [adaptive_window(i, size, outputs) for i in range(min(outputs // parts, MAX_RUNS))]
+        return Line(size // parts, tuple(low for low, _ in windows), tuple(high - 1 for _, high in windows))
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "adaptive"}
@@ -248,17 +206,24 @@ class Table(Reads):
         read = [[int(row[i]) for row, used in pairs if used[i]] for i in range(outputs)]
         return [min(cells, default=0) for cells in read], [max(cells, default=0) for cells in read]
 
-    def line(self, line: Line, size: int, outputs: int) -> Line:
+    def way(self, size: int, outputs: int) -> Line:
         lows, highs = self.ends(outputs)
-        slopes = [Fraction(size, outputs), Fraction(max(size - 1, 1), max(outputs - 1, 1))]
-        fits = []
-        for slope in slopes:  # cells side by side, or corners on corners: the closer fit is meant
-            low = min(cell - slope * i for i, cell in enumerate(lows))
-            high = max(cell - slope * i for i, cell in enumerate(highs))
-            fits.append((high - low, slope, low, high))
-        _, slope, low, high = min(fits)
-        return line.through(slope, low, high)
+        fits = [_periodic(lows, highs, *ratio) for ratio in ((size, outputs), (max(size - 1, 1), max(outputs - 1, 1)))]
+        # Cells side by side, or corners on corners: the closer fit is meant.
+        return min(fits, key=lambda line: line.field().size)
 
     def to_dict(self) -> dict[str, Any]:
         lows, highs = self.ends(len(self.rows[0]))
         return {"kind": "table", "first": lows, "last": highs}
+
+
+def _periodic(lows: list[int], highs: list[int], size: int, outputs: int) -> Line:
+    """The line around ends that move on by ``size`` cells every ``outputs`` outputs."""
+    parts = math.gcd(size, outputs)
+    step, period = size // parts, outputs // parts
+    seen: list[list[tuple[int, int]]] = [[] for _ in range(period)]
+    for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
+        turns, phase = divmod(i, period)
+        seen[phase].append((low - turns * step, high - turns * step))
+    ends = [phase or seen[0] for phase in seen]
+    return Line(step, tuple(min(e)[0] for e in ends), tuple(max(high for _, high in e) for e in ends))

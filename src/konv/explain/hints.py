@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..dtypes import get_default_dtype
-from ..errors import KonvError, ShapeError
+from ..errors import ArgumentError, KonvError, ShapeError
 from ..geometry import ConvGeometry, Pair
 from ..nn.module import Module
 from .graph import meta_input, on_meta
@@ -29,7 +29,7 @@ def hint(error: KonvError) -> str:
     Only errors of shape are understood; whatever goes wrong while looking is dropped, so that the error itself is
     never hidden.
     """
-    if not isinstance(error, ShapeError) or error.module is None or not error.given:
+    if not isinstance(error, (ShapeError, ArgumentError)) or error.module is None or not error.given:
         return ""
     try:
         return _hint(error)

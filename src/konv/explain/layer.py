@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..errors import ShapeError
 from ..geometry import AXES, ConvGeometry, Pair, pool_output_size
-from .field import Line, identity, through_geometry
+from .line import of_geometry
 from .marks import layer_marks
 from .trace import AxisReport, Cost, Groups, Init, LayerReport, Plan, Shape, TensorReport
 
@@ -162,17 +163,14 @@ def options(geometry: ConvGeometry, image: Pair, bias: bool) -> dict[str, Any]:
 
 def fields_of(geometry: ConvGeometry, image: Pair) -> Any:
     """The receptive field of one layer alone."""
-    lines = [through_geometry(identity(), geometry, axis, image[axis]) for axis in range(2)]
-    return tuple(Line.field(line) for line in lines)
+    return tuple(of_geometry(geometry, axis, image[axis]).field() for axis in range(2))
 
 
 def _axis(geometry: ConvGeometry, axis: int, image: Pair, output: int, ceil_mode: bool = False) -> AxisReport:
     size, extent = image[axis], geometry.extent[axis]
     before, after = geometry.pads(*image)[axis]
     unused = geometry.unused(*image)[axis]
-    if ceil_mode and output != pool_output_size(
-        size, geometry.kernel_size[axis], geometry.stride[axis], (before, after), geometry.dilation[axis]
-    ):
+    if ceil_mode and output != _floored(geometry, axis, size, (before, after)):
         unused = 0  # the last window hangs over the end instead
     facts: dict[str, Any] = {
         "name": AXES[axis],
@@ -192,6 +190,16 @@ def _axis(geometry: ConvGeometry, axis: int, image: Pair, output: int, ceil_mode
     }
     steps = _steps_transposed(facts) if geometry.transposed else _steps(facts, geometry, axis, ceil_mode)
     return AxisReport(**facts, steps=tuple(steps))
+
+
+def _floored(geometry: ConvGeometry, axis: int, size: int, around: Pair) -> int:
+    """Outputs of a pooling axis without ``ceil_mode``."""
+    try:
+        return pool_output_size(
+            size, geometry.kernel_size[axis], geometry.stride[axis], around, geometry.dilation[axis]
+        )
+    except ShapeError:
+        return 0
 
 
 def _steps(facts: dict[str, Any], geometry: ConvGeometry, axis: int, ceil_mode: bool) -> list[str]:
@@ -221,8 +229,8 @@ def _left_over(f: dict[str, Any], line: str, end: str) -> str:
     what = f"{f['unused']} {line}{'s' if f['unused'] > 1 else ''}"
     if not f["dropped"]:
         return f"the floor leaves {what} of padding at the {end} unused; no pixel is lost"
-    pixels = f"{f['dropped']} {line}{'s' if f['dropped'] > 1 else ''}"
-    return f"the floor leaves {what} at the {end} unused: {pixels} of pixels reach no output"
+    pixels = f"1 {line} of pixels reaches" if f["dropped"] == 1 else f"{f['dropped']} {line}s of pixels reach"
+    return f"the floor leaves {what} at the {end} unused: {pixels} no output"
 
 
 def _steps_same(f: dict[str, Any], word: str) -> list[str]:
@@ -248,21 +256,30 @@ def _steps_transposed(f: dict[str, Any]) -> list[str]:
 
 def _weight(geometry: ConvGeometry, itemsize: int) -> TensorReport:
     g = geometry
-    shape = g.weight_shape
+    given, made, kh, kw = g.in_channels, g.out_channels, *g.kernel_size
     groups = f" / {g.groups} groups" if g.groups > 1 else ""
     if g.transposed:
-        first = f"{shape[0]} input channels, each spread by its own kernels"
-        second = f"{shape[1]} = {g.out_channels} output channels{groups}" if groups else f"{shape[1]} output channels"
+        first = f"{_many(given, 'input channel')}, each spread by its own kernels"
+        second = _share(g.weight_shape[1], made, "output channel", groups)
     else:
-        first = f"{shape[0]} output channels, one filter each"
-        second = f"{shape[1]} = {g.in_channels} input channels{groups}" if groups else f"{shape[1]} input channels"
-    axes = (first, second, f"{shape[2]} rows of the kernel", f"{shape[3]} columns of the kernel")
-    return TensorReport("weight", shape, axes, g.parameters(bias=False) * itemsize)
+        first = f"{_many(made, 'output channel')}, one filter each"
+        second = _share(g.weight_shape[1], given, "input channel", groups)
+    axes = (first, second, f"{_many(kh, 'row')} of the kernel", f"{_many(kw, 'column')} of the kernel")
+    return TensorReport("weight", g.weight_shape, axes, g.parameters(bias=False) * itemsize)
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _share(each: int, channels: int, thing: str, groups: str) -> str:
+    """The second axis of a weight: a group's share of the channels."""
+    return f"{each} = {_many(channels, thing)}{groups}" if groups else _many(channels, thing)
 
 
 def _bias(geometry: ConvGeometry, itemsize: int) -> TensorReport:
     count = geometry.bias_shape[0]
-    return TensorReport("bias", (count,), (f"{count} output channels, one number each",), count * itemsize)
+    return TensorReport("bias", (count,), (f"{_many(count, 'output channel')}, one number each",), count * itemsize)
 
 
 def product(shape: Shape) -> int:

@@ -10,9 +10,10 @@ from ..geometry import ConvGeometry, Pair
 from ..nn.module import Module
 from . import rules
 from .edges import Edge, Reshape, Track, joined
-from .field import Reads, Same, Whole, identity
+from .field import Reads, Same, Whole
 from .graph import Call, Event, Graph
 from .layer import convolution, plain, pooling
+from .line import identity
 from .memory import Ledger
 from .plans import plan_of
 from .trace import Hint, LayerReport, ModelReport, Row, Shape, Share, Totals

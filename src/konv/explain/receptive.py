@@ -88,5 +88,5 @@ def _center(graph: Graph, box: Box) -> tuple[float, float] | None:
     track = track_values(graph).get(graph.outputs[0])
     if track is None or any(dim is None or line.whole for dim, line in track):
         return None
-    places = [line.jump * box[dim][0][0] + (line.low + line.high) / 2 for dim, line in track if dim is not None]
+    places = [line.jump * box[dim][0][0] + line.center for dim, line in track if dim is not None]
     return float(places[0]), float(places[1])

@@ -179,7 +179,7 @@ def measured_lines(measured: Measured) -> list[str]:
         f"{m.seconds * 1e6:,.1f} us a call (median of {m.runs}, {threads})",
         f"{rate(m.flops_rate, 'flop/s')} of {rate(m.peak_flops, 'flop/s')} measured peak, "
         f"{rate(m.bytes_rate, 'B/s')} of {rate(m.peak_bytes, 'B/s')} copy",
-        f"{m.share:.0%} of what {m.bound} allow here",
+        f"{m.share:.0%} of what {m.bound} allow here" + (", by an algorithm that needs fewer" if m.share > 1 else ""),
     ]
 
 
