@@ -223,7 +223,7 @@ def _visit(node: Any, grads: list[Tensor | None], send: Any, keep: bool) -> None
             _zeros(*facts) if g is None and facts is not None else g
             for g, facts in zip(grads, node._outputs, strict=True)
         ]
-    results = node.backward(node, *grads)
+    results = type(node).backward(node, *grads)
     if not isinstance(results, (tuple, list)):
         results = (results,)
     edges = node._edges

@@ -11,6 +11,7 @@ from ..autograd import Function
 from ..errors import ShapeError
 from ..tensor import Tensor, normalize_dim, refuse_meta, register
 from ._table import any_meta, array_of, broadcast_shape, common_dtype, operand, shape_of
+from .index import PutBack
 
 __all__ = [
     "gather",
@@ -169,7 +170,7 @@ class Scatter(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, index: Tensor, source: Any, accumulate: bool) -> Tensor:
-        ctx.dim, ctx.accumulate = dim, accumulate
+        ctx.dim, ctx.accumulate, ctx.source = dim, accumulate, shape_of(source)
         ctx.save_for_backward(index)
         if x._meta or index._meta:
             return Tensor._wrap_meta(x._array.shape, x._dtype)
@@ -190,7 +191,11 @@ class Scatter(Function):
         rest, g = grads[0], grads[0]
         if ctx.needs_input_grad[0] and not ctx.accumulate:
             rest = scatter(g, ctx.dim, index, 0)
-        given = gather(g, ctx.dim, index) if ctx.needs_input_grad[3] else None
+        given = None
+        if ctx.needs_input_grad[3]:
+            given = gather(g, ctx.dim, index)
+            if given._array.shape != ctx.source:  # only the corner of the source that the index covers was read
+                given = PutBack.apply(given, ctx.source, tuple([slice(0, n) for n in given._array.shape]))
         return rest if ctx.needs_input_grad[0] else None, None, None, given, None
 
 

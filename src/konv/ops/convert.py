@@ -252,6 +252,7 @@ METHODS.update(
         "cfloat": _caster(dtypes.complex64),
         "cdouble": _caster(dtypes.complex128),
         "cpu": lambda self: to(self, device="cpu"),
+        "__contains__": lambda self, value: bool((self == value).any()),
         "__bool__": _bool,
         "__float__": lambda self: float(item(self)),
         "__int__": lambda self: int(item(self)),
