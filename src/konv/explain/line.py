@@ -94,8 +94,8 @@ class Line:
             low, high = other.straight().span(0, 0)
             drift = (other.jump - self.jump) * max(size - 1, 0)
             mine = self.straight()
-            lows, highs = min(mine.lows[0], low, low + drift), max(mine.highs[0], high, high + drift)
-            return Line(mine.step, (lows,), (highs,))
+            low, high = min(mine.lows[0], low, low + drift), max(mine.highs[0], high, high + drift)
+            return Line(mine.step, (low,), (high,))
         period = math.lcm(self.period, other.period)
         spans = [(self.span(i, i), other.span(i, i)) for i in range(period)]
         lows = tuple(min(a[0], b[0]) for a, b in spans)
