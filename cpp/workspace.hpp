@@ -13,9 +13,13 @@ class Workspace {
   Workspace& operator=(const Workspace&) = delete;
 
   template <class T>
-  T* shared() const { return reinterpret_cast<T*>(base_); }
+  T* shared() const {
+    return reinterpret_cast<T*>(base_);
+  }
   template <class T>
-  T* slot(int i) const { return reinterpret_cast<T*>(base_ + shared_ + i * per_slot_); }  // 64-byte aligned
+  T* slot(int i) const {
+    return reinterpret_cast<T*>(base_ + shared_ + i * per_slot_);
+  }  // 64-byte aligned
 
  private:
   char* base_ = nullptr;

@@ -128,8 +128,8 @@ KONV_INLINE void total(index n, double* out, F&& term) {
   vec<T> chains[4][Sums] = {};
   T rest[Sums] = {};
   index j = 0;
-  for (; j + 4 * L <= n; j += 4 * L)
-    KONV_UNROLL for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
+  for (; j + 4 * L <= n; j += 4 * L) KONV_UNROLL
+  for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
   for (; j + L <= n; j += L) term(j, constant<L>{}, chains[0]);
   for (; j < n; j++) {
     vec<T, 1> s[Sums] = {};

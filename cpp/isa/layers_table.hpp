@@ -24,8 +24,8 @@ constexpr Key<T> no_cell = Key<T>{1} << (sizeof(Key<T>) * 8 - 2);
 template <class T>
 struct LayerKernels {
   // ---- pooling, down the rows of a window: best, acc and x have n columns
-  void (*add)(T* acc, const T* x, index n);                           // acc += x
-  void (*max)(T* best, const T* x, index n);                          // NaN wins
+  void (*add)(T* acc, const T* x, index n);                                 // acc += x
+  void (*max)(T* best, const T* x, index n);                                // NaN wins
   void (*max_key)(T* best, Key<T>* key, const T* x, Key<T> here, index n);  // key = here where x is chosen
   // ---- pooling, across: output j of n reads taps[0][j] ... taps[k-1][j]
   void (*sum_taps)(T* out, const T* const* taps, index k, index n);
@@ -40,9 +40,9 @@ struct LayerKernels {
   void (*spread_taps)(T* const* taps, index k, const T* x, index n);   // taps[t][j] += x[j]
   // ---- normalisation (floating types); n is a few thousand, so that sums stay exact enough and x stays in L1
   void (*sum)(const T* x, index n, double* sum);
-  void (*moments)(const T* x, index n, double* mean, double* m2);      // m2 = sum (x - mean)^2
+  void (*moments)(const T* x, index n, double* mean, double* m2);                             // m2 = sum (x - mean)^2
   void (*products)(const T* g, const T* x, T center, index n, double* sum, double* product);  // sum g, sum g*(x-center)
-  void (*affine)(T* y, const T* x, T center, T scale, T shift, index n);       // (x - center)*scale + shift
+  void (*affine)(T* y, const T* x, T center, T scale, T shift, index n);            // (x - center)*scale + shift
   void (*combine)(T* y, const T* g, const T* x, T a, T b, T center, T c, index n);  // a*g + b*(x - center) + c
   // ---- relu; NaN stays NaN
   void (*relu)(T* y, const T* x, index n);
@@ -56,9 +56,12 @@ struct LayerTable {
 
   template <class T>
   const LayerKernels<T>& of() const {
-    if constexpr (sizeof(T) == 4) return f32;
-    else if constexpr (static_cast<T>(0.5) != T(0)) return f64;
-    else return i64;
+    if constexpr (sizeof(T) == 4)
+      return f32;
+    else if constexpr (static_cast<T>(0.5) != T(0))
+      return f64;
+    else
+      return i64;
   }
 };
 

@@ -3,9 +3,9 @@
 //   channel of one image (h, w)      pieces of at most 4096 cells, which stay in L1 between the passes of a kernel
 //   |----|----|----|--|              one row of h*w cells where the memory is one piece, else h rows of w
 //
-// Statistics of a piece are summed in the compute type T by vectors, pieces are put together in double (T. Chan, G. Golub,
-// R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979). Blocks of pieces are
-// cut by the image's geometry alone and joined in order, so the bits do not depend on the number of threads.
+// Statistics of a piece are summed in the compute type T by vectors, pieces are put together in double (T. Chan, G.
+// Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979). Blocks of
+// pieces are cut by the image's geometry alone and joined in order, so the bits do not depend on the number of threads.
 #include "norm.hpp"
 
 #include <algorithm>
@@ -226,14 +226,14 @@ void channel_combine(const IsaTable& isa, index n, index c, const ImageView& g, 
   });
 }
 
-#define KONV_NORM(T)                                                                                                  \
-  template void channel_moments<T>(const IsaTable&, index, index, const ImageView&, double*, double*);                \
-  template void channel_products<T>(const IsaTable&, index, index, const ImageView&, const ImageView&,                \
-                                    const PerChannel&, double*, double*);                                             \
-  template void channel_affine<T>(const IsaTable&, index, index, const ImageView&, const PerChannel&,                 \
-                                  const PerChannel&, const PerChannel&, const OutputView&);                           \
-  template void channel_combine<T>(const IsaTable&, index, index, const ImageView&, const ImageView&,                 \
-                                   const PerChannel&, const PerChannel&, const PerChannel&, const PerChannel&,        \
+#define KONV_NORM(T)                                                                                           \
+  template void channel_moments<T>(const IsaTable&, index, index, const ImageView&, double*, double*);         \
+  template void channel_products<T>(const IsaTable&, index, index, const ImageView&, const ImageView&,         \
+                                    const PerChannel&, double*, double*);                                      \
+  template void channel_affine<T>(const IsaTable&, index, index, const ImageView&, const PerChannel&,          \
+                                  const PerChannel&, const PerChannel&, const OutputView&);                    \
+  template void channel_combine<T>(const IsaTable&, index, index, const ImageView&, const ImageView&,          \
+                                   const PerChannel&, const PerChannel&, const PerChannel&, const PerChannel&, \
                                    const OutputView&)
 KONV_NORM(float);
 KONV_NORM(double);

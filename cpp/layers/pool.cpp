@@ -27,9 +27,27 @@ namespace {
 template <class T>
 constexpr bool integral = static_cast<T>(0.5) == T(0);
 template <class T>
-constexpr Scalar scalar_of = sizeof(T) == 4 ? Scalar::f32 : integral<T> ? Scalar::i64 : Scalar::f64;
+constexpr Scalar scalar_of = sizeof(T) == 4 ? Scalar::f32
+                             : integral<T>  ? Scalar::i64
+                                            : Scalar::f64;
+
+// What padding holds when maxima are sought: the least value that memory of this kind can hold.
 template <class T>
-constexpr T lowest = integral<T> ? std::numeric_limits<T>::min() : -std::numeric_limits<T>::infinity();
+T lowest_of(Scalar scalar) {
+  if constexpr (!integral<T>) return -std::numeric_limits<T>::infinity();
+  switch (scalar) {
+    case Scalar::u8:
+      return T(0);
+    case Scalar::i8:
+      return std::numeric_limits<std::int8_t>::min();
+    case Scalar::i16:
+      return std::numeric_limits<std::int16_t>::min();
+    case Scalar::i32:
+      return static_cast<T>(std::numeric_limits<std::int32_t>::min());
+    default:
+      return std::numeric_limits<T>::lowest();
+  }
+}
 
 // A row of the image split into the runs that taps read, or put together again.
 template <class T>
@@ -97,7 +115,9 @@ struct Unit {  // one row of one channel
       : n(unit / rows / channels), c(unit / rows % channels), row(unit % rows) {}
 };
 
-index window_cells(const Pooling& p) { return ceil_div(p.rows.size, std::max<index>(p.rows.outputs, 1)) * p.columns.size; }
+index window_cells(const Pooling& p) {
+  return ceil_div(p.rows.size, std::max<index>(p.rows.outputs, 1)) * p.columns.size;
+}
 
 index regular_taps(const PoolAxis& axis) { return axis.adaptive() ? 0 : axis.kernel; }
 
@@ -106,8 +126,13 @@ template <class T>
 class MaxPool {
  public:
   MaxPool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y, index* cells)
-      : p_(p), kernels_(isa.layers.of<T>()), reader_(isa, x, PadMode::zeros), writer_(isa, y), columns_(isa, p.columns),
-        cells_(cells) {}
+      : p_(p),
+        kernels_(isa.layers.of<T>()),
+        reader_(isa, x, PadMode::zeros),
+        writer_(isa, y),
+        columns_(isa, p.columns),
+        cells_(cells),
+        lowest_(lowest_of<T>(x.scalar)) {}
 
   void run() const {
     const int slots = num_threads();
@@ -124,7 +149,7 @@ class MaxPool {
  private:
   struct Scratch {
     T *read, *best, *staged, *out;
-    Key<T> *key, *staged_key, *out_key, *right;
+    Key<T>*key, *staged_key, *out_key, *right;
     const T** taps;
     const Key<T>** key_taps;
 
@@ -149,21 +174,25 @@ class MaxPool {
 
   void row(const Scratch& s, const Unit& u, index unit) const {
     down(s, u);
-    if (p_.columns.adaptive()) across_adaptive(s);
-    else across(s);
+    if (p_.columns.adaptive())
+      across_adaptive(s);
+    else
+      across(s);
     const index ow = p_.columns.outputs;
     writer_.write(s.out, u.n, u.c, u.row, 0, ow);
     if (!cells_) return;
     const index base = p_.rows.start(u.row) * p_.columns.size;
-    if (p_.columns.adaptive()) kernels_.cells(cells_ + unit * ow, s.out_key, base, 0, ow);
-    else kernels_.cells(cells_ + unit * ow, s.out_key, base - p_.columns.pad, p_.columns.stride, ow);
+    if (p_.columns.adaptive())
+      kernels_.cells(cells_ + unit * ow, s.out_key, base, 0, ow);
+    else
+      kernels_.cells(cells_ + unit * ow, s.out_key, base - p_.columns.pad, p_.columns.stride, ow);
   }
 
   void down(const Scratch& s, const Unit& u) const {
     const index w = p_.columns.size, first = p_.rows.first(u.row), last = p_.rows.last(u.row);
     const index start = p_.rows.start(u.row), step = p_.rows.adaptive() ? 1 : p_.rows.dilation;
     if (first >= last) {
-      std::fill_n(s.best, w, lowest<T>);
+      std::fill_n(s.best, w, lowest_);
       if (cells_) std::fill_n(s.key, w, no_cell<T>);
       return;
     }
@@ -171,8 +200,10 @@ class MaxPool {
     if (cells_) std::fill_n(s.key, w, static_cast<Key<T>>(first * step * w));
     for (index t = first + 1; t < last; t++) {
       const T* x = image_row(s, u, start + t * step);
-      if (cells_) kernels_.max_key(s.best, s.key, x, static_cast<Key<T>>(t * step * w), w);
-      else kernels_.max(s.best, x, w);
+      if (cells_)
+        kernels_.max_key(s.best, s.key, x, static_cast<Key<T>>(t * step * w), w);
+      else
+        kernels_.max(s.best, x, w);
     }
   }
 
@@ -181,7 +212,7 @@ class MaxPool {
     if (direct) {
       columns_.template taps_in_row<const T>(s.taps, s.best);
     } else {
-      columns_.split(s.staged, s.best, lowest<T>);
+      columns_.split(s.staged, s.best, lowest_);
       columns_.template taps<const T>(s.taps, s.staged);
     }
     const index k = p_.columns.kernel, ow = p_.columns.outputs;
@@ -217,6 +248,7 @@ class MaxPool {
   RowWriter<T> writer_;
   Columns<T> columns_;
   index* cells_;
+  T lowest_;
 };
 
 // ---- average --------------------------------------------------------------------------------------------------------
@@ -246,11 +278,17 @@ class AvgPool {
  public:
   // x and y of the forward direction; the gradient reads gy (as x) and writes gx (as y).
   AvgPool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y)
-      : p_(p), kernels_(isa.layers.of<T>()), x_(x), reader_(isa, x, PadMode::zeros), writer_(isa, y),
+      : p_(p),
+        kernels_(isa.layers.of<T>()),
+        x_(x),
+        reader_(isa, x, PadMode::zeros),
+        writer_(isa, y),
         columns_(isa, p.columns) {}
 
   void forward() const {
-    const auto whole = [](const PoolAxis& a) { return a.outputs == 1 && a.first(0) == 0 && a.taps(0) == a.size && a.dilation == 1; };
+    const auto whole = [](const PoolAxis& a) {
+      return a.outputs == 1 && a.first(0) == 0 && a.taps(0) == a.size && a.dilation == 1;
+    };
     if constexpr (!integral<T>)
       if (whole(p_.rows) && whole(p_.columns) && x_.plane_contiguous() && reader_.in_place(0, 0, 0)) return planes();
     each(p_.rows.outputs, [this](const Scratch& s, Divisors<T>& divisors, const Unit& u) { row(s, divisors, u); });
@@ -315,8 +353,10 @@ class AvgPool {
   void row(const Scratch& s, Divisors<T>& divisors, const Unit& u) const {
     const index w = p_.columns.size, ow = p_.columns.outputs;
     const index first = p_.rows.first(u.row), last = p_.rows.last(u.row), start = p_.rows.start(u.row);
-    if (first < last) std::copy_n(read_row(s, u, start + first, w), w, s.sum);
-    else std::fill_n(s.sum, w, T(0));
+    if (first < last)
+      std::copy_n(read_row(s, u, start + first, w), w, s.sum);
+    else
+      std::fill_n(s.sum, w, T(0));
     for (index t = first + 1; t < last; t++) kernels_.add(s.sum, read_row(s, u, start + t, w), w);
     if (p_.columns.adaptive()) {
       for (index j = 0; j < ow; j++) {
@@ -431,8 +471,10 @@ bool max_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& g
         cell_reader.read(s.cells, n, c, i, 0, 1, ow);
         for (index j = 0; j < ow; j++) {
           const index cell = s.cells[j];
-          if (static_cast<std::uint64_t>(cell) < static_cast<std::uint64_t>(h * w)) plane[cell] += s.row[j];
-          else if (cell != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
+          if (static_cast<std::uint64_t>(cell) < static_cast<std::uint64_t>(h * w))
+            plane[cell] += s.row[j];
+          else if (cell != -1)
+            __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
         }
       }
       if (own_plane)
@@ -442,10 +484,11 @@ bool max_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& g
   return !outside;
 }
 
-#define KONV_POOL(T)                                                                                              \
-  template void max_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&, index*);        \
-  template bool max_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const ImageView&, const OutputView&); \
-  template void avg_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&);                \
+#define KONV_POOL(T)                                                                                       \
+  template void max_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&, index*); \
+  template bool max_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const ImageView&,  \
+                                     const OutputView&);                                                   \
+  template void avg_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&);         \
   template void avg_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&)
 KONV_POOL(float);
 KONV_POOL(double);

@@ -22,7 +22,8 @@ struct PoolAxis {
     return inside < kernel ? inside : kernel;
   }
   index taps(index i) const { return last(i) > first(i) ? last(i) - first(i) : 0; }
-  // What an average divides by; padding after the image counts only as far as it was asked for, not to the window's end.
+  // What an average divides by; padding after the image counts only as far as it was asked for, not to the window's
+  // end.
   index count(index i, bool with_pad) const {
     if (adaptive() || !with_pad) return taps(i);
     const index end = start(i) + kernel < size + pad ? start(i) + kernel : size + pad;

@@ -29,8 +29,8 @@ template <class F>
 void parallel_ranges(index units, index work, int slots, F&& f) {
   const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1));
   parallel_for(
-      ceil_div(units, grain),
-      [&](index task, int slot) { f(task * grain, std::min(units, (task + 1) * grain), slot); }, slots);
+      ceil_div(units, grain), [&](index task, int slot) { f(task * grain, std::min(units, (task + 1) * grain), slot); },
+      slots);
 }
 
 }  // namespace konv
