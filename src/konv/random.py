@@ -21,18 +21,20 @@ from __future__ import annotations
 
 import math
 import operator
-import secrets
+import os
 import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import ArgumentError, ArgumentTypeError, DeviceError, ShapeError, text
 from .tensor import Tensor, device
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DEFAULT_SEED = 67280421310721
 """Where PyTorch starts when nobody seeds it."""
@@ -97,7 +99,7 @@ class Generator:
 
     def seed(self) -> int:
         """Start from a seed that the operating system picks, and return it."""
-        seed = secrets.randbits(53)
+        seed = int.from_bytes(os.urandom(7), "little") >> 3
         self.manual_seed(seed)
         return seed
 
@@ -220,7 +222,8 @@ class Generator:
             drawn = self.uniform(whole if kind in ("float16", "bfloat16") else count, double=double)
             out = np.empty(count, drawn.dtype)
             out[:whole] = drawn[:whole]
-            _box_muller(out[:whole], mean, std)
+            for start in range(0, whole, BLOCK):
+                _box_muller(out[start : min(start + BLOCK, whole)], mean, std)
             if whole != count:  # the last 16 are drawn anew, over the end of the block before
                 out[-16:] = self.uniform(16, double=double)
                 _box_muller(out[-16:], mean, std)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, strategies as st
 from tests.live.test_random import both, same_bits
 
 import konv
@@ -144,6 +145,30 @@ def test_pad(mode: str, amounts) -> None:
     compare(lambda F, x: F.pad(x, amounts, mode) ** 2, numbers(2, 3, 5, 6))
     compare(lambda F, x: F.pad(x, amounts, mode), numbers(3, 5, 4))
     compare(lambda F, x: F.pad(x, amounts[:2], mode), numbers(3, 5))
+
+
+@given(
+    mode=st.sampled_from(["constant", "reflect", "replicate", "circular"]),
+    amounts=st.tuples(*[st.integers(-3, 4)] * 4),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+)
+def test_pad_anywhere(mode: str, amounts, size) -> None:
+    """Whatever PyTorch pads is the same, and what it refuses is refused."""
+    x = numbers(1, 2, *size)
+    # PyTorch crops past an edge without noticing (and reads memory that is not the tensor's): konv refuses that.
+    past = any(-min(amounts[2 * i : 2 * i + 2]) > size[1 - i] for i in (0, 1))
+    if mode == "circular":  # it also wraps around what is cropped away
+        left = [size[1 - i] + sum(min(a, 0) for a in amounts[2 * i : 2 * i + 2]) for i in (0, 1)]
+        past = past or any(max(amounts[2 * i : 2 * i + 2]) > left[i] for i in (0, 1))
+    try:
+        theirs = torch.nn.functional.pad(torch.tensor(x), amounts, mode)
+    except RuntimeError:
+        theirs = None
+    if theirs is None or past or (mode != "constant" and 0 in theirs.shape):
+        with pytest.raises(konv.errors.ShapeError):
+            konv.nn.functional.pad(konv.tensor(x), amounts, mode)
+        return
+    compare(lambda F, x: F.pad(x, amounts, mode), x)
 
 
 def test_pad_of_every_rank_and_dtype() -> None:
@@ -375,6 +400,19 @@ def test_interpolate(mode: str, corners: bool | None) -> None:
             ),
             x,
         )
+
+
+@given(
+    mode=st.sampled_from([("nearest", None), ("nearest-exact", None), ("bilinear", False), ("bilinear", True)]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    factor=st.tuples(st.floats(0.3, 4.0), st.floats(0.3, 4.0)),
+)
+def test_interpolate_anywhere(mode, size, factor) -> None:
+    if min(int(n * f) for n, f in zip(size, factor, strict=True)) == 0:
+        return
+    compare(
+        lambda F, x: F.interpolate(x, scale_factor=factor, mode=mode[0], align_corners=mode[1]), numbers(1, 2, *size)
+    )
 
 
 def test_interpolate_other_ranks() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,7 +127,7 @@ def _array(name: Any, value: Any) -> np.ndarray[Any, Any]:
 
 def _write(path: Path, content: bytes) -> None:
     """Write beside the file first, then put it in its place in one step."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         with open(beside, "xb") as file:
             file.write(content)

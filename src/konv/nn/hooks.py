@@ -30,17 +30,21 @@ class RemovableHandle:
             if hooks is not None:
                 hooks.pop(self.id, None)
 
-    def __getstate__(self) -> int:
-        return self.id
-
-    def __setstate__(self, state: int) -> None:
-        self.id, self._dicts = state, []
+    def __reduce__(self) -> Any:
+        return _loose_handle, (self.id,)
 
     def __enter__(self) -> RemovableHandle:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.remove()
+
+
+def _loose_handle(number: int) -> RemovableHandle:
+    """A handle read from a pickle: its hooks are elsewhere, so it removes nothing."""
+    handle = RemovableHandle({})
+    handle.id = number
+    return handle
 
 
 def hang(hooks: dict[int, Hook], hook: Hook, prepend: bool = False, **marks: dict[int, bool]) -> RemovableHandle:

@@ -164,12 +164,12 @@ def _sizes(input: Tensor, size: Any, factor: Any, recompute: bool) -> tuple[list
 
 
 def _axis(axis: int, have: int, want: int, scale: float | None, mode: str, corners: bool, kind: Any) -> Axis:
+    if mode.startswith("nearest"):
+        return Axis(axis, have, ((_nearest(have, want, scale, mode), None),))
+    if want == have:  # whatever scale led here
+        return Axis(axis, have, ((np.arange(want), None),))
     cells = np.arange(want).astype(kind)
     step = kind(have / want) if scale is None else kind(1.0 / scale)
-    if mode.startswith("nearest"):
-        half = kind(0.5 if mode == "nearest-exact" else 0.0)
-        index = np.minimum(np.floor((cells + half) * step).astype(np.int64), have - 1)
-        return Axis(axis, have, ((index, None),))
     if corners:
         place = cells * kind((have - 1) / (want - 1) if want > 1 else 0.0)
     else:
@@ -178,3 +178,13 @@ def _axis(axis: int, have: int, want: int, scale: float | None, mode: str, corne
     share = np.clip(place - first, 0, 1).astype(kind)
     second = np.minimum(first + 1, have - 1)
     return Axis(axis, have, ((first, 1 - share), (second, share)))
+
+
+def _nearest(have: int, want: int, scale: float | None, mode: str) -> Array:
+    """The source of each output cell; like PyTorch in float32 whatever the tensor is, so that ties fall alike."""
+    cells = np.arange(want)
+    if mode == "nearest" and want in (have, 2 * have):  # whatever scale led here
+        return cells * have // want
+    step = np.float32(have) / np.float32(want) if scale is None else np.float32(1.0 / scale)
+    half = np.float32(0.5 if mode == "nearest-exact" else 0.0)
+    return np.minimum(np.floor((cells.astype(np.float32) + half) * step).astype(np.int64), have - 1)
