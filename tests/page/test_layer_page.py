@@ -104,7 +104,7 @@ def test_sliders_change_every_parameter_and_the_numbers_follow(open_page):
     assert_same_numbers(page)
     page.get_by_label("padding", exact=True).select_option("same_upper")
     assert assert_same_numbers(page)["options"]["padding"] == "same_upper"
-    page.get_by_label("bias").uncheck()
+    page.get_by_role("checkbox", name="bias").uncheck()
     assert assert_same_numbers(page)["bias"] is None
     page.get_by_label("padding", exact=True).select_option("same")
     assert "needs stride 1" in page.get_by_role("alert").inner_text()

@@ -31,7 +31,8 @@ def test_the_rectangle_on_the_picture_is_the_receptive_field(open_page, model):
         rectangle = page.evaluate(
             "(unit) => { const v = konvPage.view; v.chosen.unit = unit; v.drawField(); return v.rectangle(); }", unit
         )
-        assert rectangle == [list(side) for side in receptive_field(model, (1, 1, 16, 16), unit)]
+        field = receptive_field(model, (1, 1, 16, 16), unit)
+        assert rectangle == [list(field.rows), list(field.columns)]
         words = page.get_by_label("Receptive field").locator("p[aria-live]").inner_text()
         assert f"rows {rectangle[0][0]} to {rectangle[0][1]}" in words
 

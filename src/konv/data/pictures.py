@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +51,40 @@ def read_digit(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
         FileError: the file is missing, no picture, damaged, too large when decoded, or blank.
         KonvError: Pillow is not installed.
     """
-    grey = _read_grey(Path(path))
+    grey = _read(Path(path), _grey)
     longest = max(grey.shape)
     if longest > WORK:
         grey = _resize(grey, tuple(max(min(side, 3), round(side * WORK / longest)) for side in grey.shape))
     return _centre(_ink(grey, str(path)))
 
 
-def _read_grey(path: Path) -> np.ndarray[Any, Any]:
-    """The picture's brightness, (H, W) float32 from 0 to 1; transparent pixels show white paper."""
+def read_picture(path: str | os.PathLike[str], channels: int, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Reads any picture as the input of a network: scaled to ``size`` and brought to its number of channels.
+
+    Args:
+        path: PNG, JPEG, BMP, GIF, TIFF, WebP or PPM, of any size up to 50 megapixels.
+        channels: 3 or more: red, green, blue, and then brightness again; fewer: brightness alone.
+        size: (H, W) of the result.
+
+    Returns:
+        (channels, H, W) float32 from 0 to 1.
+
+    Raises:
+        FileError: the file is missing, no picture, damaged, or too large when decoded.
+        KonvError: Pillow is not installed.
+    """
+
+    def bring(picture: Image.Image) -> np.ndarray[Any, Any]:
+        scaled = picture.convert("RGB").resize((size[1], size[0]))
+        return np.asarray(scaled, dtype=np.float32).transpose(2, 0, 1) / 255.0
+
+    colours = _read(Path(path), bring)
+    grey = np.broadcast_to(colours.mean(axis=0), (channels, *size))
+    return np.concatenate([colours, grey[3:]]) if channels >= 3 else np.ascontiguousarray(grey)
+
+
+def _read(path: Path, bring: Callable[[Image.Image], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """``bring(picture)`` for the picture in a file that is hostile until checked."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
@@ -73,8 +99,9 @@ def _read_grey(path: Path) -> np.ndarray[Any, Any]:
                 if width * height > MAX_PIXELS:
                     got = f"{path} decodes to {width}x{height} pixels"
                     raise FileError(text("read_digit", got, f"at most {MAX_PIXELS:,} pixels are read"))
-                picture.draft("L", (2 * WORK, 2 * WORK))  # lets JPEG decode at a lower size
-                return _brightness(ImageOps.exif_transpose(picture))
+                if bring is _grey:
+                    picture.draft("L", (2 * WORK, 2 * WORK))  # lets JPEG decode at a lower size
+                return bring(ImageOps.exif_transpose(picture))
     except FileError:
         raise
     except Image.DecompressionBombError as error:
@@ -106,8 +133,8 @@ def _check_file(path: Path) -> None:
         raise FileError(text("read_digit", got, f"at most {MAX_BYTES:,} bytes are read"))
 
 
-def _brightness(picture: Image.Image) -> np.ndarray[Any, Any]:
-    """Any of Pillow's modes as brightness from 0 to 1."""
+def _grey(picture: Image.Image) -> np.ndarray[Any, Any]:
+    """The picture's brightness, (H, W) float32 from 0 to 1; transparent pixels show white paper."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         # More than 8 bits: Pillow's own conversion clips instead of scaling.
         wide = np.asarray(picture, dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .. import dtypes
@@ -22,17 +23,18 @@ def explained(x: Any, input_shape: Any, dtype: Any = None, measure: bool = False
     model, shape = module_of(x), shape_of(input_shape)
     kind = dtype_of(model, dtype)
     graph = traced(model, shape, kind)
+    subject = None if isinstance(x, str) else model
     detail = detail_of(model, shape, kind.name, kind.itemsize)
     if detail is None:
         if measure:
             rule = "only a single convolution or pooling layer is timed"
             raise ArgumentTypeError(text("explain", f"measure=True for a {type(model).__name__}", rule))
-        return model_report(graph, kind.name)
+        return replace(model_report(graph, kind.name), subject=subject)
     if measure:
         from .measure import measured
 
-        return measured(detail, model, shape, kind)
-    return detail
+        detail = measured(detail, model, shape, kind)
+    return replace(detail, subject=subject)
 
 
 def traced(model: Module, shape: Shape, dtype: dtypes.dtype) -> Graph:

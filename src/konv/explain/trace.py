@@ -77,11 +77,15 @@ class Report(Record):
         """``to_dict()`` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
-    def to_html(self) -> str:
-        """The report as HTML tables, every name escaped."""
-        from . import report
+    def to_html(self, image: Any = None) -> str:
+        """One self-contained page to play with: no server, no request, all names escaped.
 
-        return report.html(self)
+        Args:
+            image: (C, H, W) numbers to show as the input; feature maps are then computed by konv.
+        """
+        from .page import build
+
+        return build(self, image)
 
     def __str__(self) -> str:
         from . import report
@@ -89,12 +93,15 @@ class Report(Record):
         return report.plain(self)
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        from .page import embedded
+
+        return embedded(self)
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        kept = [item.name for item in fields(value) if item.metadata.get("json", True)]
+        return {name: _plain(getattr(value, name)) for name in kept}
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
@@ -237,6 +244,7 @@ class LayerReport(Report):
     plan: Plan | None
     measured: Measured | None
     hints: tuple[Hint, ...]
+    subject: Any = field(default=None, repr=False, compare=False, metadata={"json": False})  # the module itself
     kind = "layer"
 
 
@@ -304,6 +312,7 @@ class ModelReport(Report):
     rows: tuple[Row, ...]
     totals: Totals
     dominating: tuple[Share, ...]
+    subject: Any = field(default=None, repr=False, compare=False, metadata={"json": False})  # the module itself
     kind = "model"
 
 

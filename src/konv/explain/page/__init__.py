@@ -8,44 +8,58 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
+from html import escape
 from importlib.resources import files
 from typing import Any
 
 from ..trace import Report
+from .values import collect
 
 SCRIPTS = ("geometry.js", "values.js", "dom.js", "grid.js", "controls.js", "layer.js", "model.js", "main.js")
 
 
-def build(report: Report, values: dict[str, Any] | None = None) -> str:
+def build(report: Report, image: Any = None) -> str:
     """The whole page for a report.
 
     Args:
-        report: what ``konv.explain`` returned.
-        values: numbers for the pictures as ``values.collect`` gives them; without them the page uses small patterns.
+        report: what ``konv.explain`` returned. If it was asked about a module, the page shows that module's weights.
+        image: (C, H, W) numbers for the input; without them the page shows a small pattern.
+
+    Raises:
+        ShapeError: the image does not fit the input that the report is about.
 
     Example:
         >>> import konv
-        >>> text = konv.explain("Conv2d(1, 2, 3)", (1, 1, 8, 8)).to_html()
-        >>> text.startswith("<!doctype html>"), "http" in text.replace("http-equiv", "").replace("www.w3.org", "")
-        (True, True)
+        >>> konv.explain("Conv2d(1, 2, 3)", (1, 1, 8, 8)).to_html().startswith("<!doctype html>")
+        True
     """
+    from ..report import html as tables
+
     style = _source("page.css")
     parts = "\n".join(_source(name) for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{parts}\n}})();\n'
-    data = {"report": report.to_dict(), "values": values or {}, "text": str(report)}
+    data = {"report": report.to_dict(), "values": collect(report, image)}
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     return _source("page.html") % {
-        "title": html.escape(f"konv: {title(report)}"),
+        "title": escape(f"konv: {title(report)}"),
         "policy": policy,
         "style": style,
         "script": script,
+        "tables": tables(report),
         "data": _inert(data),
     }
+
+
+def embedded(report: Report) -> str:
+    """The report for a notebook: its tables, and the page in a frame that may do nothing but run its own script."""
+    from ..report import html as tables
+
+    frame = f'<iframe sandbox="allow-scripts" width="100%" height="900" srcdoc="{escape(build(report))}"></iframe>'
+    return f"{tables(report)}\n<details><summary>Play with it</summary>{frame}</details>"
 
 
 def title(report: Report) -> str:

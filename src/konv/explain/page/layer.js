@@ -33,7 +33,7 @@ class LayerView {
         this.figure("output", this.output)),
       this.sum,
       el("details", {}, el("summary", {}, "These pictures as tables"), this.words),
-      el("h3", {}, "Groups"), this.blocks);
+      el("h2", {}, "Groups"), this.blocks);
     this.change();
   }
 
