@@ -81,6 +81,7 @@ from .ops.pointwise import *  # noqa: F403
 from .ops.random import *  # noqa: F403
 from .ops.reduce import *  # noqa: F403
 from .ops.shape import *  # noqa: F403
+from .ops.variance import *  # noqa: F403
 from .printing import set_printoptions as set_printoptions
 from .random import (
     Generator as Generator,

@@ -11,8 +11,7 @@ from . import dtypes
 from .errors import AutogradError
 from .tensor import Tensor, register
 
-_OWN = ("_array", "_dtype", "_counter", "_meta", "_requires_grad", "_grad", "_grad_fn", "_output_nr", "_packed")
-_OWN += ("_hooks", "_base", "_recipe", "_rebases_seen")
+_OWN = frozenset(Tensor.__annotations__)  # what tensor.py itself keeps on a tensor
 
 
 def _extras(self: Tensor) -> dict[str, Any]:

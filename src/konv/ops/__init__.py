@@ -18,3 +18,4 @@ from .parts import *  # noqa: F403
 from .pointwise import *  # noqa: F403
 from .reduce import *  # noqa: F403
 from .shape import *  # noqa: F403
+from .variance import *  # noqa: F403

@@ -179,7 +179,7 @@ fmod = pointwise(
 
 def _whole_exponent(operands: tuple[Any, ...]) -> None:
     exponent = operands[1]
-    negative = isinstance(exponent, NUMBERS) and not isinstance(exponent, complex) and exponent < 0
+    negative = isinstance(exponent, (int, np.integer)) and int(exponent) < 0
     if negative and common_dtype(operands).kind <= dtypes.INTEGER:
         raise ArgumentRangeError("Integers to negative integer powers are not allowed; use a floating tensor")
 

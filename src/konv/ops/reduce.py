@@ -6,7 +6,6 @@ dimensions (``_spread``), times what the fold's derivative says.
 
 from __future__ import annotations
 
-import builtins
 import functools
 import math
 from typing import Any
@@ -29,9 +28,7 @@ __all__ = [
     "mean",
     "norm",
     "prod",
-    "std",
     "sum",
-    "var",
 ]
 
 
@@ -128,12 +125,14 @@ def _sum_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) ->
     return _add(a, axes, dtype=np.int64 if a.dtype.kind in "iub" else a.dtype, keepdims=keepdim)
 
 
-def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+def count_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """How many elements are folded into one."""
     return math.prod(shape[a] for a in axes)
 
 
-def _mean_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
-    return _sum_array(a, axes, keepdim) / np.asarray(_count(a.shape, axes)).astype(a.real.dtype)
+def mean_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
+    """The mean over ``axes``, in the dtype of ``a``."""
+    return _sum_array(a, axes, keepdim) / np.asarray(count_of(a.shape, axes)).astype(a.real.dtype)
 
 
 def _prod_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -> Any:
@@ -169,7 +168,7 @@ def _norm_array(a: np.ndarray[Any, Any], axes: tuple[int, ...], keepdim: bool) -
 
 
 Sum = _fold("Sum", _sum_array, lambda g, x, y, ctx: g.expand(ctx.shape), "", _to_sum)
-Mean = _fold("Mean", _mean_array, lambda g, x, y, ctx: (g / _count(ctx.shape, ctx.axes)).expand(ctx.shape))
+Mean = _fold("Mean", mean_array, lambda g, x, y, ctx: (g / count_of(ctx.shape, ctx.axes)).expand(ctx.shape))
 Prod = _fold("Prod", _prod_array, _prod_gradient, "xy", _to_sum)
 Amax = _fold("Amax", lambda a, ax, k: np.max(a, ax, keepdims=k), _extreme_gradient, "xy")
 Amin = _fold("Amin", lambda a, ax, k: np.min(a, ax, keepdims=k), _extreme_gradient, "xy")
@@ -183,43 +182,6 @@ Norm = _fold(
 )
 Any_ = _fold("Any", lambda a, ax, k: np.any(a, ax, keepdims=k), None, "", _to_truth)
 All_ = _fold("All", lambda a, ax, k: np.all(a, ax, keepdims=k), None, "", _to_truth)
-
-
-class Var(Function):
-    """Mean squared distance from the mean, the divisor lowered by ``correction``; ``root`` gives std."""
-
-    fresh = True
-    name = "VarBackward0"
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...], keepdim: bool, correction: float, root: bool) -> Tensor:
-        dtype, shape = x._dtype.to_real(), folded_shape(x._array.shape, axes, keepdim)
-        ctx.axes, ctx.shape, ctx.root = axes, x._array.shape, root
-        ctx.divisor = builtins.max(_count(x._array.shape, axes) - correction, 0)
-        if root:
-            ctx.name = "StdBackward0"
-        if x._meta:
-            made = Tensor._wrap_meta(shape, dtype)
-        else:
-            array = work_array(x)
-            with np.errstate(all="ignore"):
-                off = array - _mean_array(array, axes, True)
-                total = _add((off * off.conj()).real, axes, keepdims=keepdim)
-                value = total / np.asarray(ctx.divisor).astype(total.dtype)
-                made = Tensor._wrap(maybe_cast(np.sqrt(value) if root else value, dtype), dtype)
-        ctx.save_for_backward(x, made if root else None)
-        return made
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        x, y = ctx.saved_tensors
-        kept = folded_shape(ctx.shape, ctx.axes, True)
-        g = grads[0].reshape(kept)
-        if ctx.root:
-            y = y.reshape(kept)
-            g = (g / (y * 2)).masked_fill(y == 0, 0)
-        divisor = ctx.divisor or float("nan")
-        return (g * (x - x.mean(ctx.axes, keepdim=True)) * (2 / divisor), None, None, None, None)
 
 
 def numpy_names(function: Any) -> Any:
@@ -324,35 +286,6 @@ def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Tensor:
     return extreme(input, dim, keepdim, Amin, "amin")
 
 
-def _variance(input: Any, dim: Any, unbiased: Any, keepdim: bool, correction: Any, root: bool) -> Tensor:
-    input = input_of(input, "std" if root else "var")
-    if isinstance(dim, bool):  # x.var(False): PyTorch's older spelling
-        dim, unbiased = None, dim
-    if input._dtype.kind < dtypes.FLOATING:
-        raise DtypeError(
-            f"{'std' if root else 'var'} only support floating point and complex dtypes, got {input._dtype}"
-        )
-    if correction is None:
-        correction = 1 if unbiased is None else int(unbiased)
-    return Var.apply(input, axes_of(dim, input._array.ndim), keepdim, correction, root)
-
-
-@numpy_names
-def var(
-    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
-    """The variance over ``dim``; the divisor is the count less ``correction`` (1, or 0 if not ``unbiased``)."""
-    return _variance(input, dim, unbiased, keepdim, correction, False)
-
-
-@numpy_names
-def std(
-    input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
-) -> Tensor:
-    """The square root of ``var``."""
-    return _variance(input, dim, unbiased, keepdim, correction, True)
-
-
 @numpy_names
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where an element along ``dim`` is not zero."""
@@ -400,5 +333,5 @@ def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: 
     return sum(size, dim, keepdim) if p == 1 else sum(size**p, dim, keepdim) ** (1 / p)
 
 
-METHODS = {f.__name__: f for f in (sum, mean, prod, amax, amin, var, std, any, all, count_nonzero, logsumexp, norm)}
+METHODS = {f.__name__: f for f in (sum, mean, prod, amax, amin, any, all, count_nonzero, logsumexp, norm)}
 register(METHODS)
