@@ -20,67 +20,12 @@
 // of one channel at a time.
 #include "winograd.hpp"
 
-#include <cstdlib>
-#include <cstring>
-
 #include "../parallel.hpp"
 #include "../workspace.hpp"
-#include "pack.hpp"
-#include "rows.hpp"
-#include "winograd_tiling.hpp"
+#include "winograd_input.hpp"
 
 namespace konv::winograd {
 namespace {
-
-constexpr index few_tiles = 5;  // up to so many in a row, lanes are filled with tiles of several rows
-
-template <class T>
-const WinogradTransform<T>& transform_of(const Plan& plan) {
-  const Geometry& g = plan.g;
-  const index rh = Axis::taps(g.kh, g.stride_h), rw = Axis::taps(g.kw, g.stride_w);
-  const auto* f = plan.isa->template winograd<T>().find(rh == 1 ? 1 : plan.tile, rw == 1 ? 1 : plan.tile, rh, rw);
-  if (!f) throw std::invalid_argument("konv: no Winograd transform " + plan.name);
-  return *f;
-}
-
-// Everything a call derives from its plan; T is the compute type.
-template <class T>
-struct Problem {
-  const Geometry& g;
-  const IsaTable& isa;
-  const WinogradTransform<T>& f;
-  const WinogradTable<T>& table;
-  const TileTable<T>& tile;
-  Tiling tiling;
-  Rows rows;
-  index lanes;
-  Panels panels;  // of one group's output channels
-  bool windows;   // lanes are filled with tiles of several rows
-
-  explicit Problem(const Plan& plan)
-      : g(plan.g),
-        isa(*plan.isa),
-        f(transform_of<T>(plan)),
-        table(isa.winograd<T>()),
-        tile(isa.tiles<T>()),
-        tiling(Tiling::of(g, f.mh, f.mw)),
-        rows(tiling, g.group_c()),
-        lanes(table.lanes),
-        panels{g.group_oc(), rows.all, 2 * lanes, lanes},
-        windows(tiling.w.dilation == 1 && tiling.w.tiles <= few_tiles) {}
-
-  index products() const { return tiling.products(); }
-  index strip() const { return tiling.columns(tiling.segment_count()); }
-  // Room in a row of s for whole vectors and for the columns of the tiles that fill the last vector.
-  index s_pitch() const { return round_up(strip() + lanes + (windows ? 8 : lanes * tiling.w.m), lanes); }
-  // Tiles (of each column phase) that are brought from lanes to rows at a time: long rows are stored faster (5 % of a
-  // 224 x 224 layer) than pieces of them, as long as z stays in L2.
-  index z_count() const {
-    const index bytes = f.mh * f.mw * tiling.w.dilation * lanes * static_cast<index>(sizeof(T));
-    return std::clamp<index>((index{96} << 10) / bytes, 1, tiling.segment_count());
-  }
-  index z_columns() const { return z_count() * tiling.w.m * tiling.w.dilation; }
-};
 
 // ---- blocks and scratch --------------------------------------------------------------------------------------------
 struct Blocking {
@@ -95,33 +40,21 @@ struct Blocking {
   index most() const { return ceil_div(segments, blocks); }
 };
 
-// Arrays of one thread, one behind the other on whole cache lines; `base` may be null to learn the size.
+// Arrays of one thread.
 template <class T>
 struct Scratch {
-  T *v = nullptr, *m, *s, *z, *strip, *zeros, *staged;
-  Segment* segments;
-  index* window;
-  index bytes = 0;
+  Carver carver;
+  T *v = nullptr, *m, *z, *staged;
+  InputScratch<T> input;
 
-  Scratch(const Problem<T>& p, const Blocking& b, char* base) {
-    const index l = p.lanes;
-    const auto take = [&]<class E>(E*& array, index count) {
-      array = reinterpret_cast<E*>(base + bytes);
-      bytes = checked_add(bytes, round_up(checked_mul(count, sizeof(E)), 64));
-    };
-    if (!b.shared) take(v, v_size(p, b));
-    take(m, b.chunk * p.tiling.segment_tiles() * p.products() * 2 * l);
-    take(s, b.most() * p.f.ah() * p.s_pitch());
-    take(z, p.f.mh * p.z_columns() * l);
-    take(strip, p.f.ah() * round_up(p.strip(), l));
-    take(zeros, p.strip() + l);
-    take(staged, p.z_columns() * l);
-    take(segments, b.most());
-    take(window, round_up(b.most() * p.tiling.segment_tiles(), l));
+  Scratch(const Problem<T>& p, const Blocking& b, char* base) : carver{base}, input(p, b.most(), carver) {
+    const index tiles = b.chunk * p.tiling.segment_tiles();
+    if (!b.shared) carver.take(v, p.v_size(b.pitch));
+    carver.take(m, tiles * p.products() * 2 * p.lanes);
+    carver.take(z, p.f.mh * p.z_columns() * p.lanes);
+    carver.take(staged, p.z_columns() * p.lanes);
   }
-  static index v_size(const Problem<T>& p, const Blocking& b) {
-    return checked_add(checked_mul(p.rows.all, b.pitch), p.products() * p.lanes);
-  }
+  static index size(const Problem<T>& p, const Blocking& b) { return Scratch(p, b, nullptr).carver.bytes; }
 };
 
 template <class T>
@@ -136,8 +69,8 @@ void set_blocks(const Problem<T>& p, Blocking& b, index blocks) {
 
 template <class T>
 index scratch_bytes(const Problem<T>& p, const Blocking& b) {
-  const index shared = b.shared ? checked_mul(Scratch<T>::v_size(p, b), sizeof(T)) : 0;
-  return checked_add(shared, checked_mul(Scratch<T>(p, b, nullptr).bytes, b.threads));
+  const index shared = b.shared ? checked_mul(p.v_size(b.pitch), sizeof(T)) : 0;
+  return checked_add(shared, checked_mul(Scratch<T>::size(p, b), b.threads));
 }
 
 // Scratch stays under 8 MiB or a quarter of input and output, except where one segment alone needs more.
@@ -175,17 +108,13 @@ template <class T>
 class Forward {
  public:
   Forward(const Call<T>& call)
-      : p_(call.plan),
-        call_(call),
-        reader_(p_.isa, call.x, p_.g.mode),
+      : call_(call),
+        p_(call.plan.g, *call.plan.isa, call.plan.tile),
+        tile_(p_.isa.template tiles<T>()),
         writer_(p_.isa, call.y),
         b_(choose_blocking(p_, call.n, image_bytes(call))),
-        work_(b_.shared ? round_up(Scratch<T>::v_size(p_, b_) * sizeof(T), 64) : 0, Scratch<T>(p_, b_, nullptr).bytes,
-              b_.threads),
-        in_place_(reader_.in_place(0, 0, 0) && p_.tiling.w.stride == 1 && p_.g.mode == PadMode::zeros) {
-    for (index phase = 0; phase < p_.tiling.stride_phases(); phase++)
-      p_.rows.offsets(p_.tiling, phase, b_.pitch, p_.lanes, v_at_[phase]);
-  }
+        input_(p_, call.x, b_.pitch),
+        work_(b_.shared ? round_up(p_.v_size(b_.pitch) * sizeof(T), 64) : 0, Scratch<T>::size(p_, b_), b_.threads) {}
 
   void run() {
     if (b_.shared) run_shared();
@@ -204,10 +133,11 @@ class Forward {
         b_.blocks * p_.g.groups,
         [&](index task, int slot) {
           const index block = task / p_.g.groups, group = task % p_.g.groups;
+          const index first = b_.first(block), end = b_.first(block + 1);
           const Scratch<T> own = scratch(slot);
-          transform(own, block, group, 0, p_.rows.channels, own.v);
+          input_.run(own.input, first, end - first, group, 0, p_.rows.channels, own.v);
           for (index panel = 0; panel < p_.panels.count(); panel++)
-            for (index s = b_.first(block), end = b_.first(block + 1); s < end; s += b_.chunk)
+            for (index s = first; s < end; s += b_.chunk)
               multiply(own, block, group, panel, s, std::min(s + b_.chunk, end), own.v);
         },
         b_.threads);
@@ -218,13 +148,13 @@ class Forward {
     const index channels = p_.rows.channels, share = std::clamp<index>(channels / (4 * b_.threads), 1, 16);
     for (index task = 0; task < b_.blocks * p_.g.groups; task++) {
       const index block = task / p_.g.groups, group = task % p_.g.groups;
+      const index first = b_.first(block), end = b_.first(block + 1), chunks = ceil_div(end - first, b_.chunk);
       parallel_for(
           ceil_div(channels, share),
           [&](index i, int slot) {
-            transform(scratch(slot), block, group, i * share, std::min(channels, (i + 1) * share), v);
+            input_.run(scratch(slot).input, first, end - first, group, i * share, std::min(channels, (i + 1) * share), v);
           },
           b_.threads);
-      const index first = b_.first(block), end = b_.first(block + 1), chunks = ceil_div(end - first, b_.chunk);
       parallel_for(
           p_.panels.count() * chunks,
           [&](index i, int slot) {
@@ -235,77 +165,7 @@ class Forward {
     }
   }
 
-  Scratch<T> scratch(int slot) const {
-    Scratch<T> s(p_, b_, work_.template slot<char>(slot));
-    std::fill_n(s.zeros, p_.strip() + p_.lanes, T(0));
-    return s;
-  }
-
-  // ---- input: channels [from, to) of a group into V ----
-  // First all columns of a channel, then all rows: rows that were just written in vectors of other places would make
-  // the loads wait for the stores.
-  void transform(const Scratch<T>& own, index block, index group, index from, index to, T* v) const {
-    const index first = b_.first(block), count = b_.first(block + 1) - first;
-    const index pitch = p_.s_pitch(), step = p_.f.ah() * pitch;
-    for (index i = 0; i < count; i++) own.segments[i] = p_.tiling.segment(first + i);
-    if (p_.windows) set_windows(own, count);
-    for (index phase = 0; phase < p_.tiling.stride_phases(); phase++) {
-      const int rows = p_.tiling.h.used(phase / p_.tiling.w.stride), columns = p_.tiling.w.used(phase % p_.tiling.w.stride);
-      const index* at = v_at_[phase];
-      for (index c = from; c < to; c++) {
-        T* to_v = v + c * b_.pitch;
-        for (index i = 0; i < count; i++)
-          columns_of(own, own.segments[i], phase, group * p_.rows.channels + c, own.s + i * step);
-        if (p_.windows) {
-          p_.f.input_windows(own.s, pitch, own.window, count * p_.tiling.w.tiles, rows, columns, at, to_v);
-        } else {
-          for (index i = 0; i < count; to_v += own.segments[i].tiles, i++)
-            rows_of(own.s + i * step, own.segments[i], rows, columns, at, to_v);
-        }
-      }
-    }
-  }
-
-  void rows_of(const T* s, const Segment& segment, int rows, int columns, const index* at, T* v) const {
-    const Axis& w = p_.tiling.w;
-    if (w.dilation == 1) return p_.f.input_rows(s, p_.s_pitch(), segment.tiles, rows, columns, at, v);
-    for (index t = 0; t < segment.count; t++)
-      p_.f.input_phases(s + t * w.m * w.dilation, p_.s_pitch(), w.dilation, w.phases, rows, columns, at,
-                         v + t * w.phases);
-  }
-
-  // Where each tile of a block begins in s; the lanes that fill the last vector repeat the first tile.
-  void set_windows(const Scratch<T>& own, index segments) const {
-    const index each = p_.tiling.w.tiles, tiles = segments * each;
-    for (index t = 0; t < round_up(tiles, p_.lanes); t++)
-      own.window[t] = t < tiles ? t / each * p_.f.ah() * p_.s_pitch() + t % each * p_.tiling.w.m : 0;
-  }
-
-  // The rows of one segment and channel, in place or staged, transformed column by column into s.
-  void columns_of(const Scratch<T>& own, const Segment& segment, index phase, index c, T* s) const {
-    const Axis &h = p_.tiling.h, &w = p_.tiling.w;
-    const index count = p_.tiling.columns(segment.count);
-    const index row = segment.tile_h * h.m, row_phase = segment.phase_h + phase / w.stride;
-    const index column = w.cell(segment.tile_w * w.m, phase % w.stride);
-    const T* rows[max_products];
-    index first = 0, last = count;
-    if (in_place_) {
-      first = std::clamp<index>(-column, 0, count);
-      last = std::clamp<index>(p_.g.w - column, first, count);
-      const T* plane = static_cast<const T*>(call_.x.plane(segment.n, c)) + column;
-      for (index i = 0; i < p_.f.ah(); i++) {
-        const index y = h.cell(row + i, row_phase);
-        rows[i] = y >= 0 && y < p_.g.h && first < last ? plane + y * call_.x.sh : own.zeros;
-      }
-    } else {
-      for (index i = 0; i < p_.f.ah(); i++) {
-        T* to = own.strip + i * round_up(p_.strip(), p_.lanes);
-        reader_.read(to, segment.n, c, h.cell(row + i, row_phase), column, w.stride, count);
-        rows[i] = to;
-      }
-    }
-    p_.f.input_columns(rows, first, last, count, s, p_.s_pitch());
-  }
+  Scratch<T> scratch(int slot) const { return Scratch<T>(p_, b_, work_.template slot<char>(slot)); }
 
   // ---- products and output: one panel of output channels, segments [from, to) of a block ----
   void multiply(const Scratch<T>& own, index block, index group, index panel, index from, index to, const T* v) const {
@@ -315,8 +175,8 @@ class Forward {
     const T* u = call_.weight + p_.panels.offset(group, panel);
     const int vectors = static_cast<int>(width / p_.lanes);
     for (index xi = 0; xi < p_.products(); xi++)
-      p_.tile.output_lane(vectors, tiles, p_.rows.k[xi], u + p_.rows.before[xi] * width,
-                          v + v_at_[0][xi] + before, b_.pitch, own.m + xi * width, per_tile, zeros, 0);
+      tile_.output_lane(vectors, tiles, p_.rows.k[xi], u + p_.rows.before[xi] * width,
+                          v + input_.offset(xi) + before, b_.pitch, own.m + xi * width, per_tile, zeros, 0);
     const T* m = own.m;
     for (index i = from; i < to; i++) {
       const Segment segment = p_.tiling.segment(i);
@@ -365,24 +225,23 @@ class Forward {
     if (T* plane = y.parts == 1 ? writer_.in_place(n, o) : nullptr) {
       const bool one_run = y.sh == columns && column == 0 && step == 1;  // the rows follow each other
       for (index i = 0; i < (one_run ? 1 : rows); i++)
-        p_.tile.transpose_store(own.z + i * columns * l, l, one_run ? rows * columns : columns,
+        tile_.transpose_store(own.z + i * columns * l, l, one_run ? rows * columns : columns,
                                 plane + (row + i * step) * y.sh + column, y.sc, channels);
       return;
     }
     for (index i = 0; i < rows; i++) {
-      p_.tile.transpose_store(own.z + i * columns * l, l, columns, own.staged, columns, channels);
+      tile_.transpose_store(own.z + i * columns * l, l, columns, own.staged, columns, channels);
       for (int c = 0; c < channels; c++) writer_.write(own.staged + c * columns, n, o + c, row + i * step, column, columns);
     }
   }
 
-  Problem<T> p_;
   const Call<T>& call_;
-  RowReader<T> reader_;
-  RowWriter<T> writer_;
-  Blocking b_;
-  Workspace work_;
-  bool in_place_;
-  index v_at_[max_phases][max_products];
+  const Problem<T> p_;
+  const TileTable<T>& tile_;
+  const RowWriter<T> writer_;
+  const Blocking b_;
+  const InputTransform<T> input_;
+  const Workspace work_;
 };
 
 // ---- packing -------------------------------------------------------------------------------------------------------
@@ -414,13 +273,13 @@ void pack_vector(const Problem<T>& p, const WeightView& w, index group, index o,
 
 template <class T>
 index packed_size(const Plan& plan) {
-  const Problem<T> p(plan);
+  const Problem<T> p(plan.g, *plan.isa, plan.tile);
   return checked_mul(p.g.groups, p.panels.group_size());
 }
 
 template <class T>
 void pack(const Plan& plan, const WeightView& w, T* dst) {
-  const Problem<T> p(plan);
+  const Problem<T> p(plan.g, *plan.isa, plan.tile);
   const index vectors = ceil_div(p.g.group_oc(), p.lanes);
   parallel_for(p.g.groups * vectors, [&](index task, int) {
     const index group = task / vectors, o = task % vectors * p.lanes, panel = o / p.panels.width;
