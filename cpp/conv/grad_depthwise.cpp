@@ -5,7 +5,7 @@
 // phase, 24 KB, so that they stay in L1 while every tap walks them) and each output channel's rows of gy are read from
 // memory, or copied when they are not rows of T:
 //
-//     D[output][tap] += sum over the block's pixels of gy * x      one kernel column at a time, kh accumulators
+//     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
 //
 // There are as many parts as make 16 tasks, fixed by the sizes; their sums are added in order.
 #include "grad_depthwise.hpp"
@@ -40,6 +40,7 @@ class Driver {
         table_(call.isa.template grad_weight<T>()),
         stage_(call.isa, call.x, g_.mode),
         gy_(call.isa, call.gy, PadMode::zeros),
+        out_(call.isa, call.dw, call.gy.scalar, call.x.parts, g_.group_c() * g_.taps()),
         parts_of_x_(call.x.parts),
         columns_(block_of(g_.ow, most_columns, table_.lanes)),
         across_(columns_, g_.stride_w, g_.kw, g_.dilation_w, table_.lanes) {
@@ -58,7 +59,7 @@ class Driver {
     const StagedAxis down(rows_, g_.stride_h, g_.kh, g_.dilation_h);
     staged_ = round_up(down.cells * across_.runs * across_.pitch + table_.lanes, 16);
     const index gy = round_up(rows_ * columns_, 16), kw = g_.kw;
-    const index slot = (staged_ + gy + sums_ + round_up(g_.taps(), 16)) * index{sizeof(T)} + kw * index{sizeof(index)};
+    const index slot = (staged_ + gy + sums_) * index{sizeof(T)} + kw * index{sizeof(index)};
     const index shared = parts_ > 1 ? checked_mul(checked_mul(parts_, units_), sums_ * index{sizeof(T)}) : 0;
     const index tasks = ceil_div(units_, chunk_) * parts_;
     const int slots = static_cast<int>(std::min<index>(num_threads(), tasks));
@@ -67,14 +68,15 @@ class Driver {
         tasks,
         [&](index task, int id) {
           T* base = scratch.slot<T>(id);
-          Scratch s{base, base + staged_, base + staged_ + gy, base + staged_ + gy + sums_, nullptr};
-          s.offset = reinterpret_cast<index*>(s.taps + round_up(g_.taps(), 16));
+          Scratch s{base, base + staged_, base + staged_ + gy, nullptr};
+          s.offset = reinterpret_cast<index*>(s.sums + sums_);
           for (index b = 0; b < kw; b++) s.offset[b] = across_.offset(b);
           const index part = task % parts_, first = task / parts_ * chunk_;
           for (index u = first; u < std::min(units_, first + chunk_); u++) {
             if (parts_ > 1) s.sums = scratch.shared<T>() + (u * parts_ + part) * sums_;
-            sum(u, blocks_ * part / parts_, blocks_ * (part + 1) / parts_, s);
-            if (parts_ == 1) write(u, s.sums);
+            T* result = parts_ == 1 ? result_of(u) : nullptr;
+            sum(u, blocks_ * part / parts_, blocks_ * (part + 1) / parts_, s, result ? result : s.sums);
+            if (parts_ == 1 && !result) write(u, s.sums);
           }
         },
         slots);
@@ -84,40 +86,38 @@ class Driver {
 
  private:
   struct Scratch {
-    T *x, *gy, *sums, *taps;
+    T *x, *gy, *sums;
     index* offset;
   };
 
-  void sum(index unit, index first, index last, const Scratch& s) const {
-    std::fill_n(s.sums, sums_, T(0));
+  void sum(index unit, index first, index last, const Scratch& s, T* sums) const {
+    std::fill_n(sums, g_.group_oc() * g_.taps() * parts_of_x_, T(0));
     for (index b = first; b < last; b++)
-      for (index p = 0; p < parts_of_x_; p++) add_block(unit * parts_of_x_ + p, b, s);
+      for (index p = 0; p < parts_of_x_; p++) add_block(unit * parts_of_x_ + p, b, s, sums);
   }
 
   // Channel c of x against all output channels of its group, one block of pixels.
-  void add_block(index c, index block, const Scratch& s) const {
+  void add_block(index c, index block, const Scratch& s, T* sums) const {
     const index column = block % column_blocks_ * columns_, row = block / column_blocks_ % row_blocks_ * rows_;
     const index n = block / column_blocks_ / row_blocks_, group = c / g_.group_c();
     const index rows = std::min(rows_, g_.oh - row), columns = std::min(columns_, g_.ow - column);
     const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h);
     stage_.stage(s.x, n, c, down, across_, row * g_.stride_h - g_.pad_top, column * g_.stride_w - g_.pad_left);
     GradWeightDepthwise<T> d{rows, columns, g_.kh, g_.kw, down.step, down.tap, s.x, across_.runs * across_.pitch,
-                             s.offset, nullptr, 0, s.taps};
+                             s.offset, nullptr, 0, nullptr, parts_of_x_};
     for (index m = 0; m < g_.group_oc(); m++) {
       const index o = group * g_.group_oc() + m;
       d.gy = gy_.in_place(n, o, row);
       d.gy_pitch = d.gy ? call_.gy.sh : columns;
       if (d.gy) d.gy += column;
       else d.gy = copy_gy(n, o, row, rows, column, columns, s.gy);
-      std::fill_n(s.taps, g_.taps(), T(0));
+      d.d = sums + m * g_.taps() * parts_of_x_ + c % parts_of_x_;
       table_.depthwise(d);
-      T* sums = s.sums + m * g_.taps() * parts_of_x_ + c % parts_of_x_;
-      for (index t = 0; t < g_.taps(); t++) sums[t * parts_of_x_] += s.taps[t];
     }
   }
 
   const T* copy_gy(index n, index o, index row, index rows, index column, index columns, T* dst) const {
-    for (index i = 0; i < rows; i++) gy_.read(dst + i * columns, n, o, row + i, column, 1, columns);
+    gy_.read_rows(dst, columns, n, o, row, 1, rows, column, 1, columns);
     return dst;
   }
 
@@ -130,10 +130,12 @@ class Driver {
     return sums;
   }
 
+  // The unit's place in dW when sums may be kept there.
+  T* result_of(index unit) const { return g_.group_c() == 1 ? out_.in_place(unit * g_.group_oc(), 0) : nullptr; }
+
   void write(index unit, T* sums) const {
     const index width = g_.taps() * parts_of_x_, elements = g_.group_c() / parts_of_x_;
-    const WeightGradWriter<T> out(call_.isa, call_.dw, call_.gy.scalar, parts_of_x_, elements * width);
-    out.write(sums, width, g_.group_oc(), unit / elements * g_.group_oc(), unit % elements * width, width);
+    out_.write(sums, width, g_.group_oc(), unit / elements * g_.group_oc(), unit % elements * width, width);
   }
 
   const GradWeightCall& call_;
@@ -141,6 +143,7 @@ class Driver {
   const GradWeightTable<T>& table_;
   const RowStage<T> stage_;
   const RowReader<T> gy_;
+  const WeightGradWriter<T> out_;
   const int parts_of_x_;
   const index columns_;
   const StagedColumns across_;

@@ -213,8 +213,9 @@ class Driver {
       transpose_gy(cell, block, s);
       const T* x = in_place_ ? find_x(cell, block, s) : stage_x(cell, block, s);
       const index step = in_place_ ? g_.stride_w * call_.x.sw : Layout(g_, block, sizeof(T)).across.step;
-      for (index t = 0; t < cell.columns; t += table_.columns) {
-        const index columns = std::min<index>(table_.columns, cell.columns - t);
+      const index tiles = ceil_div(cell.columns, table_.columns);
+      for (index i = 0, t = 0, columns; i < tiles; i++, t += columns) {
+        columns = ceil_div(cell.columns - t, tiles - i);  // tiles as equal as can be
         for (const Panel& p : panels_) {
           if (p.first >= cell.outputs) break;
           table_.tile(p.width, columns, b == first,
@@ -240,8 +241,7 @@ class Driver {
         const T* rows = direct ? gy_.in_place(n, o, b.row) + b.column : s.temporary;
         if (!direct)
           for (index l = 0; l < channels; l++)
-            for (index r = 0; r < b.rows; r++)
-              gy_.read(s.temporary + l * pixels + r * b.columns, n, o + l, b.row + r, b.column, 1, b.columns);
+            gy_.read_rows(s.temporary + l * pixels, b.columns, n, o + l, b.row, 1, b.rows, b.column, 1, b.columns);
         table_.transpose_load(rows, direct ? call_.gy.sc : pixels, pixels, channels, u, p.width);
       }
     }
@@ -253,21 +253,19 @@ class Driver {
     const index top = b.row * g_.stride_h - g_.pad_top, left = b.column * g_.stride_w - g_.pad_left;
     for (index c = 0; c < channels; c++)
       for (index image = 0; image < b.images; image++)
-        for (index r = 0; r < l.down.cells; r++) {
-          T* dst = s.x + c * l.channel + image * l.image + r * l.across.cells;
-          stage_row(dst, b.image + image, cell.group * g_.group_c() + c0 + c, top + l.down.source(r), left, l.across);
-        }
+        for (index i = 0; i < l.down.runs(); i++)
+          for (index j = 0; j < l.across.runs(); j++) {
+            T* dst = s.x + c * l.channel + image * l.image + i * b.rows * l.across.cells + j * b.columns;
+            x_.read_rows(dst, l.across.cells, b.image + image, cell.group * g_.group_c() + c0 + c,
+                         top + i * g_.dilation_h, l.down.source_step(), l.down.run_cells(), left + j * g_.dilation_w,
+                         l.across.source_step(), l.across.run_cells());
+          }
     for (index image = 0, k = 0; image < b.images; image++)
       for (index r = 0; r < b.rows; r++) s.row_offset[k++] = image * l.image + r * l.down.step * l.across.cells;
     column_offsets(cell, s, [&](index c, index a, index t) {
       return (c - c0) * l.channel + a * l.down.tap * l.across.cells + t * l.across.tap;
     });
     return s.x;
-  }
-  void stage_row(T* dst, index n, index c, index row, index column, const StagedAxis& across) const {
-    if (across.shared) return x_.read(dst, n, c, row, column, 1, across.cells);
-    for (index t = 0; t < g_.kw; t++)
-      x_.read(dst + t * across.tap, n, c, row, column + t * g_.dilation_w, g_.stride_w, across.outputs);
   }
 
   // The image itself: no padding to fill in, values of T.

@@ -10,10 +10,11 @@ void RowStage<T>::stage(T* dst, index n, index c, const StagedAxis& down, const 
                         index left) const {
   const bool plain = mode_ == PadMode::zeros && down.shared && across.shared && across.stride <= 2;
   if (plain && reader_.in_place(0, 0, 0)) return copy_rows(dst, n, c, down.cells, across, top, left);
-  for (index r = 0; r < down.cells; r++)
+  const index pitch = across.runs * across.pitch;
+  for (index a = 0; a < down.runs(); a++)
     for (index run = 0; run < across.runs; run++)
-      reader_.read(dst + (r * across.runs + run) * across.pitch, n, c, top + down.source(r),
-                   left + across.start(run), across.stride, across.length);
+      reader_.read_rows(dst + a * down.outputs * pitch + run * across.pitch, pitch, n, c, top + a * down.dilation,
+                        down.source_step(), down.run_cells(), left + across.start(run), across.stride, across.length);
 }
 
 // The usual case, all rows in one call: values of T in memory, zeros around them, stride 1 or 2. One call of the reader

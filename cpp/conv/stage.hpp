@@ -26,8 +26,10 @@ struct StagedAxis {
     step = shared ? stride : 1;
     tap = shared ? dilation : n;
   }
-  // The image cell behind staged cell i, counted from the first one that the block reads.
-  index source(index i) const { return shared ? i : i / outputs * dilation + i % outputs * stride; }
+  // Runs of cells that are `source_step` apart in the image; run a starts at cell a*dilation.
+  index runs() const { return cells / run_cells(); }
+  index run_cells() const { return shared ? cells : outputs; }
+  index source_step() const { return shared ? 1 : stride; }
 };
 
 // The same along a row for kernels that load vectors of neighbouring outputs: the run is split into its `stride` phases,

@@ -10,7 +10,7 @@
 // 14 columns x 2 vectors = 28 accumulators of 32 registers (6 x 2 of 16). Narrow groups use one vector or half of one.
 //
 // Depthwise tile. There is one output channel, so pixels stand in the lanes: R rows of gy are held in registers, each
-// image row is loaded once and feeds every tap of one kernel column; lanes are summed at the end of the block. Lanes past
+// image vector is loaded once and feeds every tap of its kernel column; lanes are summed at the end of the block. Lanes past
 // the end of a row are zeros in both operands: an infinity next to the row must not meet a zero, and gy and x may be the
 // caller's own memory, which is not read past its end.
 #include "grad_weight_table.hpp"
@@ -100,85 +100,101 @@ KONV_INLINE T lane_sum(vec<T, L> v) {
   else return lane_sum<T, L, D / 2>(v + shuffle<Rotate<L, D>, T, L>(v, v));
 }
 
-// Two accumulators a tap when there are few taps: a chain of additions to one would wait for itself.
-template <int P>
-constexpr int sets = P <= 4 ? 2 : 1;
+// P kernel rows by Q kernel columns are summed at a time. Two accumulators a tap when there are few: a chain of additions
+// to one would wait for itself.
+template <int P, int Q>
+constexpr int sets = P * Q <= 4 ? 2 : 1;
+template <class T, int L, int P, int Q>
+using Sums = vec<T, L>[P][Q][sets<P, Q>];
 
-// acc += gy rows [0, R) against image rows, n columns (L unless Tail), P taps of one kernel column.
-template <class T, int L, int P, int S, int R, bool Tail>
-KONV_INLINE void add_taps(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwise<T>& g, const T* gy, const T* x,
-                          int n) {
-  const auto columns = [&](const T* p) {
+// acc += gy rows [0, R) against image rows, n columns (L unless Tail). S: row_step with tap_step 1; 0: any steps.
+template <class T, int L, int P, int Q, int S, int R, bool Tail>
+KONV_INLINE void add_taps(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, const T* gy, const T* x,
+                          const index* offset, int n) {
+  const auto columns = [&](const T* p) __attribute__((always_inline)) {
     if constexpr (Tail) return load_first<T, L>(p, n);
     else return load<T, L>(p);
   };
-  const auto image = [&](index row) { return columns(x + row * g.pitch); };
   vec<T, L> y[R];
   KONV_UNROLL for (int i = 0; i < R; i++) y[i] = columns(gy + i * g.gy_pitch);
-  if constexpr (S == 0) {
-    KONV_UNROLL for (int i = 0; i < R; i++)
-      KONV_UNROLL for (int a = 0; a < P; a++)
-        acc[a][i % sets<P>] += y[i] * image(i * g.row_step + a * g.tap_step);
-  } else {
-    KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
-      const vec<T, L> v = image(r);
-      KONV_UNROLL for (int i = 0; i < R; i++) {
-        const int a = r - i * S;
-        if (a >= 0 && a < P) acc[a][i % sets<P>] += y[i] * v;
+  KONV_UNROLL for (int b = 0; b < Q; b++) {
+    const T* column = x + offset[b];
+    if constexpr (S == 0) {
+      KONV_UNROLL for (int i = 0; i < R; i++)
+        KONV_UNROLL for (int a = 0; a < P; a++)
+          acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
+    } else {
+      KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
+        const vec<T, L> v = columns(column + r * g.pitch);
+        KONV_UNROLL for (int i = 0; i < R; i++) {
+          const int a = r - i * S;
+          if (a >= 0 && a < P) acc[a][b][i % sets<P, Q>] += y[i] * v;
+        }
       }
     }
   }
 }
 
-template <class T, int L, int P, int S, bool Tail>
-KONV_INLINE void add_columns(vec<T, L> (&acc)[P][sets<P>], const GradWeightDepthwise<T>& g, const T* x, index q,
-                             int n) {
+// One vector of columns, all rows.
+template <class T, int L, int P, int Q, int S, bool Tail>
+KONV_INLINE void add_rows(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, const T* x, index q,
+                          const index* offset, int n) {
   constexpr int R = 4;
   const T* gy = g.gy + q;
   const index step = g.row_step * g.pitch;
   index i = 0;
-  for (; i + R <= g.rows; i += R) add_taps<T, L, P, S, R, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, n);
-  for (; i < g.rows; i++) add_taps<T, L, P, S, 1, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, n);
+  const auto rows = [&](auto count) __attribute__((always_inline)) {
+    add_taps<T, L, P, Q, S, count, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, offset, n);
+    i += count;
+  };
+  while (i + R <= g.rows) rows(constant<R>{});
+  if (g.rows - i == 3) rows(constant<3>{});
+  if (g.rows - i == 2) rows(constant<2>{});
+  if (g.rows - i == 1) rows(constant<1>{});
 }
 
-template <class T, int L, int P>
-KONV_INLINE void add_sums(vec<T, L> (&acc)[P][sets<P>], T* d, index kw) {
-  KONV_UNROLL for (int a = 0; a < P; a++) {
-    vec<T, L> v = acc[a][0];
-    if constexpr (sets<P> == 2) v += acc[a][1];
-    d[a * kw] += lane_sum<T, L>(v);
-  }
+template <class T, int L, int P, int Q>
+KONV_INLINE void add_sums(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, T* d) {
+  KONV_UNROLL for (int a = 0; a < P; a++)
+    KONV_UNROLL for (int b = 0; b < Q; b++) {
+      vec<T, L> v = acc[a][b][0];
+      if constexpr (sets<P, Q> == 2) v += acc[a][b][1];
+      d[(a * g.kw + b) * g.d_step] += lane_sum<T, L>(v);
+    }
 }
 
-// P kernel rows from `row` on, every column.
-template <class T, int P, int S>
+// P kernel rows from `row` on, every column, Q at a time.
+template <class T, int P, int Q, int S>
 __attribute__((noinline)) void taps(const GradWeightDepthwise<T>& g, index row) {
   constexpr int L = lanes_of<T>, half = half_of<T>;
   const index whole = g.columns / L * L;
   const int left = static_cast<int>(g.columns - whole);
-  for (index b = 0; b < g.kw; b++) {
-    const T* x = g.x + row * g.tap_step * g.pitch + g.offset[b];
-    T* d = g.d + row * g.kw + b;
-    vec<T, L> acc[P][sets<P>] = {};
-    for (index q = 0; q < whole; q += L) add_columns<T, L, P, S, false>(acc, g, x, q, L);
-    if (left > half || (left && half == L)) add_columns<T, L, P, S, true>(acc, g, x, whole, left);
-    if (whole || left > half || half == L) add_sums<T, L, P>(acc, d, g.kw);
+  const T* x = g.x + row * g.tap_step * g.pitch;
+  for (index b = 0; b < g.kw; b += Q) {
+    const index* offset = g.offset + b;
+    T* d = g.d + (row * g.kw + b) * g.d_step;
+    if (whole || left > half || half == L) {
+      Sums<T, L, P, Q> acc = {};
+      for (index q = 0; q < whole; q += L) add_rows<T, L, P, Q, S, false>(acc, g, x, q, offset, L);
+      if (left > half || (left && half == L)) add_rows<T, L, P, Q, S, true>(acc, g, x, whole, offset, left);
+      add_sums<T, L, P, Q>(acc, g, d);
+    }
     if constexpr (half < L) {
       if (left == 0 || left > half) continue;
-      vec<T, half> tail[P][sets<P>] = {};
-      add_columns<T, half, P, S, true>(tail, g, x, whole, left);
-      add_sums<T, half, P>(tail, d, g.kw);
+      Sums<T, half, P, Q> acc = {};
+      add_rows<T, half, P, Q, S, true>(acc, g, x, whole, offset, left);
+      add_sums<T, half, P, Q>(acc, g, d);
     }
   }
 }
 
 template <class T, int S>
 void all_taps(const GradWeightDepthwise<T>& g) {
-  if (g.kh == 7) return taps<T, 7, S>(g, 0);
-  if (g.kh == 5) return taps<T, 5, S>(g, 0);
+  if (g.kh == 7) return taps<T, 7, 1, S>(g, 0);
+  if (g.kh == 5) return taps<T, 5, 1, S>(g, 0);
   index a = 0;
-  for (; a + 3 <= g.kh; a += 3) taps<T, 3, S>(g, a);
-  for (; a < g.kh; a++) taps<T, 1, S>(g, a);
+  for (; a + 3 <= g.kh; a += 3) g.kw % 3 == 0 ? taps<T, 3, 3, S>(g, a) : taps<T, 3, 1, S>(g, a);
+  for (; a < g.kh; a++) taps<T, 1, 1, S>(g, a);
 }
 
 template <class T>

@@ -18,7 +18,8 @@ struct GradWeightTile {
   T* d;
 };
 
-// One channel against its gradient: d[a*kw + b] += sum_{i,q} gy[i*gy_pitch + q] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
+// One channel against its gradient:
+//   d[(a*kw + b)*d_step] += sum_{i,q} gy[i*gy_pitch + q] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
 // for i < rows, q < columns; nothing else is read.
 template <class T>
 struct GradWeightDepthwise {
@@ -31,6 +32,7 @@ struct GradWeightDepthwise {
   const T* gy;
   index gy_pitch;
   T* d;
+  index d_step;
 };
 
 template <class T>
