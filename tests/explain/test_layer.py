@@ -178,6 +178,10 @@ def test_the_plan_is_the_one_that_runs() -> None:
     assert forced is not None
     assert "planes" in forced.name
     assert plan.reason
+    transposed = konv.explain("ConvTranspose2d(64, 64, 2, stride=2)", (1, 64, 14, 14)).plan
+    assert transposed is not None
+    assert "4 phases of the stride" in transposed.reason
+    assert konv.explain("Conv2d(3, 8, 3)", (1, 3, 8, 8), dtype="float16").plan is not None
 
 
 def test_in_a_notebook_and_as_data() -> None:

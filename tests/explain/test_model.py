@@ -56,6 +56,51 @@ def test_simple_cnn() -> None:
     assert ("multiply_adds", "conv2") in shares
 
 
+class Bottleneck(nn.Module):
+    """ResNet's block, weights on the meta device."""
+
+    def __init__(self, given: int, inner: int, stride: int) -> None:
+        super().__init__()
+        made, options = 4 * inner, {"bias": False, "device": "meta"}
+        self.branch = nn.Sequential(
+            nn.Conv2d(given, inner, 1, **options),
+            nn.BatchNorm2d(inner, device="meta"),
+            nn.ReLU(),
+            nn.Conv2d(inner, inner, 3, stride, 1, **options),
+            nn.BatchNorm2d(inner, device="meta"),
+            nn.ReLU(),
+            nn.Conv2d(inner, made, 1, **options),
+            nn.BatchNorm2d(made, device="meta"),
+        )
+        shortcut = nn.Conv2d(given, made, 1, stride, **options), nn.BatchNorm2d(made, device="meta")
+        self.shortcut = nn.Sequential(*shortcut) if given != made or stride > 1 else nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        return (self.branch(x) + self.shortcut(x)).relu()
+
+
+def test_resnet50_has_the_published_figures() -> None:
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    channels = 64
+    for count, inner, stride in ((3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2)):
+        for index in range(count):
+            layers.append(Bottleneck(channels, inner, stride if index == 0 else 1))
+            channels = 4 * inner
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000, device="meta")]
+    report = konv.explain(nn.Sequential(*layers, *head), (1, 3, 224, 224))
+    assert report.totals.parameters == 25_557_032
+    assert report.totals.multiply_adds == 4_089_184_256
+    last = next(row for row in report.rows if row.layer == "AdaptiveAvgPool2d")
+    before = report.rows[last.inputs[0]].field
+    assert before is not None
+    assert [(axis.size, axis.jump, axis.center) for axis in before] == [(427, 32, 0)] * 2
+
+
 def test_residuals_and_branches() -> None:
     report = konv.explain(nn.Sequential(nn.Conv2d(3, 4, 1), Residual(4)), (1, 3, 16, 16))
     table = [(row.name, row.layer, row.inputs) for row in report.rows]
