@@ -230,10 +230,10 @@ def edge_of(tensor: Tensor) -> tuple[Any, int] | None:
 
 def _recorded(cls: type[Function], ctx: Function, args: tuple[Any, ...]) -> Any:
     """``apply`` in grad mode: run with the mode off, then link the outputs if an argument needs a gradient."""
-    for arg in args:
-        if isinstance(arg, Tensor) and arg._base is not None:
-            arg._refresh()
-    needs = tuple([isinstance(arg, Tensor) and arg._requires_grad for arg in args])
+    # The property looks at the graph of what a view is a view of; other tensors need not.
+    needs = tuple(
+        [isinstance(arg, Tensor) and (arg._requires_grad if arg._base is None else arg.requires_grad) for arg in args]
+    )
     ctx.needs_input_grad = needs
     _mode.grad = False
     try:
@@ -263,6 +263,14 @@ def _connect(cls: type[Function], ctx: Function, args: tuple[Any, ...], outputs:
         ]
     )
     ctx._number = next(_numbers)
+    if cls.fresh and isinstance(outputs, Tensor) and not ctx._dirty and outputs._dtype.kind >= 2:
+        # One new tensor: what nearly every operation returns.
+        outputs._grad_fn, outputs._requires_grad = ctx, True
+        ctx._outputs = ((outputs._array.shape, outputs._dtype, outputs._meta),)
+        if ctx._to_save:
+            ctx._saved = tuple([_pack(tensor, [outputs]) for tensor in ctx._to_save])
+            ctx._to_save = ()
+        return outputs
     many = isinstance(outputs, (tuple, list))
     outs = list(outputs) if many else [outputs]
     facts: list[Any] = []

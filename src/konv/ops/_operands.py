@@ -30,11 +30,14 @@ def as_tensor_operand(value: Any, who: str) -> Tensor:
 def common_dtype(operands: tuple[Any, ...]) -> dtypes.dtype:
     """The dtype that the operands meet in."""
     first = operands[0]
-    if isinstance(first, Tensor):
+    if isinstance(first, Tensor) and len(operands) <= 2:
         if len(operands) == 1:
             return first._dtype
         second = operands[1]
-        if isinstance(second, Tensor) and first._dtype is second._dtype and len(operands) == 2:
+        if isinstance(second, Tensor):
+            if first._dtype is second._dtype:
+                return first._dtype
+        elif type(second) is float and first._dtype.kind >= dtypes.FLOATING:
             return first._dtype
     return dtypes.result_of([_typed(o) for o in operands if o is not None])
 
@@ -49,8 +52,10 @@ def array_of(value: Any, dtype: dtypes.dtype) -> Any:
     """The array of an operand, cast to ``dtype``."""
     if isinstance(value, Tensor):
         return value._array if value._dtype is dtype else cast(value._array, dtype)
+    if dtype.kind == dtypes.FLOATING and type(value) is float and -60000.0 < value < 60000.0:
+        return dtype.numpy.type(value)  # the quick way, for what overflows no floating type
     number = np.asarray(value)
-    if dtype.kind == dtypes.INTEGER and number.dtype.kind in "iu":
+    if dtype.kind == dtypes.INTEGER and number.dtype.kind in "iuO":
         return np.asarray(int(value) & (2 ** (8 * dtype.itemsize) - 1), np.uint64).astype(dtype.numpy)
     return cast(number, dtype)
 
@@ -65,7 +70,8 @@ def cast(array: np.ndarray[Any, Any], dtype: dtypes.dtype) -> np.ndarray[Any, An
 
 def maybe_cast(array: Any, dtype: dtypes.dtype) -> Any:
     """``cast`` where the dtype differs."""
-    return array if array.dtype == dtype.numpy else cast(np.asarray(array), dtype)
+    have, want = array.dtype, dtype.numpy
+    return array if have is want or have == want else cast(np.asarray(array), dtype)
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
@@ -98,17 +104,17 @@ def broadcast_shape(shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 def any_meta(operands: tuple[Any, ...]) -> bool:
     """True if one of the operands is on the meta device; then all others are too, or are numbers."""
-    found = False
     for value in operands:
         if isinstance(value, Tensor) and value._meta:
-            found = True
-    if found:
-        for value in operands:
-            if isinstance(value, Tensor) and not value._meta and value._array.ndim:
-                raise DeviceError(
-                    "Expected all tensors to be on the same device, but found at least two devices, cpu and meta!"
-                )
-    return found
+            break
+    else:
+        return False
+    for value in operands:
+        if isinstance(value, Tensor) and not value._meta and value._array.ndim:
+            raise DeviceError(
+                "Expected all tensors to be on the same device, but found at least two devices, cpu and meta!"
+            )
+    return True
 
 
 def begin_write(target: Tensor, who: str) -> None:

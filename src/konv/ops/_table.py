@@ -35,6 +35,7 @@ from ._operands import (
     operand as operand,
     shape_of as shape_of,
 )
+from ._quiet import quiet
 
 _OPERANDS = "abcd"
 
@@ -60,13 +61,11 @@ class Pointwise(Function):
         if ctx.rule is not None:
             dtype = ctx.rule(dtype)
         out_dtype = dtype if ctx.result is None else ctx.result(dtype)
-        if any_meta(operands):
-            shape = broadcast_shape([shape_of(o) for o in operands])
-            if ctx.inplace:
-                return _write_meta(ctx, operands, shape, out_dtype)
-            made = Tensor._wrap_meta(shape, out_dtype)
-        elif ctx.inplace:
-            return _write(ctx, operands, dtype, out_dtype)
+        meta = any_meta(operands)
+        if ctx.inplace:
+            return (_write_meta if meta else _write)(ctx, operands, dtype, out_dtype)
+        if meta:
+            made = Tensor._wrap_meta(broadcast_shape([shape_of(o) for o in operands]), out_dtype)
         else:
             made = Tensor._wrap(_compute(ctx, operands, dtype, out_dtype), out_dtype)
         if True in ctx.needs_input_grad:
@@ -88,10 +87,9 @@ class Pointwise(Function):
 
 def _compute(ctx: Pointwise, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dtype: dtypes.dtype) -> Any:
     work = dtypes.float32 if ctx.wide and dtype.is_half else dtype
-    arrays = [array_of(o, work) for o in operands]
+    arrays = [o._array if isinstance(o, Tensor) and o._dtype is work else array_of(o, work) for o in operands]
     try:
-        with np.errstate(all="ignore"):
-            out = ctx.compute(*arrays)
+        out = quiet.run(ctx.compute, *arrays)
     except ValueError:
         broadcast_shape([shape_of(o) for o in operands])  # says which sizes do not fit, if that is the reason
         raise
@@ -133,8 +131,7 @@ def _write(ctx: Any, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dtype: 
         _keep(ctx, (_original(ctx, target) if needed else None, *operands[1:]), target)
         ctx.numbers.pop("a", None)
     if out_dtype is target._dtype and dtype is out_dtype and isinstance(ctx.compute, np.ufunc):
-        with np.errstate(all="ignore"):
-            ctx.compute(*[array_of(o, dtype) for o in operands], out=target._array)
+        quiet.run(ctx.compute, *[array_of(o, dtype) for o in operands], out=target._array)
     else:
         np.copyto(target._array, cast(_compute(ctx, operands, dtype, out_dtype), target._dtype))
     target._counter.value += 1
@@ -142,13 +139,13 @@ def _write(ctx: Any, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dtype: 
     return target
 
 
-def _write_meta(ctx: Any, operands: tuple[Any, ...], shape: tuple[int, ...], out_dtype: dtypes.dtype) -> Tensor:
+def _write_meta(ctx: Any, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dtype: dtypes.dtype) -> Tensor:
     target: Tensor = operands[0]
     if not target._meta:
         raise DeviceError(
             "Expected all tensors to be on the same device, but found at least two devices, cpu and meta!"
         )
-    check_target(target, shape, out_dtype)
+    check_target(target, broadcast_shape([shape_of(o) for o in operands]), out_dtype)
     if True in ctx.needs_input_grad:
         _keep(ctx, operands, target)
     target._counter.value += 1
