@@ -5,6 +5,7 @@
 // type of ours.
 #pragma once
 #include <nanobind/nanobind.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -48,6 +49,27 @@ class Array {
   Scalar scalar_ = Scalar::f32;
   int parts_ = 1;
   bool foreign_ = false;
+};
+
+// Lets other Python threads run while this lives.
+//
+// When the interpreter ends under a daemon thread, taking the GIL back unwinds that thread (pthread_exit, before Python
+// 3.14), and unwinding a destructor would end the process with an error. The thread sleeps instead until the process is
+// gone, as Python 3.14 does.
+class ReleaseGil {
+ public:
+  ReleaseGil() : state_(PyEval_SaveThread()) {}
+  ReleaseGil(const ReleaseGil&) = delete;
+  ~ReleaseGil() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) pause();
+    }
+  }
+
+ private:
+  PyThreadState* state_;
 };
 
 // 64-byte aligned memory for results; NumPy arrays are made over it. Throws std::bad_alloc.

@@ -48,7 +48,7 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
                         array.stride(2),
                         array.stride(3)};
   Packed packed{plan.layout, Memory(packed_bytes(plan))};
-  nb::gil_scoped_release released;
+  const ReleaseGil released;
   with_compute_type(plan.scalar, [&](auto t) {
     pack<decltype(t)>(plan, view, static_cast<decltype(t)*>(packed.memory.data()));
   });
@@ -78,7 +78,7 @@ std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle input, const P
     using T = decltype(t);
     const std::vector<T> values = in_compute_type<T>(*plan.isa, b ? &*b : nullptr, g.oc);
     const OutputView y = dense_output(memory.data(), plan.scalar, plan.parts, g.oc, g.oh, g.ow);
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     run<T>({plan, static_cast<const T*>(packed.memory.data()), values.data(), x.image(), y, n});
   });
   return memory;

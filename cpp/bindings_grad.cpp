@@ -44,7 +44,7 @@ std::optional<Packed> pack_grad_input(const GradInputPlan& plan, nb::handle weig
                         array.stride(2),
                         array.stride(3)};
   Packed packed{plan.layout, Memory(plan.packed_bytes)};
-  nb::gil_scoped_release released;
+  const ReleaseGil released;
   with_compute_type(plan.scalar, [&](auto t) { grad_input::pack<decltype(t)>(plan, view, packed.memory.data()); });
   return packed;
 }
@@ -70,7 +70,7 @@ std::optional<Memory> run_grad_input(const GradInputPlan& plan, nb::handle grad,
     using T = decltype(t);
     const std::vector<T> values = in_compute_type<T>(*plan.isa, b ? &*b : nullptr, g.c);
     const OutputView y = dense_output(memory.data(), plan.scalar, plan.parts, g.c, g.h, g.w);
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     grad_input::run<T>(plan, packed.memory.data(), values.data(), gy.image(), y, n);
   });
   return memory;
@@ -112,7 +112,7 @@ std::optional<Memory> grad_weight_of(const std::vector<index>& sizes, const std:
   checked_mul(checked_mul(n, 8), checked_add(checked_mul(p.g.c * p.g.h, p.g.w), checked_mul(p.g.oc * p.g.oh, p.g.ow)));
   Memory memory(p.g.oc / p.parts * p.g.group_c() * p.g.taps() * scalar_bytes(p.scalar));
   with_floating_type(p.scalar, [&](auto t) {
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     grad_weight::run<decltype(t)>({p.g, current_isa(), x.image(), gy.image(), n, memory.data(), plan.algorithm});
   });
   return memory;
@@ -126,7 +126,7 @@ std::optional<Memory> grad_bias_of(nb::handle grad) {
   const index channels = gy.size(1) * gy.parts();
   Memory memory(channels * scalar_bytes(gy.scalar()));
   with_floating_type(gy.scalar(), [&](auto t) {
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     grad_bias<decltype(t)>(current_isa(), gy.image(), gy.size(0), channels, memory.data());
   });
   return memory;

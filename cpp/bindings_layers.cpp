@@ -80,7 +80,7 @@ nb::object max_pool2d(const Windows& rows, const Windows& columns, nb::handle in
   std::optional<Memory> cells;
   if (with_cells) cells.emplace(bytes_of(p.n, p.c, oh, ow, Scalar::i64));
   with_compute_type(x.scalar(), [&](auto t) {
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     max_pool<decltype(t)>(current_isa(), p, x.image(), dense_output(memory.data(), x.scalar(), 1, p.c, oh, ow),
                           cells ? static_cast<index*>(cells->data()) : nullptr);
   });
@@ -99,7 +99,7 @@ std::optional<Memory> max_pool2d_gradient(const Windows& rows, const Windows& co
   Memory memory(bytes_of(p.n, p.c, h, w, gy.scalar()));
   bool inside = true;
   with_compute_type(gy.scalar(), [&](auto t) {
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     inside = max_pool_gradient<decltype(t)>(current_isa(), p, gy.image(), cells.image(),
                                             dense_output(memory.data(), gy.scalar(), 1, p.c, h, w));
   });
@@ -121,7 +121,7 @@ std::optional<Memory> avg_pool2d(const Windows& rows, const Windows& columns, nb
   Memory memory(bytes_of(p.n, p.c, to_h, to_w, a.scalar()));
   with_compute_type(a.scalar(), [&](auto t) {
     const OutputView y = dense_output(memory.data(), a.scalar(), 1, p.c, to_h, to_w);
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     if (gradient)
       avg_pool_gradient<decltype(t)>(current_isa(), p, a.image(), y);
     else
@@ -160,7 +160,7 @@ std::optional<Memory> moments(nb::handle input) {
   Memory memory(checked_mul(planes, 16));
   double* mean = static_cast<double*>(memory.data());
   with_floating_type(x.scalar(), [&](auto t) {
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     channel_moments<decltype(t)>(current_isa(), x.size(0), x.size(1), x.image(), mean, mean + planes);
   });
   return memory;
@@ -176,7 +176,7 @@ std::optional<Memory> products(nb::handle grad, nb::handle input, nb::handle cen
   Memory memory(checked_mul(planes, 16));
   double* sums = static_cast<double*>(memory.data());
   with_floating_type(x.scalar(), [&](auto t) {
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     channel_products<decltype(t)>(current_isa(), x.size(0), x.size(1), g.image(), x.image(), its_center, sums,
                                   sums + planes);
   });
@@ -191,7 +191,7 @@ std::optional<Memory> affine(nb::handle input, nb::handle center, nb::handle sca
   Memory memory(bytes_of(x.size(0), x.size(1), x.size(2), x.size(3), x.scalar()));
   with_floating_type(x.scalar(), [&](auto t) {
     const OutputView y = dense_output(memory.data(), x.scalar(), 1, x.size(1), x.size(2), x.size(3));
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     channel_affine<decltype(t)>(current_isa(), x.size(0), x.size(1), x.image(), its_center, its_scale, its_shift, y);
   });
   return memory;
@@ -208,7 +208,7 @@ std::optional<Memory> combine(nb::handle grad, nb::handle input, nb::handle a, n
   Memory memory(bytes_of(x.size(0), x.size(1), x.size(2), x.size(3), x.scalar()));
   with_floating_type(x.scalar(), [&](auto t) {
     const OutputView y = dense_output(memory.data(), x.scalar(), 1, x.size(1), x.size(2), x.size(3));
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     channel_combine<decltype(t)>(current_isa(), x.size(0), x.size(1), g.image(), x.image(), its_a, its_b, its_center,
                                  its_shift, y);
   });
@@ -242,7 +242,7 @@ std::optional<Memory> relu_of(nb::handle input) {
   Memory memory(checked_mul(cells, scalar_bytes(x.scalar())));
   with_floating_type(x.scalar(), [&](auto t) {
     const Strided in = strided(x);
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     if (cells) relu<decltype(t)>(current_isa(), shape, in, memory.data());
   });
   return memory;
@@ -258,7 +258,7 @@ std::optional<Memory> relu_gradient_of(nb::handle grad, nb::handle output) {
   Memory memory(checked_mul(cells, scalar_bytes(g.scalar())));
   with_floating_type(g.scalar(), [&](auto t) {
     const Strided in = strided(g), out = strided(y);
-    nb::gil_scoped_release released;
+    const ReleaseGil released;
     if (cells) relu_gradient<decltype(t)>(current_isa(), shape, in, out, memory.data());
   });
   return memory;

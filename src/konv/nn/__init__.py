@@ -32,7 +32,7 @@ from .loss import (
     SmoothL1Loss as SmoothL1Loss,
 )
 from .module import Module as Module
-from .norm import BatchNorm2d as BatchNorm2d, GroupNorm as GroupNorm
+from .norm import BatchNorm1d as BatchNorm1d, BatchNorm2d as BatchNorm2d, GroupNorm as GroupNorm
 from .padding import (
     CircularPad2d as CircularPad2d,
     ConstantPad2d as ConstantPad2d,
