@@ -2,13 +2,17 @@
 
 import copy
 import pickle
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import konv
 from konv import random as streams
+from konv.random import _fma64, _odd_sum
 
 SEED = 2024
 RECORDS = np.load(Path(__file__).parent / "recorded" / "random.npz")
@@ -114,8 +118,6 @@ def test_in_place_counts_as_a_write() -> None:
 
 def test_rounding_once() -> None:
     """The fused multiply-add is exact: compared with whole-number arithmetic on the words themselves."""
-    from fractions import Fraction
-
     low, high = -0.1924500897298753, 0.1924500897298753
     values = konv.Generator().manual_seed(5).uniform(2000, low, high, double=True)
     words = konv.Generator().manual_seed(5).words64(2000)
@@ -144,3 +146,21 @@ def test_messages() -> None:
         with pytest.raises(konv.errors.KonvError) as caught:
             call()
         assert str(caught.value) == message
+
+
+def test_fused_multiply_add_where_rounding_twice_is_wrong() -> None:
+    half_way = np.array([1 + 2.0**-24])  # between two float32 numbers
+    assert _odd_sum(half_way, 2.0**-60).astype(np.float32)[0] == np.float32(1 + 2.0**-23)
+    assert _odd_sum(half_way, -(2.0**-60)).astype(np.float32)[0] == np.float32(1)
+    assert _odd_sum(-half_way, -(2.0**-60)).astype(np.float32)[0] == -np.float32(1 + 2.0**-23)
+    assert _odd_sum(half_way, 0.0)[0] == half_way[0]
+    a, b = np.array([(1 + 2.0**-27) * 2.0**-26]), np.float64((1 - 2.0**-27) * 2.0**-27)  # a * b = 2**-53 - 2**-107
+    assert _fma64(a, b, np.float64(1 + 2.0**-52))[0] == 1 + 2.0**-52
+    assert (a * b + (1 + 2.0**-52))[0] == 1 + 2.0**-51
+
+
+@given(st.integers(0, 2**53 - 1), st.floats(1e-6, 10), st.floats(-10, 10))
+def test_fused_multiply_add_is_exact(word: int, span: float, low: float) -> None:
+    unit = word / 2**53
+    got = _fma64(np.array([unit]), np.float64(span), np.float64(low))[0]
+    assert got == float(Fraction(unit) * Fraction(span) + Fraction(low))
