@@ -184,6 +184,7 @@ def hooked(library) -> list:
     return seen
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook")  # PyTorch's own remark
 def test_hooks() -> None:
     assert hooked(konv) == hooked(torch)
 
