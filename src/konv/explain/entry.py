@@ -22,6 +22,8 @@ def explained(x: Any, input_shape: Any, dtype: Any = None, measure: bool = False
     """See ``konv.explain``."""
     model, shape = module_of(x), shape_of(input_shape)
     kind = dtype_of(model, dtype)
+    if isinstance(x, str) and (kind.is_floating_point or kind.is_complex):
+        model = model.to(kind)
     graph = traced(model, shape, kind)
     subject = None if isinstance(x, str) else model
     detail = detail_of(model, shape, kind.name, kind.itemsize)
@@ -81,7 +83,7 @@ def shape_of(shape: Any) -> Shape:
 def dtype_of(model: Module, dtype: Any) -> dtypes.dtype:
     """The dtype asked for, else that of the model's first weight, else the default."""
     if isinstance(dtype, str):
-        return spec.parse_dtype(dtype)
+        dtype = spec.parse_dtype(dtype)
     if dtype is not None:
         return dtypes.as_dtype(dtype)
     first = next(iter(model.parameters()), None)

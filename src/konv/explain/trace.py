@@ -43,7 +43,7 @@ everything. ``reads`` says for one step which cells of its input an output cell 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field as own, fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -244,7 +244,7 @@ class LayerReport(Report):
     plan: Plan | None
     measured: Measured | None
     hints: tuple[Hint, ...]
-    subject: Any = field(default=None, repr=False, compare=False, metadata={"json": False})  # the module itself
+    subject: Any = own(default=None, repr=False, compare=False, metadata={"json": False})  # the module itself
     kind = "layer"
 
 
@@ -312,7 +312,7 @@ class ModelReport(Report):
     rows: tuple[Row, ...]
     totals: Totals
     dominating: tuple[Share, ...]
-    subject: Any = field(default=None, repr=False, compare=False, metadata={"json": False})  # the module itself
+    subject: Any = own(default=None, repr=False, compare=False, metadata={"json": False})  # the module itself
     kind = "model"
 
 
@@ -350,8 +350,8 @@ class Field(Record):
     rows: Pair | None
     columns: Pair | None
     image: Pair
-    center: tuple[float, float] | None = field(default=None)
-    sides: tuple[float, float, float, float] | None = field(default=None)
+    center: tuple[float, float] | None = own(default=None)
+    sides: tuple[float, float, float, float] | None = own(default=None)
 
     @property
     def size(self) -> Pair:
