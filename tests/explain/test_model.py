@@ -424,6 +424,17 @@ def test_what_cannot_be_copied_is_said() -> None:
         konv.explain(model, (1, 1, 8, 8))
 
 
+def test_other_threads_are_not_listened_to() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Any) -> Any:
+            other = threading.Thread(target=lambda: konv.ones(3) + 1)
+            other.start()
+            other.join()
+            return x * 2
+
+    assert [row.layer for row in konv.explain(Net(), (1, 1, 4, 4)).rows] == ["mul"]
+
+
 def test_names_are_escaped_in_html() -> None:
     model = nn.Sequential()
     model.add_module("<script>alert(1)</script>", nn.Conv2d(1, 1, 3))

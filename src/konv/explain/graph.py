@@ -8,6 +8,7 @@ version counter, which all views share; what backward keeps is read from the rea
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -156,6 +157,7 @@ class _Tracer:
     def __init__(self, model: Module, known: Callable[[type[autograd.Function]], bool]) -> None:
         self.model = model
         self.known = known
+        self.thread = threading.get_ident()  # what other threads compute meanwhile is none of this run's
         self.values: list[Value] = []
         self.events: list[Event] = []
         self.calls: list[Call] = []
@@ -215,6 +217,8 @@ class _Tracer:
         call.last_event = len(self.events)
 
     def heard(self, function: type[autograd.Function], args: tuple[Any, ...], outputs: Any) -> None:
+        if threading.get_ident() != self.thread:
+            return
         self.settle()
         inputs = [self.number(tensor) for tensor in tensors_in(args)]
         made = list(tensors_in(outputs))
