@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
+from tests.tolerances import tolerance
 
 import konv
 import konv.nn.functional as F
-from tests.tolerances import tolerance
 
 DTYPES = ["float32", "float64", "float16", "bfloat16", "complex64", "complex128"]
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]
@@ -235,7 +234,7 @@ REFUSED_AT_CONSTRUCTION = [
 @pytest.mark.parametrize("change", REFUSED_AT_CONSTRUCTION, ids=str)
 def test_what_pytorch_refuses_at_construction(change):
     options = {"in_channels": 4, "out_channels": 4, "kernel_size": 3, **change}
-    with pytest.raises(Exception) as theirs:  # noqa: PT011
+    with pytest.raises(Exception) as theirs:
         torch.nn.Conv2d(**options)
     with pytest.raises(konv.errors.KonvError) as ours:
         konv.nn.Conv2d(**options)
@@ -282,7 +281,7 @@ REFUSED_AT_THE_CALL = {
 @pytest.mark.parametrize("name", REFUSED_AT_THE_CALL)
 def test_what_pytorch_refuses_at_the_call(name):
     call = REFUSED_AT_THE_CALL[name]
-    with pytest.raises(Exception) as theirs:  # noqa: PT011
+    with pytest.raises(Exception) as theirs:
         call(torch, torch.nn.functional)
     with pytest.raises(konv.errors.KonvError) as ours:
         call(konv, F)
@@ -299,7 +298,9 @@ def test_zero_channels_in_and_out():
 
 
 def test_state_dict_goes_both_ways():
-    theirs = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1, bias=False))
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1, bias=False)
+    )
     ours = konv.nn.Sequential(konv.nn.Conv2d(3, 4, 3), konv.nn.BatchNorm2d(4), konv.nn.Conv2d(4, 2, 1, bias=False))
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict({name: to_konv(value) for name, value in theirs.state_dict().items()})

@@ -97,9 +97,7 @@ def test_sliders_change_every_parameter_and_the_numbers_follow(open_page):
     assert got["options"]["stride"] == [2, 3]
     assert got["options"]["padding"] == [[1, 3], [1, 1]]
     line = page.locator("code").first.inner_text()
-    assert line == (
-        "konv.nn.Conv2d(2, 4, (4, 3), stride=(2, 3), padding=((1, 3), (1, 1)), dilation=(1, 2), groups=2)"
-    )
+    assert line == ("konv.nn.Conv2d(2, 4, (4, 3), stride=(2, 3), padding=((1, 3), (1, 1)), dilation=(1, 2), groups=2)")
     page.get_by_label("padding_mode").select_option("reflect")
     assert_same_numbers(page)
     page.get_by_label("padding", exact=True).select_option("same_upper")

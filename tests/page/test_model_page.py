@@ -13,7 +13,7 @@ import konv
 from konv.explain import receptive_field
 
 PNG = io.BytesIO()
-Image.fromarray((np.arange(256, dtype=np.uint8).reshape(16, 16))).save(PNG, "PNG")
+Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(PNG, "PNG")
 
 
 @pytest.fixture
@@ -64,4 +64,3 @@ def test_axe_finds_no_violation(open_page, model):
         row.click()
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
-

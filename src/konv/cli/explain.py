@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ..data.pictures import read_picture
 from ..errors import ArgumentError, FileError, text
 from ..explain import explain as report_on
+from ..explain.page import still
 from ..explain.spec import parse_shape
 
 
@@ -18,7 +20,10 @@ def explain(
     measure: Annotated[bool, typer.Option("--measure", help="Time the layer against this machine's peaks.")] = False,
     dtype: Annotated[str, typer.Option(help="Of input and weights: float32, float64, float16, ...")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write the report as a page here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page to play with here.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write a still picture here.")] = None,
+    gif: Annotated[Path | None, typer.Option(help="Write the window sliding over a Conv2d here.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to show as the page's input.")] = None,
 ) -> None:
     """Explain sizes, cost and receptive fields of a layer or a Sequential, or list a file of weights.
 
@@ -32,15 +37,35 @@ def explain(
         if not input:
             raise ArgumentError(text("explain", "no --input", "give the sizes of the input, such as --input 8,3,28,28"))
         report = report_on(spec, parse_shape(input), dtype=dtype or None, measure=measure)
+    if image is not None and html is None:
+        raise ArgumentError(text("explain", "--image without --html", "the picture is shown in the page"))
     if html is not None:
-        try:
-            html.write_text(report.to_html(), encoding="utf-8")
-        except OSError as error:
-            raise FileError(text("explain", f"{html} cannot be written", error.strerror or str(error))) from error
+        _write(html, report.to_html(_picture(image, report)).encode())
+    if svg is not None:
+        _write(svg, still.svg(report).encode())
+    if gif is not None:
+        _write(gif, still.gif(report))
     if json:
         print(report.to_json())
-    elif html is None:
+    elif html is svg is gif is None:
         show(str(report))
+
+
+def _picture(path: Path | None, report: Any) -> Any:
+    """The user's picture in the shape of the report's input."""
+    if path is None:
+        return None
+    shape = getattr(report, "input_shape", ())
+    if len(shape) < 3:
+        raise ArgumentError(text("explain", f"an input of shape {list(shape)}", "a picture is shown for (N, C, H, W)"))
+    return read_picture(path, shape[-3], shape[-2:])
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise FileError(text("explain", f"{path} cannot be written", error.strerror or str(error))) from error
 
 
 def show(words: str) -> None:

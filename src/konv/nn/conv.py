@@ -1,8 +1,9 @@
-"""``Conv2d`` and ``ConvTranspose2d``: options normalised once into a ``ConvGeometry``, everything else is asked of it."""
+"""``Conv2d`` and ``ConvTranspose2d``: options normalised once into a ``ConvGeometry``, which knows everything else."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ArgumentTypeError, text
@@ -15,8 +16,7 @@ from .module import Module
 from .parameter import Parameter
 
 _OPTIONS = frozenset(
-    ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-    + ("output_padding",)
+    "in_channels out_channels kernel_size stride padding dilation groups padding_mode output_padding".split()
 )
 
 
@@ -59,9 +59,7 @@ class _Convolution(Module):
         geometry = self._geometry
         if geometry is None:
             options = {name: getattr(self, name) for name in _OPTIONS}
-            geometry = self._geometry = ConvGeometry.of(
-                **options, transposed=self._transposed, who=type(self).__name__
-            )
+            geometry = self._geometry = ConvGeometry.of(**options, transposed=self._transposed, who=type(self).__name__)
         return geometry
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -98,7 +96,7 @@ class _Convolution(Module):
         """The options that differ from the defaults, as PyTorch writes them."""
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
         if self.padding != (0, 0):
-            parts.append(f"padding={self.padding if not isinstance(self.padding, str) else self.padding!s}")
+            parts.append(f"padding={self.padding}")
         if self.dilation != (1, 1):
             parts.append(f"dilation={self.dilation}")
         if self.output_padding != (0, 0):
@@ -245,8 +243,6 @@ class ConvTranspose2d(_Convolution):
         return convolve_transposed(input, self.weight, self.bias, geometry)
 
     def _sized(self, geometry: ConvGeometry, shape: tuple[int, ...], output_size: tuple[int, ...]) -> ConvGeometry:
-        from dataclasses import replace
-
         wanted = pair(output_size[-2:], "output_size", "ConvTranspose2d", 1)
         least = replace(geometry, output_padding=(0, 0)).output_size(shape[-2], shape[-1], "ConvTranspose2d")
         return ConvGeometry.of(

@@ -195,7 +195,9 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
     if channels != geometry.in_channels:
         first = f"weight of size {list(weight._array.shape)} and groups={geometry.groups}"
         got = f"got an input of shape {list(shape)} with {channels} channels"
-        raise ShapeError(text(who, got, f"{first} expect {geometry.in_channels} channels", _channel_fix(shape, geometry)))
+        raise ShapeError(
+            text(who, got, f"{first} expect {geometry.in_channels} channels", _channel_fix(shape, geometry))
+        )
     if 0 in shape[-2:]:
         got = f"got an input of shape {list(shape)}"
         raise ShapeError(text(who, got, "only the batch and the channels may be zero, not the height or the width"))
@@ -324,8 +326,11 @@ def conv_transpose2d(
         input: (N, C_in, H, W) or (C_in, H, W).
         weight: (C_in, C_out/groups, kh, kw), same dtype.
         bias: (C_out,) or None.
-        stride, padding, dilation, groups: of the convolution whose adjoint this is.
+        stride: of the convolution whose adjoint this is.
+        padding: cells cut from each side of the output.
         output_padding: rows and columns added at the bottom and right of the output, less than stride or dilation.
+        groups: blocks of channels.
+        dilation: distance between the cells that one input cell is added to.
 
     Returns:
         (N, C_out, H_out, W_out) with ``H_out = (H-1)*stride - 2*padding + dilation*(kh-1) + output_padding + 1``.

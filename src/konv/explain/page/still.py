@@ -155,9 +155,13 @@ def _window(layer: LayerReport, position: Pair) -> Picture:
     return Picture(int(x), int(HEAD + bottom + 12), tuple(shapes), words)
 
 
-def _plane(x: float, rows: int, columns: int, size: float, inside: tuple[int, int, int, int] | None) -> list[Box | Words]:
+def _plane(
+    x: float, rows: int, columns: int, size: float, inside: tuple[int, int, int, int] | None
+) -> list[Box | Words]:
     """The cells of one plane; ``inside`` = (top, left, rows, columns) of the image, around it is padding."""
-    shapes: list[Box | Words] = [Box(x, HEAD, columns * size, rows * size, fill=PAD if inside else "#f3f5f7", line=LINE)]
+    shapes: list[Box | Words] = [
+        Box(x, HEAD, columns * size, rows * size, fill=PAD if inside else "#f3f5f7", line=LINE)
+    ]
     if inside:
         top, left, h, w = inside
         shapes.append(Box(x + left * size, HEAD + top * size, w * size, h * size, fill="#f3f5f7", line=INK))
