@@ -436,6 +436,13 @@ def test_other_threads_are_not_listened_to() -> None:
     assert [event.function.__name__ for event in graph.events] == ["mul"]
 
 
+def test_the_package_can_be_called_like_the_function() -> None:
+    import sys
+
+    package = sys.modules["konv.explain"]
+    assert package("Conv2d(1, 2, 3)", (1, 1, 8, 8)).output_shape == (1, 2, 6, 6)
+
+
 def test_names_are_escaped_in_html() -> None:
     model = nn.Sequential()
     model.add_module("<script>alert(1)</script>", nn.Conv2d(1, 1, 3))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ArgumentError, text
-from ..explain import solve as find
+from ..explain.solve import solve as find
 from ..explain.spec import parse_shape
 
 

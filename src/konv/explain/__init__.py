@@ -5,6 +5,8 @@ What tracing needs is imported when it is first asked for, so that ``import konv
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
@@ -75,6 +77,16 @@ def receptive_field(model: Any, input_shape: Any, output_index: Any = None) -> F
     from .receptive import receptive_field as found
 
     return found(model, input_shape, output_index)
+
+
+class _Package(ModuleType):
+    """``konv.explain`` names this package and the function: whichever of them an import finds, it can be called."""
+
+    def __call__(self, x: Any, input_shape: Any, **options: Any) -> LayerReport | ModelReport:
+        return explain(x, input_shape, **options)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def _teach(error: KonvError) -> str:
