@@ -29,6 +29,7 @@ FLOORS = {
     "gradcheck": 3,
     "printing": 3,
     "sizes": 3,
+    "copying": 3,
     "dlpack": 3,
     "interop": 3,
     "random": 3,
