@@ -29,9 +29,11 @@ void pack(const Plan& plan, const WeightView& w, T* dst);
 template <class T>
 void run(const Call<T>& call);
 
-// The gradient of the weight of a 3x3 convolution of stride 1: dw[oc][c/groups][kh][kw], contiguous, overwritten.
+// The gradient of the weight, for stride 1: dw[oc][c/groups][kh][kw] in real channels, contiguous, overwritten.
 bool grad_weight_fits(const Geometry& g);
+// As candidates(), of which it runs a part; `cost` is against direct sums of the gradient.
+std::vector<Candidate> grad_weight_candidates(const Geometry& g, Precision precision, Scalar scalar);
 template <class T>
-void grad_weight(const Geometry& g, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n, T* dw);
+void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n, T* dw);
 
 }  // namespace konv::winograd

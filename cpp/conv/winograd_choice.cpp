@@ -108,4 +108,19 @@ std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar
   return all;
 }
 
+bool grad_weight_fits(const Geometry& g) { return fits(g) && g.stride_h == 1 && g.stride_w == 1; }
+
+// D is transformed once a call, for every pair of channels: about 6 multiply-adds for each product. Tiles of one image
+// must pay for it.
+std::vector<Candidate> grad_weight_candidates(const Geometry& g, Precision precision, Scalar scalar) {
+  if (!grad_weight_fits(g)) return {};
+  std::vector<Candidate> all = candidates(g, precision, scalar);
+  for (Candidate& c : all) {
+    const double products = static_cast<double>((c.m + g.kh - 1) * (c.m + g.kw - 1));
+    c.cost += 6 * products / static_cast<double>(g.oh * g.ow * g.taps());
+  }
+  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+  return all;
+}
+
 }  // namespace konv::winograd

@@ -64,7 +64,7 @@ struct Carver {
 
   template <class E>
   void take(E*& array, index count) {
-    array = reinterpret_cast<E*>(base + bytes);
+    array = base ? reinterpret_cast<E*>(base + bytes) : nullptr;
     bytes = checked_add(bytes, round_up(checked_mul(count, sizeof(E)), 64));
   }
 };

@@ -168,12 +168,38 @@ KONV_INLINE void output_transform(V* d, V* y) {
   });
 }
 
+// o = A d, the adjoint of A^T: m values in, A out.
+template <class F, class T, class V>
+KONV_INLINE void output_adjoint(const V* d, V* o) {
+  static_for<F::A>([&](auto j) KONV_INLINED {
+    V sum{};
+    bool fresh = true;
+    static_for<F::m>([&](auto i) KONV_INLINED { accumulate<T>(sum, fresh, OutputCoefficient<F, i, j>{}, d[i]); });
+    if constexpr (F::closes_pair(j)) {
+      const V even = o[j - 1];
+      o[j - 1] = even + sum;
+      o[j] = even - sum;
+    } else {
+      o[j] = sum;
+    }
+  });
+}
+
 // u = G w: r taps in, A values out.
 template <class F, class T, class V>
 KONV_INLINE void weight_transform(const V* w, V* u) {
   static_for<F::A>([&](auto j) KONV_INLINED {
     bool fresh = true;
     static_for<F::r>([&](auto k) KONV_INLINED { accumulate<T>(u[j], fresh, WeightCoefficient<F, j, k>{}, w[k]); });
+  });
+}
+
+// w = G^T u: A values in, r taps out.
+template <class F, class T, class V>
+KONV_INLINE void weight_adjoint(const V* u, V* w) {
+  static_for<F::r>([&](auto k) KONV_INLINED {
+    bool fresh = true;
+    static_for<F::A>([&](auto j) KONV_INLINED { accumulate<T>(w[k], fresh, WeightCoefficient<F, j, k>{}, u[j]); });
   });
 }
 

@@ -267,13 +267,52 @@ void output(const T* m, index width, index tiles, const T* bias, T* z, index pit
   }
 }
 
+// ---- the weight's gradient -----------------------------------------------------------------------------------------
+template <class T, class FH, class FW>
+void gradient_tiles(const T* z, index pitch, index tile_step, index pixel_step, index tiles, T* y, index width,
+                    index stride) {
+  constexpr int L = lanes_of<T>;
+  for (index t = 0; t < tiles; t++, z += tile_step * L, y += width) {
+    vec<T> half[FW::m][FH::A];  // columns transformed
+    KONV_UNROLL for (int j = 0; j < FW::m; j++) {
+      vec<T> d[FH::m];
+      KONV_UNROLL for (int i = 0; i < FH::m; i++) d[i] = load<T>(z + (i * pitch + j * pixel_step) * L);
+      output_adjoint<FH, T>(d, half[j]);
+    }
+    KONV_UNROLL for (int i = 0; i < FH::A; i++) {
+      vec<T> d[FW::m], o[FW::A];
+      KONV_UNROLL for (int j = 0; j < FW::m; j++) d[j] = half[j][i];
+      output_adjoint<FW, T>(d, o);
+      KONV_UNROLL for (int j = 0; j < FW::A; j++) store<T>(y + (i * FW::A + j) * stride, o[j]);
+    }
+  }
+}
+
+template <class T, class FH, class FW>
+void gradient_taps(const T* d, index stride, T* taps) {
+  constexpr int L = lanes_of<T>;
+  vec<T> half[FW::A][FH::r];
+  KONV_UNROLL for (int j = 0; j < FW::A; j++) {
+    vec<T> u[FH::A];
+    KONV_UNROLL for (int i = 0; i < FH::A; i++) u[i] = load<T>(d + (i * FW::A + j) * stride);
+    weight_adjoint<FH, T>(u, half[j]);
+  }
+  KONV_UNROLL for (int a = 0; a < FH::r; a++) {
+    vec<T> u[FW::A], w[FW::r];
+    KONV_UNROLL for (int j = 0; j < FW::A; j++) u[j] = half[j][a];
+    weight_adjoint<FW, T>(u, w);
+    KONV_UNROLL for (int b = 0; b < FW::r; b++) store<T>(taps + (a * FW::r + b) * L, w[b]);
+  }
+}
+
 // ---- the table -----------------------------------------------------------------------------------------------------
 template <class T, int MH, int MW, int RH, int RW>
 constexpr WinogradTransform<T> transform() {
   using FH = ToomCook<MH, RH>;
   using FW = ToomCook<MW, RW>;
   return {MH, MW, RH, RW, input_columns<T, FH>, input_rows<T, FW>, input_phases<T, FW>,
-          input_windows<T, FW>, weight<T, FH, FW>, output<T, FH, FW>};
+          input_windows<T, FW>, weight<T, FH, FW>, output<T, FH, FW>, gradient_tiles<T, FH, FW>,
+          gradient_taps<T, FH, FW>};
 }
 
 template <class T>

@@ -41,6 +41,13 @@ struct WinogradTransform {
   // j*pixel_step, where q < columns.
   void (*output)(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index tile_step,
                  index pixel_step, index columns);
+
+  // For the weight's gradient, the adjoints of output and weight.
+  // A z A^T of every pixel of z (laid out as above): y[xi*stride + t*width + l].
+  void (*output_adjoint)(const T* z, index pitch, index tile_step, index pixel_step, index tiles, T* y, index width,
+                         index stride);
+  // G^T d G: taps[(a*rw + b)*lanes + l] from product xi at d[xi*stride + l].
+  void (*weight_adjoint)(const T* d, index stride, T* taps);
 };
 
 template <class T>
