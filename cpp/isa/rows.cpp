@@ -160,6 +160,21 @@ KONV_INLINE void load_row_inline(T* dst, const S* src, index stride, index count
   }
 }
 
+#if defined(__AVX512F__)
+// Lane 2i is lane From + i.
+template <int From>
+struct Spread {
+  static constexpr int at(int i) { return From + i / 2; }
+};
+// The first n even lanes.
+template <class T>
+KONV_INLINE void store_every_2nd(T* p, vec<T> v, int n) {
+  const unsigned mask = 0x5555u & ((1u << 2 * n) - 1);
+  if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
+  else _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
+}
+#endif
+
 template <class T, class S>
 KONV_INLINE void store_row_inline(S* dst, index stride, const T* src, index count) {
   constexpr int L = lanes_of<T>;
@@ -171,6 +186,18 @@ KONV_INLINE void store_row_inline(S* dst, index stride, const T* src, index coun
       return;
     }
   }
+#if defined(__AVX512F__)
+  if constexpr (__is_same(S, T) && (sizeof(T) == 4 || __is_same(T, double))) {
+    if (stride == 2) {  // every second cell of the image's gradient: masks keep the cells between
+      for (; j < count; j += L) {
+        const int n = static_cast<int>(count - j < L ? count - j : L);
+        const vec<T> v = load_first<T>(src + j, n);
+        store_every_2nd<T>(dst + 2 * j, shuffle<Spread<0>, T>(v, v), n < L / 2 ? n : L / 2);
+        if (n > L / 2) store_every_2nd<T>(dst + 2 * j + L, shuffle<Spread<L / 2>, T>(v, v), n - L / 2);
+      }
+    }
+  }
+#endif
   for (; j < count; j += L) {
     const int n = static_cast<int>(count - j < L ? count - j : L);
     S converted[L];
