@@ -55,7 +55,7 @@ def _picture(path: Path | None, report: Any) -> Any:
     """The user's picture in the shape of the report's input."""
     if path is None:
         return None
-    shape = getattr(report, "input_shape", ())
+    shape: Any = getattr(report, "input_shape", ())
     if len(shape) < 3:
         raise ArgumentError(text("explain", f"an input of shape {list(shape)}", "a picture is shown for (N, C, H, W)"))
     return read_picture(path, shape[-3], shape[-2:])

@@ -136,7 +136,7 @@ def _window(layer: LayerReport, position: Pair) -> Picture:
     ]
     shapes: list[Box | Words] = [Words(10, 20, layer.call)]
     x = 10.0
-    planes = (
+    planes: tuple[tuple[str, int, int, float, list[Pair]], ...] = (
         ("padded input", height.padded, width.padded, cell, taps),
         ("filter", height.kernel, width.kernel, tap_cell, []),
         ("output", height.output, width.output, out_cell, [position]),
