@@ -23,7 +23,7 @@ CXX_FOUND := $(firstword $(foreach name,$(CXX) c++ g++ clang++,$(shell command -
 # What an installed konv depends on. The install is editable: Python files are used where they stand.
 CORE := pyproject.toml CMakeLists.txt $(shell find cpp -type f 2>/dev/null)
 
-.PHONY: help demo test test-torch test-page check bench sanitize clean compiler
+.PHONY: help demo test test-torch test-page check bench sanitize stub clean compiler
 
 help:
 	@grep -E '^#   make ' Makefile | cut -c5-
@@ -73,6 +73,11 @@ bench: $(VENV)/.extra-bench
 
 sanitize: $(VENV)/.extra-test
 	tests/sanitize/run.sh $(BIN)/python
+
+# The types of the compiled core, as nanobind sees them; tests/test_stub.py compares.
+stub: $(VENV)/.extra-lint
+	$(BIN)/python -m nanobind.stubgen -q -m konv._core -p cpp/stub.pat -o src/konv/_core.pyi
+	$(BIN)/ruff format -q src/konv/_core.pyi
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ PyTorch's names and meanings: ``import konv as torch`` runs what was written for
 from __future__ import annotations
 
 import importlib as _importlib
-from typing import TYPE_CHECKING, Any as _Any
+from typing import TYPE_CHECKING
 
 from . import (
     autograd as autograd,
@@ -99,16 +99,16 @@ from .sizes import (
 )
 from .tensor import Size as Size, Tensor as Tensor, device as device
 
-if TYPE_CHECKING:
-    from . import bench as bench, data as data, models as models
-
 _LATER = ("bench", "data", "models")
 
+if TYPE_CHECKING:
+    from . import bench as bench, data as data, models as models
+else:  # a type checker would let every name pass
 
-def __getattr__(name: str) -> _Any:
-    if name in _LATER:
-        return _importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module 'konv' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in _LATER:
+            return _importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module 'konv' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,4 @@
+# What nanobind's stub generator cannot see; `make stub` writes src/konv/_core.pyi.
+
+konv._core.Memory.__suffix__:
+    def __buffer__(self, flags: int, /) -> memoryview: ...
