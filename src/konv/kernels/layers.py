@@ -7,7 +7,7 @@ maxima also take integers. Results are new and contiguous.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from ..geometry import adaptive_window
 from .conv import plain
 
 Array = NDArray[Any]
-Windows = _core.Windows
+Windows: TypeAlias = _core.Windows
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
-from ..errors import ArgumentError, ArgumentTypeError, text
+from ..errors import ArgumentError, text
 from ..geometry import integer
 from ..ops.creation import empty, ones, tensor, zeros
 from ..ops.norm import batch_norm, count_batch, group_norm
@@ -160,7 +160,7 @@ class BatchNorm1d(_BatchNorm):
         num_features: channels, C; the other arguments are those of ``BatchNorm2d``.
 
     Raises:
-        ArgumentError (ValueError): when called on an input that is neither 2D nor 3D, or trained on one value a channel.
+        ArgumentError (ValueError): when called on an input of another rank, or trained on one value a channel.
         ShapeError, DtypeError (RuntimeError): as ``BatchNorm2d``.
 
     Example:
@@ -223,9 +223,6 @@ class GroupNorm(_Affine):
         if self.num_channels % self.num_groups:
             got = f"num_channels={num_channels} and num_groups={num_groups}"
             raise ArgumentError(text(type(self).__name__, got, "num_channels must be divisible by num_groups"))
-        if not isinstance(eps, (int, float)):
-            got = f"eps={eps!r} is a {type(eps).__name__}"
-            raise ArgumentTypeError(text(type(self).__name__, got, "eps must be a number"))
         self.eps, self.affine = eps, affine
         self._make_affine(self.num_channels, affine, bias, device, dtype)
         self.reset_parameters()

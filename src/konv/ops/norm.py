@@ -147,7 +147,7 @@ def _differentiable(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor | None) ->
     )
 
 
-# ---- sums over channels, and how they are shared ----------------------------------------------------------------------
+# ---- sums over channels, and how they are shared ------------------------------------------------------------------
 
 
 def _single_cells(array: Array, groups: int | None) -> bool:
@@ -231,7 +231,7 @@ def count_batch(tracked: Tensor) -> int:
     return int(tracked._array)
 
 
-# ---- the functions ----------------------------------------------------------------------------------------------------
+# ---- the functions ------------------------------------------------------------------------------------------------
 
 
 def batch_norm(
@@ -248,9 +248,11 @@ def batch_norm(
 
     Args:
         input: (N, C) or (N, C, *), floating.
-        running_mean, running_var: (C,), used when not training; else moved, in place, towards the batch's mean and
-            unbiased variance. None for both only when training.
-        weight, bias: (C,) or None: scale and shift of each channel; of the input's dtype, or float32 for halves.
+        running_mean: (C,), used when not training; else moved, in place, towards the batch's mean. None for both
+            running statistics only when training.
+        running_var: (C,), likewise, and the batch's unbiased variance.
+        weight: (C,) or None: scale of each channel; of the input's dtype, or float32 for halves.
+        bias: (C,) or None: shift of each channel, likewise.
         training: whether the statistics are those of the batch.
         momentum: how far the running statistics move.
         eps: added to the variance.
@@ -285,7 +287,6 @@ def batch_norm(
         raise (ArgumentError if training else ArgumentRangeError)(text(who, "got one of the two", rule))
     if mean is None and not training:
         raise ArgumentRangeError(text(who, "got None", "running_mean must be defined in evaluation mode"))
-    _check(x, given, who)
     eps = _number(eps, "eps", who)
     if training:
         if not eps > 0:
@@ -294,8 +295,9 @@ def batch_norm(
             got = f"got input size {list(shape)}"
             rule = "Expected more than 1 value per channel when training"
             raise ArgumentError(text(who, got, rule, "use more images, or eval()"))
+    _check(x, given, who)
     pair = None if mean is None or var is None else (mean, var)
-    return Normalize.apply(  # type: ignore[no-any-return]
+    return Normalize.apply(
         x,
         given["weight"],
         given["bias"],
@@ -313,7 +315,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     Args:
         input: (N, C) or (N, C, *), floating.
         num_groups: how many groups the channels are cut into; divides C.
-        weight, bias: (C,) or None, as for ``batch_norm``.
+        weight: (C,) or None, as for ``batch_norm``.
+        bias: (C,) or None, likewise.
         eps: added to the variance.
 
     Raises:
@@ -332,17 +335,15 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         got = f"got an input of shape {list(shape)}"
         raise ShapeError(text(who, got, "Expected at least 2 dimensions for input tensor: (N, C) or (N, C, *)"))
     groups = integer(num_groups, "num_groups", who, 1)
+    if shape[0] * shape[1] // groups * math.prod(shape[2:]) == 1:
+        rule = "Expected more than 1 value per channel when training"
+        raise ArgumentError(text(who, f"got input size {list(shape)} in {groups} groups", rule))
     if shape[1] % groups:
         got = f"got an input of shape {list(shape)} and num_groups={groups}"
         raise ShapeError(text(who, got, "the number of channels must be divisible by num_groups"))
     given = {name: None if v is None else as_tensor(v) for name, v in (("weight", weight), ("bias", bias))}
     _check(x, given, who)
-    if math.prod(shape) // groups == 1:
-        rule = "Expected more than 1 value per channel when training"
-        raise ArgumentError(text(who, f"got input size {list(shape)} in {groups} groups", rule))
-    return GroupNormalize.apply(  # type: ignore[no-any-return]
-        x, given["weight"], given["bias"], groups, _number(eps, "eps", who), None, None, 0.0
-    )
+    return GroupNormalize.apply(x, given["weight"], given["bias"], groups, _number(eps, "eps", who), None, None, 0.0)
 
 
 def _number(value: Any, name: str, who: str) -> float:

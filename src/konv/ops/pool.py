@@ -37,6 +37,7 @@ class MaxPool(Function):
         out = (*shape[:2], *size)
         ctx.set_materialize_grads(False)
         ctx.options, ctx.size = options, shape[2:]
+        cells: Tensor | None
         if x._meta or not math.prod(out):
             values, cells = _zeros(out, x._dtype, x._meta), _zeros(out, dtypes.int64, x._meta)
         else:
@@ -163,7 +164,7 @@ def _zeros(shape: tuple[int, ...], dtype: dtypes.dtype, meta: bool) -> Tensor:
     return Tensor._wrap_meta(shape, dtype) if meta else Tensor._wrap(np.zeros(shape, dtype.numpy), dtype)
 
 
-# ---- images, checked --------------------------------------------------------------------------------------------------
+# ---- images, checked ----------------------------------------------------------------------------------------------
 
 
 def _image(input: Any, who: str, channels: bool = True) -> Tensor:
@@ -193,7 +194,7 @@ def _batched(function: Any, x: Tensor, *args: Any) -> Any:
     return tuple(o.squeeze(0) for o in out) if isinstance(out, tuple) else out.squeeze(0)
 
 
-# ---- the functions ----------------------------------------------------------------------------------------------------
+# ---- the functions ------------------------------------------------------------------------------------------------
 
 
 def max_pool2d(
@@ -248,7 +249,10 @@ def avg_pool2d(
 
     Args:
         input: (N, C, H, W) or (C, H, W), floating or int64.
-        kernel_size, stride, padding, ceil_mode: as for ``max_pool2d``; padding holds zeros.
+        kernel_size: rows and columns of the window, an int or (height, width).
+        stride: step between windows; None for ``kernel_size``.
+        padding: cells of zeros added on both sides, at most half the kernel.
+        ceil_mode: whether a last window may hang over the bottom and right edge.
         count_include_pad: whether cells of the padding count.
         divisor_override: what to divide the sum of each window by, instead of its number of cells.
 
@@ -315,7 +319,7 @@ def pool_avg(input: Any, options: Options) -> Tensor:
     if isinstance(options, AdaptivePooling):
         x = _image(input, options.who, channels=False)
         _refuse(x, x._dtype.is_floating_point, options.who, "floating point numbers")
-        return _batched(AdaptiveAvgPool, x, options)  # type: ignore[no-any-return]
+        return _batched(AdaptiveAvgPool, x, options)
     x = _image(input, options.who)
     _refuse(x, x._dtype.is_floating_point or x._dtype is dtypes.int64, options.who, "floating point numbers or int64")
-    return _batched(AvgPool, x, options)  # type: ignore[no-any-return]
+    return _batched(AvgPool, x, options)

@@ -30,7 +30,13 @@ class Pooling:
         """Rows and columns of the output for an image of ``h`` x ``w``."""
         oh, ow = (
             pool_output_size(
-                size, self.kernel_size[i], self.stride[i], (self.padding[i],) * 2, self.dilation[i], self.ceil_mode, self.who
+                size,
+                self.kernel_size[i],
+                self.stride[i],
+                (self.padding[i],) * 2,
+                self.dilation[i],
+                self.ceil_mode,
+                self.who,
             )
             for i, size in enumerate((h, w))
         )
@@ -99,7 +105,9 @@ def _pooling(
             raise ArgumentTypeError(text(who, got, f"{name} must be True or False"))
     for name, value in (("kernel_size", kernel_size), ("stride", stride), ("padding", padding), ("dilation", dilation)):
         if isinstance(value, bool):
-            raise ArgumentTypeError(text(who, f"{name}={value!r} is a bool", f"{name} must be an int or a pair of ints"))
+            raise ArgumentTypeError(
+                text(who, f"{name}={value!r} is a bool", f"{name} must be an int or a pair of ints")
+            )
     kernel = pair(kernel_size, "kernel_size", who, 1)
     step = kernel if stride is None or stride == () else pair(stride, "stride", who, 1)
     pads, spread = pair(padding, "padding", who, 0), pair(dilation, "dilation", who, 1)
