@@ -15,7 +15,7 @@ from ..autograd import Function
 from ..errors import DeviceError, DtypeError, ShapeError, UnsupportedError, text
 from ..geometry import ConvGeometry, Pair
 from ..tensor import Tensor
-from .creation import as_tensor
+from ._operands import as_tensor_operand
 from .pad import pad
 
 PACKED_KEPT = 4  # packed forms of one weight that are kept: image sizes and directions that take turns
@@ -217,7 +217,7 @@ def _channel_fix(shape: tuple[int, ...], geometry: ConvGeometry) -> str:
 def convolve(x: Any, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, who: str = "Conv2d") -> Tensor:
     """Convolution with options that are already a ``ConvGeometry``: what ``nn.Conv2d`` calls."""
     if not isinstance(x, Tensor):
-        x = as_tensor(x)
+        x = as_tensor_operand(x, who)
     check(x, weight, bias, geometry, who)
     if x._array.ndim == 4:
         return Convolution.apply(x, weight, bias, geometry)  # type: ignore[no-any-return]
@@ -229,7 +229,7 @@ def convolve_transposed(
 ) -> Tensor:
     """Transposed convolution with options that are already a ``ConvGeometry``: what ``nn.ConvTranspose2d`` calls."""
     if not isinstance(x, Tensor):
-        x = as_tensor(x)
+        x = as_tensor_operand(x, who)
     check(x, weight, bias, geometry, who)
     unbatched = x._array.ndim == 3
     if unbatched:
@@ -303,9 +303,9 @@ def conv2d(
         tensor([[[[4., 4.],
                   [4., 4.]]]])
     """
-    weight = as_tensor(weight)
+    weight = as_tensor_operand(weight, "conv2d")
     if bias is not None:
-        bias = as_tensor(bias)
+        bias = as_tensor_operand(bias, "conv2d")
     options = _hashable((stride, padding, dilation, groups))
     return convolve(input, weight, bias, _geometry(weight._array.shape, *options, "conv2d"), "conv2d")
 
@@ -344,10 +344,10 @@ def conv_transpose2d(
         >>> F.conv_transpose2d(konv.ones(1, 1, 1, 2), konv.ones(1, 1, 1, 2))
         tensor([[[[1., 2., 1.]]]])
     """
-    weight = as_tensor(weight)
-    if bias is not None:
-        bias = as_tensor(bias)
-    stride, padding, dilation, groups, extra = _hashable((stride, padding, dilation, groups, output_padding))
     who = "conv_transpose2d"
+    weight = as_tensor_operand(weight, who)
+    if bias is not None:
+        bias = as_tensor_operand(bias, who)
+    stride, padding, dilation, groups, extra = _hashable((stride, padding, dilation, groups, output_padding))
     geometry = _geometry(weight._array.shape, stride, padding, dilation, groups, who, extra)
     return convolve_transposed(input, weight, bias, geometry, who)
