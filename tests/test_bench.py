@@ -13,7 +13,8 @@ import pytest
 
 import konv
 from konv import bench
-from konv.bench import check, harness, peers, timing
+from konv.bench import check, harness, peers
+from konv.machine import timing
 from konv.errors import ArgumentError, FileError
 
 SHAPES = Path(__file__).parents[1] / "benchmarks" / "shapes"

@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "dtypes": 0,
     "geometry": 1,
+    "machine": 1,
     "reference": 2,
     "kernels": 2,
     "_core": 2,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from statistics import geometric_mean, median
 from typing import Any
 
-from .. import dtypes, kernels
+from .. import dtypes, kernels, machine
 from .._version import __version__
 from ..errors import ArgumentError, text
-from . import check, machine
+from ..machine import alternate
+from . import check
 from .layers import Layer
 from .peers import ALL_FLOATS, BOTH, FORWARD, PEERS, TRAINING, Peer, Prepared, Problem
-from .timing import alternate
 
 OWN = PEERS[0].name
 

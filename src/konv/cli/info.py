@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import backends, kernels
+from .. import backends, kernels, machine
 from .._version import __version__
-from ..bench import machine
 
 
 def info() -> None:

@@ -8,9 +8,8 @@ import numpy as np
 
 from .. import dtypes, kernels
 from ..autograd import no_grad
-from ..bench.peak import peak
-from ..bench.timing import burst
 from ..errors import ArgumentError, text
+from ..machine import burst, peak
 from ..nn.module import Module
 from ..tensor import Tensor
 from .trace import LayerReport, Measured, Shape

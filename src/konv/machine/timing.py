@@ -38,7 +38,7 @@ def alternate(runs: Mapping[str, Callable[[], object]], rounds: int, seconds: fl
     """Seconds of one call for each name and round.
 
     Example:
-        >>> from konv.bench.timing import alternate
+        >>> from konv.machine import alternate
         >>> times = alternate({"a": lambda: None, "b": lambda: sum(range(10_000))}, rounds=3, seconds=0.001)
         >>> [len(times[name]) for name in "ab"], min(times["b"]) > min(times["a"])
         ([3, 3], True)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .machine import cores
+from .host import cores
 from .timing import burst
 
 MATRIX = 1024
@@ -34,7 +34,7 @@ def peak(dtype: str = "float32") -> Peak:
     """The best of a few bursts of each kind; takes about half a second the first time.
 
     Example:
-        >>> from konv.bench.peak import peak
+        >>> from konv.machine import peak
         >>> peak().flops > 1e8, peak().bytes > 1e7
         (True, True)
     """

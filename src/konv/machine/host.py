@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from pathlib import Path
 
 
@@ -29,6 +28,8 @@ def commit() -> str:
     root = Path(__file__).parents[3]
     if not (root / "pyproject.toml").is_file():
         return ""
+    import subprocess  # only here: who asks for the processor or the cores does not need it
+
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
