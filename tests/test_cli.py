@@ -28,6 +28,9 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+HEADER = {models.classifier.HEADER: json.dumps({"model": models.classifier.NAME})}
+
+
 def picture(folder: Path, index: int = 0, name: str = "digit.png") -> Path:
     pixels = np.load(data.digits.FILE)["images"][data.digits.TRAIN + index]
     path = folder / name
@@ -160,11 +163,11 @@ def test_bad_models_are_one_line(model_file: Path, tmp_path: Path, capsys: Captu
     assert str(tmp_path) in refused(["predict", str(tmp_path), image], capsys)
     konv.save({"weight": konv.zeros(2)}, tmp_path / "other.safetensors")
     assert "konv train" in refused(["predict", str(tmp_path / "other.safetensors"), image], capsys)
-    konv.save({"weight": konv.zeros(2)}, tmp_path / "liar.safetensors", {"konv.model": models.classifier.NAME})
+    konv.save({"weight": konv.zeros(2)}, tmp_path / "liar.safetensors", HEADER)
     assert "conv1.weight" in refused(["predict", str(tmp_path / "liar.safetensors"), image], capsys)
     state = konv.load(model_file)
     state["fc.bias"][3] = float("nan")
-    konv.save(state, tmp_path / "nan.safetensors", {"konv.model": models.classifier.NAME})
+    konv.save(state, tmp_path / "nan.safetensors", HEADER)
     assert "finite" in refused(["predict", str(tmp_path / "nan.safetensors"), image], capsys)
 
 

@@ -17,9 +17,9 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the weights go.")] = Path(
         "simple_cnn.safetensors"
     ),
-    epochs: Annotated[int, typer.Option(min=1, max=1000, help="How often every image is seen.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, max=4000, help="Images in one step.")] = 64,
-    lr: Annotated[float, typer.Option(min=0.0, help="Learning rate at the start.")] = 2e-3,
+    epochs: Annotated[int, typer.Option(min=1, max=1000, help="How often every image is seen.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, max=4000, help="Images in one step.")] = 50,
+    lr: Annotated[float, typer.Option(min=0.0, help="The highest learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same bits.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="All cores when not given.")] = None,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from ..errors import FileError, text
 from ..tensor import Tensor
 from .simple_cnn import SimpleCNN
 
-# What the header of the file says beside the weights, so that `konv predict` needs nothing else.
-MODEL, VERSION, ACCURACY = "konv.model", "konv.version", "konv.accuracy"
+# What the file says beside the weights, so that `konv predict` needs nothing else. One entry: the format keeps several
+# in no order, and the same training shall give the same file.
+HEADER = "konv"
 NAME = "SimpleCNN on MNIST digits"
+MAX_HEADER = 10_000
 
 
 def save_classifier(model: SimpleCNN, path: str | os.PathLike[str], accuracy: float) -> None:
@@ -28,7 +31,8 @@ def save_classifier(model: SimpleCNN, path: str | os.PathLike[str], accuracy: fl
         FileError: the file cannot be written.
     """
     try:
-        io.save(model, path, {MODEL: NAME, VERSION: __version__, ACCURACY: f"{accuracy:.4f}"})
+        about = {"model": NAME, "version": __version__, "accuracy": round(accuracy, 4)}
+        io.save(model, path, {HEADER: json.dumps(about)})
     except OSError as error:
         raise FileError(text("save", f"{os.fspath(path)!r} cannot be written", error.strerror or str(error))) from error
 
@@ -47,7 +51,7 @@ def load_classifier(path: str | os.PathLike[str]) -> SimpleCNN:
         state = io.load(path)
     except OSError as error:
         raise FileError(text("load", f"{str(path)!r} cannot be read", error.strerror or str(error))) from error
-    found = _header(path).get(MODEL)
+    found = _model_name(path)
     if found != NAME:
         got = f"{path} holds {found!r}" if found else f"{path} does not say which model it holds"
         raise FileError(text("load", got, f"it must be {NAME!r}", "give what 'konv train' saved"))
@@ -59,12 +63,18 @@ def load_classifier(path: str | os.PathLike[str]) -> SimpleCNN:
     return model
 
 
-def _header(path: Path) -> dict[str, str]:
-    """The texts in the header of a file that was found sound."""
+def _model_name(path: Path) -> str | None:
+    """The model that a file, which was found sound, says it holds."""
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        return file.metadata() or {}
+        words = (file.metadata() or {}).get(HEADER, "")[:MAX_HEADER]
+    try:
+        about = json.loads(words)
+    except (ValueError, RecursionError):
+        return None
+    name = about.get("model") if isinstance(about, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def classify(model: nn.Module, pixels: np.ndarray[Any, Any]) -> tuple[int, float]:
