@@ -2,7 +2,8 @@
 //
 // A unit of work is a block of output rows (and, in wide images, of columns) of one image channel:
 //
-//     image channel --stage--> padded rows, columns split by stride phase --block()--> output rows, one filter at a time
+//     image channel --stage--> padded rows, columns split by stride phase --block()--> output rows, one filter at a
+//     time
 //
 // The staged block fits L1 (24 KB) with room for the output rows beside it, so each image value is read from memory
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
@@ -122,8 +123,8 @@ class Driver {
   void sum(const Unit& u, const T* staged, T* buffer, const index* offset) const {
     const index rows = std::min(blocking_.rows, g_.oh - u.row), columns = std::min(blocking_.columns, g_.ow - u.column);
     const StagedAxis axis = down(u);
-    DepthwiseBlock<T> b{rows,    columns, g_.kh,  g_.kw,   axis.step, axis.tap, staged, blocking_.pitch(),
-                        offset,  nullptr, T(0), nullptr, 0};
+    DepthwiseBlock<T> b{rows,   columns, g_.kh, g_.kw,   axis.step, axis.tap, staged, blocking_.pitch(),
+                        offset, nullptr, T(0),  nullptr, 0};
     for (index m = 0; m < g_.group_oc(); m++) {
       const index o = u.c * g_.group_oc() + m;
       T* direct = writer_.in_place(u.n, o);

@@ -1,9 +1,9 @@
 // Driver of the weight's gradient with pixels in the lanes.
 //
-// A unit is one image channel (both parts of a complex one) against the output channels of its group; a task is a run of
-// units over one part of the pixels. Blocks of rows are staged as in the forward pass (padded, columns split by stride
-// phase, 24 KB, so that they stay in L1 while every tap walks them) and each output channel's rows of gy are read from
-// memory, or copied when they are not rows of T:
+// A unit is one image channel (both parts of a complex one) against the output channels of its group; a task is a run
+// of units over one part of the pixels. Blocks of rows are staged as in the forward pass (padded, columns split by
+// stride phase, 24 KB, so that they stay in L1 while every tap walks them) and each output channel's rows of gy are
+// read from memory, or copied when they are not rows of T:
 //
 //     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
 //
@@ -103,8 +103,8 @@ class Driver {
     const index rows = std::min(rows_, g_.oh - row), columns = std::min(columns_, g_.ow - column);
     const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h);
     stage_.stage(s.x, n, c, down, across_, row * g_.stride_h - g_.pad_top, column * g_.stride_w - g_.pad_left);
-    GradWeightDepthwise<T> d{rows, columns, g_.kh, g_.kw, down.step, down.tap, s.x, across_.runs * across_.pitch,
-                             s.offset, nullptr, 0, nullptr, parts_of_x_};
+    GradWeightDepthwise<T> d{rows,     columns, g_.kh, g_.kw,   down.step,  down.tap, s.x, across_.runs * across_.pitch,
+                             s.offset, nullptr, 0,     nullptr, parts_of_x_};
     for (index m = 0; m < g_.group_oc(); m++) {
       const index o = group * g_.group_oc() + m;
       d.gy = gy_.in_place(n, o, row);

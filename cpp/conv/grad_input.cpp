@@ -7,13 +7,14 @@
 //     o = t + e - m*(d/g),    e = (a + pad - k0*d) / s,    tap k0 + m*(s/g),    m = 0 .. M-1
 //
 // which, with the taps in reverse order, is an ordinary convolution of gy: M taps, stride 1, dilation d/g, pad
-// (M-1)*d/g - e (negative: gy is cropped), image and output channels exchanged. Reversal, exchange and the choice of taps
-// are strides of the WeightView; the cells of a phase are strides of the OutputView:
+// (M-1)*d/g - e (negative: gy is cropped), image and output channels exchanged. Reversal, exchange and the choice of
+// taps are strides of the WeightView; the cells of a phase are strides of the OutputView:
 //
 //     stride 2, 3x3:    A B A B     A: 1 tap (middle)        B: 2 taps (left, right)
 //                       C D C D     C: 2 taps (up, down)     D: 4 taps (corners)
 //
-// so every plan of the forward pass, Winograd included, runs here unchanged. Cells that no tap reaches are filled first.
+// so every plan of the forward pass, Winograd included, runs here unchanged. Cells that no tap reaches are filled
+// first.
 //
 // Padding that copies the image (reflect, replicate, circular) adds: the gradient of the image itself is as with zeros,
 // the gradients of the four borders are further regions of the padded image, computed a few rows at a time into a small
@@ -42,8 +43,8 @@ constexpr index border_bytes = 1 << 20;  // buffer of one piece of a border
 
 // One phase along one axis.
 struct AxisPhase {
-  index first, cells;           // cells first, first + s, ...
-  index tap, taps, step;        // k0, M, s/g
+  index first, cells;     // cells first, first + s, ...
+  index tap, taps, step;  // k0, M, s/g
   index dilation, pad;
 };
 
@@ -80,13 +81,14 @@ class Builder {
  private:
   GradInputPhase phase(const AxisPhase& v, const AxisPhase& u, bool border) {
     const Geometry& g = plan_.g;
-    const Geometry derived{g.oc, g.oh,       g.ow,       g.c,   v.cells, u.cells,  v.taps,         u.taps,
-                           1,    1,          v.dilation, u.dilation,      v.pad,   u.pad, g.groups, PadMode::zeros};
+    const Geometry derived{g.oc, g.oh, g.ow,       g.c,        v.cells, u.cells, v.taps,   u.taps,
+                           1,    1,    v.dilation, u.dilation, v.pad,   u.pad,   g.groups, PadMode::zeros};
     // Borders are a few cells wide: no transform pays, and one kind of packed weight serves all four.
     const bool planes = border && forced_.empty() && !depthwise::fits(derived) && planes::fits(derived);
     Plan made = plan_of(derived, planes ? "planes" : forced_);
-    GradInputPhase phase{std::move(made), v.first, u.first, v.tap + (v.taps - 1) * v.step, u.tap + (u.taps - 1) * u.step,
-                         -v.step, -u.step, 0};
+    GradInputPhase phase{
+        std::move(made), v.first, u.first, v.tap + (v.taps - 1) * v.step, u.tap + (u.taps - 1) * u.step,
+        -v.step,         -u.step, 0};
     phase.packed = place(phase);
     return phase;
   }
@@ -106,7 +108,8 @@ class Builder {
   // Phases of the image and of the borders that read the same taps in the same layout share one packed weight.
   index place(const GradInputPhase& phase) {
     std::string name = phase.plan.layout;
-    for (index part : {phase.tap_h, phase.tap_w, phase.step_h, phase.step_w}) name.append(" ").append(std::to_string(part));
+    for (index part : {phase.tap_h, phase.tap_w, phase.step_h, phase.step_w})
+      name.append(" ").append(std::to_string(part));
     for (const auto& [known, at] : places_)
       if (known == name) return at;
     index bytes = 0;
@@ -190,15 +193,13 @@ template <class T>
 void fill(const IsaTable& isa, const OutputView& y, index n, index channels, const T* bias) {
   const RowWriter<T> writer(isa, y);
   const index block = std::min<index>(y.w, 1024);
-  parallel_for(
-      n * channels,
-      [&](index plane, int) {
-        const index c = plane % channels;
-        T row[1024];
-        std::fill_n(row, block, bias[c]);
-        for (index r = 0; r < y.h; r++)
-          for (index j = 0; j < y.w; j += block) writer.write(row, plane / channels, c, r, j, std::min(block, y.w - j));
-      });
+  parallel_for(n * channels, [&](index plane, int) {
+    const index c = plane % channels;
+    T row[1024];
+    std::fill_n(row, block, bias[c]);
+    for (index r = 0; r < y.h; r++)
+      for (index j = 0; j < y.w; j += block) writer.write(row, plane / channels, c, r, j, std::min(block, y.w - j));
+  });
 }
 
 // result += rows [row, row + rows) of a border, each cell where the padding mode took it from.
@@ -206,9 +207,14 @@ template <class T>
 class BorderAdder {
  public:
   BorderAdder(const GradInputPlan& plan, const GradInputRegion& region, const OutputView& result)
-      : g_(plan.g), region_(region), result_(result), writer_(*plan.isa, result),
-        reader_(*plan.isa, {result.data, result.scalar, result.parts, result.h, result.w, result.sn, result.sc, result.sh,
-                            result.sw}, PadMode::zeros),
+      : g_(plan.g),
+        region_(region),
+        result_(result),
+        writer_(*plan.isa, result),
+        reader_(
+            *plan.isa,
+            {result.data, result.scalar, result.parts, result.h, result.w, result.sn, result.sc, result.sh, result.sw},
+            PadMode::zeros),
         source_(region.columns) {
     first_ = g_.w, last_ = -1;
     for (index j = 0; j < region.columns; j++) {
@@ -314,8 +320,8 @@ void run(const GradInputPlan& plan, const void* packed, const T* bias, const Ima
   for (const GradInputRegion& region : plan.borders) add_border<T>(plan, region, weights, gy, result, n);
 }
 
-#define KONV_GRAD_INPUT(T)                                                       \
-  template void pack<T>(const GradInputPlan&, const WeightView&, void*);         \
+#define KONV_GRAD_INPUT(T)                                               \
+  template void pack<T>(const GradInputPlan&, const WeightView&, void*); \
   template void run<T>(const GradInputPlan&, const void*, const T*, const ImageView&, const OutputView&, index);
 KONV_GRAD_INPUT(float)
 KONV_GRAD_INPUT(double)

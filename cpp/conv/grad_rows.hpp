@@ -10,14 +10,15 @@ template <class T>
 class WeightGradWriter {
  public:
   WeightGradWriter(const IsaTable& isa, void* dw, Scalar scalar, int parts, index columns)
-      : dw_(static_cast<char*>(dw)), bytes_(scalar_bytes(scalar)), parts_(parts), columns_(columns),
+      : dw_(static_cast<char*>(dw)),
+        bytes_(scalar_bytes(scalar)),
+        parts_(parts),
+        columns_(columns),
         store_(isa.rows<T>().store[static_cast<int>(scalar)]),
         direct_(parts == 1 && scalar == (sizeof(T) == 4 ? Scalar::f32 : Scalar::f64)) {}
 
   // Where output o, column c may be written as T without conversion, rows `columns` apart; else nullptr.
-  T* in_place(index o, index c) const {
-    return direct_ ? reinterpret_cast<T*>(dw_) + o * columns_ + c : nullptr;
-  }
+  T* in_place(index o, index c) const { return direct_ ? reinterpret_cast<T*>(dw_) + o * columns_ + c : nullptr; }
 
   // sums[r*pitch + j] belongs to output o + r, column c + j. Overwrites sums.
   void write(T* sums, index pitch, index rows, index o, index c, index count) const {

@@ -32,7 +32,8 @@ struct StagedAxis {
   index source_step() const { return shared ? 1 : stride; }
 };
 
-// The same along a row for kernels that load vectors of neighbouring outputs: the run is split into its `stride` phases,
+// The same along a row for kernels that load vectors of neighbouring outputs: the run is split into its `stride`
+// phases,
 //
 //     shared   phase p: cells p, p+s, p+2s ...         output j, tap b  ->  run (b*d) % s, place (b*d)/s + j
 //     apart    run b:   cells b*d, b*d+s ...           output j, tap b  ->  run b,         place j

@@ -1,8 +1,8 @@
 // Depthwise register tile: R output rows at once, pixels of a row in the lanes.
 //
 // A depthwise sum has no second channel to share a loaded vector with, so the rows share it. For one column b of the
-// kernel, the R output rows of a tile need (R-1)*stride + kh image rows; each is loaded once and feeds every tap of that
-// column (picture: kh = 3, stride 1, R = 3):
+// kernel, the R output rows of a tile need (R-1)*stride + kh image rows; each is loaded once and feeds every tap of
+// that column (picture: kh = 3, stride 1, R = 3):
 //
 //     image row   0   1   2   3   4          v[0..4] loaded, 9 multiply-adds
 //     output 0    w0  w1  w2
@@ -30,10 +30,12 @@ template <class T, int L, int KH, int S, int R>
 KONV_INLINE void add_column(vec<T, L> (&acc)[R], const T* x, index pitch, const T* w, index kw) {
   constexpr int rows = (R - 1) * S + KH;
   vec<T, L> v[rows];
-  KONV_UNROLL for (int r = 0; r < rows; r++) v[r] = load<T, L>(x + r * pitch);
+  KONV_UNROLL for (int r = 0; r < rows; r++)
+    v[r] = load<T, L>(x + r * pitch);
   KONV_UNROLL for (int a = 0; a < KH; a++) {
     const vec<T, L> tap = splat<T, L>(w[a * kw]);
-    KONV_UNROLL for (int i = 0; i < R; i++) acc[i] += tap * v[i * S + a];
+    KONV_UNROLL for (int i = 0; i < R; i++)
+      acc[i] += tap * v[i * S + a];
   }
 }
 
@@ -50,17 +52,18 @@ KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const
 template <class T, int L, int KH, int KW, int S, int R>
 KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n) {
   vec<T, L> acc[R];
-  KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = splat<T, L>(b.bias);
+  KONV_UNROLL for (int i = 0; i < R; i++)
+    acc[i] = splat<T, L>(b.bias);
   if constexpr (S == 0) {
     for (index a = 0; a < b.kh; a++)
       for (index t = 0; t < b.kw; t++) {
         const vec<T, L> tap = splat<T, L>(b.w[a * b.kw + t]);
         KONV_UNROLL for (int i = 0; i < R; i++)
-            acc[i] += tap * load<T, L>(x + (i * b.row_step + a * b.tap_step) * b.pitch + b.offset[t]);
+          acc[i] += tap * load<T, L>(x + (i * b.row_step + a * b.tap_step) * b.pitch + b.offset[t]);
       }
   } else if constexpr (KW > 0) {
     KONV_UNROLL for (int t = 0; t < KW; t++)
-        add_column<T, L, KH, S, R>(acc, x + b.offset[t], b.pitch, b.w + t, KW);
+      add_column<T, L, KH, S, R>(acc, x + b.offset[t], b.pitch, b.w + t, KW);
   } else if constexpr (KH > 0) {
     add_rows<T, L, KH, S, R>(acc, b, x, 0);
   } else {
@@ -70,7 +73,8 @@ KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n) {
     if (b.kh > a) add_rows<T, L, 1, S, R>(acc, b, x, a);
   }
   if (n == L) {
-    KONV_UNROLL for (int i = 0; i < R; i++) store<T, L>(y + i * b.ldy, acc[i]);
+    KONV_UNROLL for (int i = 0; i < R; i++)
+      store<T, L>(y + i * b.ldy, acc[i]);
   } else {
     for (int i = 0; i < R; i++) store_first<T, L>(y + i * b.ldy, acc[i], n);
   }
@@ -99,9 +103,7 @@ void bands(const DepthwiseBlock<T>& b) {
   constexpr int R = S == 2 && registers == 16 ? 3 : tile_rows;
   const index step = b.row_step * b.pitch;
   index i = 0;
-  const auto at = [&](index row, auto height) {
-    band<T, KH, KW, S, height>(b, b.x + row * step, b.y + row * b.ldy);
-  };
+  const auto at = [&](index row, auto height) { band<T, KH, KW, S, height>(b, b.x + row * step, b.y + row * b.ldy); };
   for (; b.rows - i >= R && b.rows - i != small_rows; i += R) at(i, constant<R>{});
   for (; i < b.rows && b.rows >= small_rows; i += small_rows)  // the last one repeats rows of the one before
     at(i + small_rows <= b.rows ? i : b.rows - small_rows, constant<small_rows>{});

@@ -22,7 +22,8 @@ struct DepthwiseBlock {
 };
 
 // Rows of one plane copied into a frame of zeros: `top` rows of zeros, then for r < rows and every column j
-//   dst[(top + r)*pitch + j] = src[r*src_pitch + j - left] inside [left, left + count), else 0 up to left + count + right,
+//   dst[(top + r)*pitch + j] = src[r*src_pitch + j - left] inside [left, left + count), else 0 up to left + count +
+//   right,
 // then `bottom` rows of zeros. Up to a vector more is written in each row. copy2 puts the even staged columns first and
 // the odd ones from dst[r*pitch + half] on.
 template <class T>

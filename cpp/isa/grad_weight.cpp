@@ -10,9 +10,9 @@
 // 14 columns x 2 vectors = 28 accumulators of 32 registers (6 x 2 of 16). Narrow groups use one vector or half of one.
 //
 // Depthwise tile. There is one output channel, so pixels stand in the lanes: R rows of gy are held in registers, each
-// image vector is loaded once and feeds every tap of its kernel column; lanes are summed at the end of the block. Lanes past
-// the end of a row are zeros in both operands: an infinity next to the row must not meet a zero, and gy and x may be the
-// caller's own memory, which is not read past its end.
+// image vector is loaded once and feeds every tap of its kernel column; lanes are summed at the end of the block. Lanes
+// past the end of a row are zeros in both operands: an infinity next to the row must not meet a zero, and gy and x may
+// be the caller's own memory, which is not read past its end.
 #include "grad_weight_table.hpp"
 
 #include "simd.hpp"
@@ -28,23 +28,24 @@ constexpr int half_of = lanes_of<T> * sizeof(T) > 16 ? lanes_of<T> / 2 : lanes_o
 template <class T, int L, int NV, int C>
 __attribute__((noinline)) void tile(bool first, const GradWeightTile<T>& g) {
   vec<T, L> acc[C][NV];
-  KONV_UNROLL for (int t = 0; t < C; t++)
-    KONV_UNROLL for (int v = 0; v < NV; v++)
-      acc[t][v] = first ? vec<T, L>{} : load<T, L>(g.d + (t * NV + v) * L);
+  KONV_UNROLL for (int t = 0; t < C; t++) KONV_UNROLL
+    for (int v = 0; v < NV; v++) acc[t][v] = first ? vec<T, L>{} : load<T, L>(g.d + (t * NV + v) * L);
   const T* u = g.u;
   for (index r = 0; r < g.rows; r++) {
     const T* x = g.x + g.row_offset[r];
     for (index j = 0; j < g.row_length; j++, u += NV * L, x += g.step) {
       vec<T, L> gy[NV];
-      KONV_UNROLL for (int v = 0; v < NV; v++) gy[v] = load<T, L>(u + v * L);
+      KONV_UNROLL for (int v = 0; v < NV; v++)
+        gy[v] = load<T, L>(u + v * L);
       KONV_UNROLL for (int t = 0; t < C; t++) {
         const vec<T, L> b = splat<T, L>(x[g.column_offset[t]]);
-        KONV_UNROLL for (int v = 0; v < NV; v++) acc[t][v] += gy[v] * b;
+        KONV_UNROLL for (int v = 0; v < NV; v++)
+          acc[t][v] += gy[v] * b;
       }
     }
   }
-  KONV_UNROLL for (int t = 0; t < C; t++)
-    KONV_UNROLL for (int v = 0; v < NV; v++) store<T, L>(g.d + (t * NV + v) * L, acc[t][v]);
+  KONV_UNROLL for (int t = 0; t < C; t++) KONV_UNROLL
+    for (int v = 0; v < NV; v++) store<T, L>(g.d + (t * NV + v) * L, acc[t][v]);
 }
 
 template <class T, int L, int NV, int... I>
@@ -69,9 +70,11 @@ KONV_INLINE void transpose_panel(const T* src, index plane, index count, int cha
     const int n = count - q < L ? static_cast<int>(count - q) : L;
     vec<T, L> r[L];
     if (n == L && channels == L) {
-      KONV_UNROLL for (int l = 0; l < L; l++) r[l] = load<T, L>(src + l * plane + q);
+      KONV_UNROLL for (int l = 0; l < L; l++)
+        r[l] = load<T, L>(src + l * plane + q);
     } else {
-      KONV_UNROLL for (int l = 0; l < L; l++) r[l] = l < channels ? load_first<T, L>(src + l * plane + q, n) : vec<T, L>{};
+      KONV_UNROLL for (int l = 0; l < L; l++)
+        r[l] = l < channels ? load_first<T, L>(src + l * plane + q, n) : vec<T, L>{};
     }
     transpose<T, L>(r);
     KONV_UNROLL for (int i = 0; i < L; i++)
@@ -100,8 +103,8 @@ KONV_INLINE T lane_sum(vec<T, L> v) {
   else return lane_sum<T, L, D / 2>(v + shuffle<Rotate<L, D>, T, L>(v, v));
 }
 
-// P kernel rows by Q kernel columns are summed at a time. Two accumulators a tap when there are few: a chain of additions
-// to one would wait for itself.
+// P kernel rows by Q kernel columns are summed at a time. Two accumulators a tap when there are few: a chain of
+// additions to one would wait for itself.
 template <int P, int Q>
 constexpr int sets = P * Q <= 4 ? 2 : 1;
 template <class T, int L, int P, int Q>
@@ -116,12 +119,13 @@ KONV_INLINE void add_taps(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g
     else return load<T, L>(p);
   };
   vec<T, L> y[R];
-  KONV_UNROLL for (int i = 0; i < R; i++) y[i] = columns(gy + i * g.gy_pitch);
+  KONV_UNROLL for (int i = 0; i < R; i++)
+    y[i] = columns(gy + i * g.gy_pitch);
   KONV_UNROLL for (int b = 0; b < Q; b++) {
     const T* column = x + offset[b];
     if constexpr (S == 0) {
-      KONV_UNROLL for (int i = 0; i < R; i++)
-        KONV_UNROLL for (int a = 0; a < P; a++)
+      KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL
+        for (int a = 0; a < P; a++)
           acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
     } else {
       KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
@@ -155,8 +159,8 @@ KONV_INLINE void add_rows(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g
 
 template <class T, int L, int P, int Q>
 KONV_INLINE void add_sums(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, T* d) {
-  KONV_UNROLL for (int a = 0; a < P; a++)
-    KONV_UNROLL for (int b = 0; b < Q; b++) {
+  KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
+    for (int b = 0; b < Q; b++) {
       vec<T, L> v = acc[a][b][0];
       if constexpr (sets<P, Q> == 2) v += acc[a][b][1];
       d[(a * g.kw + b) * g.d_step] += lane_sum<T, L>(v);
@@ -232,9 +236,11 @@ double sum(const T* src, index count) {
 
 extern const GradWeightTable<float> grad_weight_f32;
 extern const GradWeightTable<double> grad_weight_f64;
-const GradWeightTable<float> grad_weight_f32 = {
-    lanes_of<float>, most_columns, half_of<float>, any_tile<float>, transpose_load<float>, depthwise<float>, sum<float>};
-const GradWeightTable<double> grad_weight_f64 = {lanes_of<double>,       most_columns,      half_of<double>, any_tile<double>,
-                                                 transpose_load<double>, depthwise<double>, sum<double>};
+const GradWeightTable<float> grad_weight_f32 = {lanes_of<float>, most_columns,          half_of<float>,
+                                                any_tile<float>, transpose_load<float>, depthwise<float>,
+                                                sum<float>};
+const GradWeightTable<double> grad_weight_f64 = {lanes_of<double>, most_columns,           half_of<double>,
+                                                 any_tile<double>, transpose_load<double>, depthwise<double>,
+                                                 sum<double>};
 
 }  // namespace konv::KONV_ISA

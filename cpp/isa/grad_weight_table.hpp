@@ -37,9 +37,9 @@ struct GradWeightDepthwise {
 
 template <class T>
 struct GradWeightTable {
-  int lanes;         // T in one vector
-  int columns;       // most columns of one tile
-  int least_width;   // widths of tiles: 2*lanes, lanes and, where a vector can be halved, lanes/2
+  int lanes;        // T in one vector
+  int columns;      // most columns of one tile
+  int least_width;  // widths of tiles: 2*lanes, lanes and, where a vector can be halved, lanes/2
 
   // first: d is written, not added to.
   void (*tile)(index width, index columns, bool first, const GradWeightTile<T>&);
