@@ -29,6 +29,12 @@ index packed_bytes(const Plan& plan) {
   return bytes;
 }
 
+std::vector<std::string> candidates_of(const std::vector<index>& sizes, const std::string& mode,
+                                       const std::string& dtype, const std::string& precision) {
+  const Problem p = parse_problem(sizes, mode, dtype, precision);
+  return plan_candidates(p.g, p.scalar, p.parts, current_isa(), p.precision);
+}
+
 // The weight (out_channels, in_channels/groups, kh, kw) of a plan in the plan's layout; None when it must be copied.
 std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
   const Array array(weight);
@@ -115,8 +121,15 @@ NB_MODULE(_core, m) {
       .def_prop_ro("algorithm", [](const Plan& p) { return algorithm_names[static_cast<int>(p.algorithm)]; })
       .def_prop_ro("isa", [](const Plan& p) { return p.isa->name; })
       .def_prop_ro("packed_bytes", &packed_bytes)
+      .def("scratch",
+           [](const Plan& p, index n) {
+             const Scratch s = scratch_of(p, n);
+             return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
+           },
+           "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.")
       .def_prop_ro("output_size", [](const Plan& p) { return nb::make_tuple(p.g.oh, p.g.ow); });
 
+  m.def("plan_candidates", &candidates_of, "sizes"_a, "mode"_a, "dtype"_a, "precision"_a);
   m.def("allocate", [](index bytes) { return Memory(bytes); }, "nbytes"_a);
   m.def("pack_weight", &pack_weight, "plan"_a, "weight"_a);
   m.def("conv2d_forward", &conv2d_forward, "plan"_a, "x"_a, "packed"_a, "bias"_a.none());

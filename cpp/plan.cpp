@@ -14,6 +14,7 @@
 #include "conv/direct.hpp"
 #include "conv/grad_depthwise.hpp"
 #include "conv/winograd.hpp"
+#include "workspace.hpp"
 
 namespace konv {
 namespace {
@@ -99,7 +100,7 @@ Choice choose(const Plan& plan) {
 // A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
 Choice force(const Plan& plan, const std::string& name) {
   const Geometry& g = plan.g;
-  const std::string reason = "asked for by force_plan";
+  const std::string reason = "asked for by name: force_plan or autotune";
   if (name == "output_lane") return direct_choice(Algorithm::output_lane, plan, reason);
   if (name == "planes" && planes::fits(g)) return direct_choice(Algorithm::planes, plan, reason);
   if (name == "pointwise" && pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, reason);
@@ -111,6 +112,12 @@ Choice force(const Plan& plan, const std::string& name) {
         return {Algorithm::winograd, candidate.m, candidate.name, reason};
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
                               "winograd, pointwise, planes, output_lane and depthwise");
+}
+
+// The name by which force() finds a plan again.
+std::string short_name(const Plan& plan) {
+  const std::string direct = "direct ";
+  return plan.name.rfind(direct, 0) == 0 ? plan.name.substr(direct.size()) : plan.name;
 }
 
 // What the packed form of a weight depends on.
@@ -157,18 +164,44 @@ Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
   return plan;
 }
 
+std::vector<std::string> plan_candidates(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
+                                         Precision precision) {
+  const Plan chosen = make_plan(g, scalar, parts, isa, precision);
+  constexpr double hopeless = 1.3;  // estimates are rarely further from the truth
+  std::vector<std::string> names{short_name(chosen)};
+  const auto add = [&](const std::string& name, bool sensible) {
+    if (sensible && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  if (floating(scalar)) {
+    index transforms = 0;
+    for (const auto& candidate : winograd::candidates(g, precision, scalar))
+      if (transforms++ < 2) add(candidate.name, candidate.cost < hopeless);
+    add("depthwise", parts == 1 && depthwise::fits(g));
+  }
+  add("pointwise", pointwise::fits(g));
+  add("planes", planes::fits(g) && !pointwise::fits(g));
+  add("output_lane", chosen.algorithm != Algorithm::depthwise);
+  return names;
+}
+
 GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
                                 const std::string& forced) {
-  (void)parts, (void)precision;
   check_sizes(g, scalar);
   const GradWeightPlan matrix{GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};
   const GradWeightPlan depthwise{GradWeight::depthwise, "gradient depthwise",
                                  "few output channels a group: pixels fill the vectors"};
   if (forced == "matrix") return matrix;
   if (forced == "depthwise") return depthwise;
-  if (!forced.empty())
-    throw std::invalid_argument("gradient plan '" + forced + "' does not exist; there are matrix and depthwise");
-  return grad_depthwise::fits(g) ? depthwise : matrix;
+  if (forced.empty() && grad_depthwise::fits(g)) return depthwise;
+  if (floating(scalar) && parts == 1 && (forced.empty() || forced.rfind("winograd", 0) == 0)) {
+    const Precision exactness = forced.empty() ? precision : Precision::medium;
+    for (const auto& candidate : winograd::grad_weight_candidates(g, exactness, scalar))
+      if (forced.empty() ? candidate.cost < 0.8 : forced == "winograd" || forced == candidate.name)
+        return {GradWeight::winograd, "gradient " + candidate.name, winograd_choice(candidate).reason, candidate.m};
+  }
+  if (forced.empty()) return matrix;
+  throw std::invalid_argument("gradient plan '" + forced + "' cannot run this geometry, or there is no such plan; there " +
+                              "are winograd, matrix and depthwise");
 }
 
 template <class T>
@@ -201,6 +234,28 @@ void run(const Call<T>& call) {
     case Algorithm::planes: return planes::run<T>(call);
     case Algorithm::output_lane: return output_lane::run<T>(call);
   }
+}
+
+Scratch scratch_of(const Plan& plan, index n) {
+  const Geometry& g = plan.g;
+  checked_mul(n, checked_mul(g.c * g.h + g.oc * g.oh + 1, std::max(g.w, g.ow)));
+  // Drivers form addresses from this and read none: their Workspace comes before any work.
+  alignas(64) char nothing[64] = {};
+  const index parts = plan.parts, in = g.h * g.w, out = g.oh * g.ow;
+  const ImageView x{nothing, plan.scalar, plan.parts, g.h, g.w, g.c * in, in * parts, g.w * parts, parts};
+  const OutputView y{nothing, plan.scalar, plan.parts, g.oh, g.ow, g.oc * out, out * parts, g.ow * parts, parts};
+  Scratch found{};
+  with_compute_type(plan.scalar, [&](auto t) {
+    using T = decltype(t);
+    const T* none = reinterpret_cast<const T*>(nothing);
+    try {
+      const Workspace::DryRun dry;
+      run<T>({plan, none, none, x, y, n});
+    } catch (const Workspace::Request& request) {
+      found = {request.shared, request.per_slot, request.slots, request.total};
+    }
+  });
+  return found;
 }
 
 template void pack<float>(const Plan&, const WeightView&, float*);

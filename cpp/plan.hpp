@@ -4,6 +4,7 @@
 // and precision setting; never on the batch size, the thread count or what else runs.
 #pragma once
 #include <string>
+#include <vector>
 #include "isa/table.hpp"
 
 namespace konv {
@@ -29,11 +30,17 @@ struct Plan {
 Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa, Precision precision,
                const std::string& forced = "");
 
+// Names, each good as `forced` above, of the few plans that are worth timing for this geometry; what make_plan chooses
+// by itself comes first. All of them keep to `precision`.
+std::vector<std::string> plan_candidates(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
+                                         Precision precision);
+
 // How the gradient of the weight is summed: see conv/grad_weight.cpp, conv/grad_depthwise.cpp.
 enum class GradWeight : std::uint8_t { winograd, matrix, depthwise };
 struct GradWeightPlan {
   GradWeight algorithm;
   std::string name, reason;
+  int tile = 0;  // Winograd: m of F(m, r)
 };
 GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
                                 const std::string& forced = "");
@@ -55,6 +62,13 @@ template <class T>
 void pack(const Plan& plan, const WeightView& w, T* dst);
 template <class T>
 void run(const Call<T>& call);
+
+// What one call with n images takes besides input, output and packed weight: found by the driver's own sums, without
+// running it. It depends on the thread count.
+struct Scratch {
+  index shared, per_slot, slots, total;
+};
+Scratch scratch_of(const Plan& plan, index n);
 
 // f(T()) with the type that kernels compute in.
 template <class F>

@@ -24,6 +24,8 @@ struct Block {  // stands in the first `alignment` bytes of its own memory
 
 std::atomic<Block*> cache[kept_blocks];
 
+thread_local bool dry_run = false;
+
 Block* take(index bytes) {
   for (std::atomic<Block*>& slot : cache) {
     if (!slot.load(std::memory_order_relaxed)) continue;
@@ -56,6 +58,7 @@ Workspace::Workspace(index shared, index per_slot, int slots)
   // One odd cache line more a slot: slices a power of two apart would fight for the same sets of the cache.
   if (per_slot_ % 4096 == 0 && per_slot_) per_slot_ += alignment;
   capacity_ = checked_add(shared_, checked_mul(per_slot_, slots));
+  if (dry_run) throw Request{shared_, per_slot_, slots, capacity_};
   if (capacity_ == 0) return;
   Block* block = take(capacity_);
   if (!block) {
@@ -67,6 +70,9 @@ Workspace::Workspace(index shared, index per_slot, int slots)
   }
   base_ = reinterpret_cast<char*>(block) + alignment;
 }
+
+Workspace::DryRun::DryRun() { dry_run = true; }
+Workspace::DryRun::~DryRun() { dry_run = false; }
 
 Workspace::~Workspace() {
   if (base_) give_back(reinterpret_cast<Block*>(base_ - alignment));

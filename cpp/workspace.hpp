@@ -21,6 +21,15 @@ class Workspace {
     return reinterpret_cast<T*>(base_ + shared_ + i * per_slot_);
   }  // 64-byte aligned
 
+  // What was asked for: thrown instead of taking memory while a DryRun of the same thread lives.
+  struct Request {
+    index shared, per_slot, slots, total;
+  };
+  struct DryRun {
+    DryRun();
+    ~DryRun();
+  };
+
  private:
   char* base_ = nullptr;
   index shared_ = 0, per_slot_ = 0, capacity_ = 0;

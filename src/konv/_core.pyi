@@ -22,7 +22,14 @@ class Plan:
     What runs for one geometry, image size, dtype, instruction set and precision.
     """
 
-    def __init__(self, sizes: Sequence[int], mode: str, dtype: str, precision: str, forced: str = "") -> None: ...
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        mode: str,
+        dtype: str,
+        precision: str,
+        forced: str = "",
+    ) -> None: ...
     @property
     def name(self) -> str: ...
     @property
@@ -37,9 +44,15 @@ class Plan:
     def isa(self) -> str: ...
     @property
     def packed_bytes(self) -> int: ...
+    def scratch(self, n: int) -> tuple:
+        """
+        Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.
+        """
+
     @property
     def output_size(self) -> tuple: ...
 
+def plan_candidates(sizes: Sequence[int], mode: str, dtype: str, precision: str) -> list[str]: ...
 def allocate(nbytes: int) -> Memory: ...
 def pack_weight(plan: Plan, weight: object) -> Packed | None: ...
 def conv2d_forward(plan: Plan, x: object, packed: Packed, bias: object | None) -> Memory | None: ...
@@ -61,7 +74,12 @@ class Windows:
 def max_pool2d(rows: Windows, columns: Windows, x: object, with_cells: bool) -> object: ...
 def max_pool2d_gradient(rows: Windows, columns: Windows, grad: object, cells: object) -> Memory | None: ...
 def avg_pool2d(
-    rows: Windows, columns: Windows, array: object, count_pad: bool, divisor: int, gradient: bool
+    rows: Windows,
+    columns: Windows,
+    array: object,
+    count_pad: bool,
+    divisor: int,
+    gradient: bool,
 ) -> Memory | None: ...
 def channel_moments(x: object) -> Memory | None: ...
 def channel_products(grad: object, x: object, center: object) -> Memory | None: ...
@@ -74,7 +92,13 @@ class GradInputPlan:
     """The convolutions of gy that give the gradient of one geometry's image."""
 
     def __init__(
-        self, sizes: Sequence[int], mode: str, dtype: str, precision: str, conjugate: bool, forced: str = ""
+        self,
+        sizes: Sequence[int],
+        mode: str,
+        dtype: str,
+        precision: str,
+        conjugate: bool,
+        forced: str = "",
     ) -> None: ...
     @property
     def layout(self) -> str: ...
@@ -88,7 +112,13 @@ class GradInputPlan:
 def pack_grad_input(plan: GradInputPlan, weight: object) -> Packed | None: ...
 def run_grad_input(plan: GradInputPlan, grad: object, packed: Packed, bias: object | None) -> Memory | None: ...
 def grad_weight(
-    sizes: Sequence[int], mode: str, dtype: str, precision: str, x: object, grad: object, forced: str = ""
+    sizes: Sequence[int],
+    mode: str,
+    dtype: str,
+    precision: str,
+    x: object,
+    grad: object,
+    forced: str = "",
 ) -> Memory | None: ...
 def grad_weight_plan(sizes: Sequence[int], mode: str, dtype: str, precision: str, forced: str = "") -> tuple: ...
 def grad_bias(grad: object) -> Memory | None: ...
