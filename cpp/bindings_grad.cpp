@@ -113,7 +113,7 @@ std::optional<Memory> grad_weight_of(const std::vector<index>& sizes, const std:
   Memory memory(p.g.oc / p.parts * p.g.group_c() * p.g.taps() * scalar_bytes(p.scalar));
   with_floating_type(p.scalar, [&](auto t) {
     const ReleaseGil released;
-    grad_weight::run<decltype(t)>({p.g, current_isa(), x.image(), gy.image(), n, memory.data(), plan.algorithm});
+    grad_weight::run<decltype(t)>({p.g, current_isa(), x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
   });
   return memory;
 }

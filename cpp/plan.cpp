@@ -200,8 +200,8 @@ GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Pre
         return {GradWeight::winograd, "gradient " + candidate.name, winograd_choice(candidate).reason, candidate.m};
   }
   if (forced.empty()) return matrix;
-  throw std::invalid_argument("gradient plan '" + forced + "' cannot run this geometry, or there is no such plan; there " +
-                              "are winograd, matrix and depthwise");
+  throw std::invalid_argument("gradient plan '" + forced + "' does not exist or cannot run this geometry; there are " +
+                              "winograd, matrix and depthwise");
 }
 
 template <class T>

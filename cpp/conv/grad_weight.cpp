@@ -27,6 +27,7 @@
 #include "grad_depthwise.hpp"
 #include "grad_rows.hpp"
 #include "stage.hpp"
+#include "winograd.hpp"
 
 namespace konv::grad_weight {
 namespace {
@@ -334,6 +335,17 @@ class Driver {
   index parts_;
 };
 
+template <class T>
+void run_winograd(const GradWeightCall& call) {
+  const Geometry& g = call.g;
+  const index count = g.oc * g.group_c() * g.taps();
+  const auto into = [&](T* dw) { winograd::grad_weight<T>(g, call.tile, call.isa, call.x, call.gy, call.n, dw); };
+  if (scalar_bytes(call.gy.scalar) == sizeof(T)) return into(static_cast<T*>(call.dw));
+  std::vector<T> dw(count);
+  into(dw.data());
+  call.isa.rows<T>().store[static_cast<int>(call.gy.scalar)](call.dw, 1, dw.data(), count);
+}
+
 // A 1x1 kernel over whole planes sees one long row.
 GradWeightCall one_row(const GradWeightCall& call, Geometry& g) {
   GradWeightCall flat{g, call.isa, call.x, call.gy, call.n, call.dw, call.algorithm};
@@ -355,6 +367,7 @@ void run(const GradWeightCall& call) {
     std::memset(call.dw, 0, g.oc / call.gy.parts * g.group_c() * g.taps() * scalar_bytes(call.gy.scalar));
     return;
   }
+  if (call.algorithm == GradWeight::winograd) return run_winograd<T>(call);
   const GradWeightCall flat = one_row(call, g);
   if (call.algorithm == GradWeight::depthwise) grad_depthwise::run<T>(flat);
   else Driver<T>(flat).run();

@@ -13,6 +13,7 @@ struct GradWeightCall {
   index n;
   void* dw;  // storage and parts as gy's
   GradWeight algorithm;
+  int tile = 0;  // Winograd: m of F(m, r)
 };
 
 namespace grad_weight {

@@ -84,10 +84,35 @@ Candidate measure(const Transform& f, const Geometry& g) {
           "winograd F(" + edge(mh, mw) + "," + edge(t.h.r, t.w.r) + ")"};
 }
 
-bool exact_enough(const Transform& f, double error, Precision precision, Scalar scalar) {
+// `near_direct`: within 16 times the direct error.
+bool exact_enough(bool near_direct, double error, Precision precision, Scalar scalar) {
   if (precision == Precision::highest) return false;
   if (scalar != Scalar::f32) return true;
-  return precision == Precision::high ? f.high && error <= 1e-5 : error <= 1e-4;
+  return precision == Precision::high ? near_direct && error <= 1e-5 : error <= 1e-4;
+}
+
+bool is_empty(const Geometry& g) { return g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0; }
+
+// The gradient of the weight sums over tiles, in blocks of at most 448, where forward sums over channels, and the roles
+// of its transforms change: long kernels lose more. Bound of the largest error over max|dw|, as above, N(0,1) gradients:
+//
+//   F(2x2,3x3) 2.2e-6   F(4x4,3x3) 4e-6   F(3x3,2x2), F(4x4,2x2), F(5x5,2x2) 4e-6   F(3x3,4x4) 6e-6   one axis, r = 3 3.5e-6
+//   one axis, r = 5 7e-6, and for medium: one axis, r = 7 2e-5   F(6x6,3x3) 1.5e-5   F(5x5,4x4) 2.5e-5   F(2x2,5x5) 1.5e-5
+//   F(4x4,5x5) 3e-5   F(2x2,7x7) 1e-4 (not offered)              a direct sum of so many: 4e-6
+double gradient_error(const Transform& f) {
+  if (!f.square) return f.r == 3 ? 3.5e-6 : f.r == 5 ? 7e-6 : 2e-5;
+  switch (f.r) {
+    case 2: return 4e-6;
+    case 3: return f.m == 2 ? 2.2e-6 : f.m == 4 ? 4e-6 : 1.5e-5;
+    case 4: return f.m == 3 ? 6e-6 : 2.5e-5;
+    case 5: return f.m == 2 ? 1.5e-5 : 3e-5;
+    default: return 1.1e-4;
+  }
+}
+
+std::vector<Candidate> sorted(std::vector<Candidate> all) {
+  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+  return all;
 }
 
 }  // namespace
@@ -96,31 +121,33 @@ bool fits(const Geometry& g) {
   return std::any_of(std::begin(known), std::end(known), [&](const Transform& f) { return matches(f, g); });
 }
 
+bool grad_weight_fits(const Geometry& g) { return fits(g) && g.stride_h == 1 && g.stride_w == 1; }
+
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar) {
   std::vector<Candidate> all;
-  if (g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
+  if (is_empty(g)) return all;
   for (const Transform& f : known) {
     if (!matches(f, g)) continue;
     const Candidate candidate = measure(f, g);
-    if (exact_enough(f, candidate.error, precision, scalar)) all.push_back(candidate);
+    if (exact_enough(f.high, candidate.error, precision, scalar)) all.push_back(candidate);
   }
-  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
-  return all;
+  return sorted(all);
 }
 
-bool grad_weight_fits(const Geometry& g) { return fits(g) && g.stride_h == 1 && g.stride_w == 1; }
-
-// D is transformed once a call, for every pair of channels: about 6 multiply-adds for each product. Tiles of one image
+// D is transformed once a call for every pair of channels, about 6 multiply-adds for each product: the tiles of one image
 // must pay for it.
 std::vector<Candidate> grad_weight_candidates(const Geometry& g, Precision precision, Scalar scalar) {
-  if (!grad_weight_fits(g)) return {};
-  std::vector<Candidate> all = candidates(g, precision, scalar);
-  for (Candidate& c : all) {
-    const double products = static_cast<double>((c.m + g.kh - 1) * (c.m + g.kw - 1));
-    c.cost += 6 * products / static_cast<double>(g.oh * g.ow * g.taps());
+  std::vector<Candidate> all;
+  if (is_empty(g) || !grad_weight_fits(g)) return all;
+  for (const Transform& f : known) {
+    if (!matches(f, g)) continue;
+    Candidate candidate = measure(f, g);
+    const double products = static_cast<double>((candidate.m + g.kh - 1) * (candidate.m + g.kw - 1));
+    candidate.cost += 6 * products / static_cast<double>(g.oh * g.ow * g.taps());
+    candidate.error = gradient_error(f);
+    if (exact_enough(true, candidate.error, precision, scalar)) all.push_back(candidate);
   }
-  std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
-  return all;
+  return sorted(all);
 }
 
 }  // namespace konv::winograd

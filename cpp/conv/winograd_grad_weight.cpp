@@ -14,7 +14,8 @@
 // single block (small images, small batches), D never exists as a whole: each task takes a piece through all xi in its
 // own L2 and finishes it. Where even D would be too large, output channels are done in ranges, and V again for each.
 //
-// The sum over tiles is one chain in the order of tiles, so blocks and threads do not change a bit of it.
+// Each block of some hundred tiles is summed by itself and then added, which keeps the error of large batches small. The
+// cut depends on the sizes alone, so threads do not change a bit of it.
 // Source: the gradient is the adjoint of A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
 #include "../parallel.hpp"
 #include "../workspace.hpp"
@@ -25,6 +26,9 @@ namespace konv::winograd {
 namespace {
 
 constexpr index piece_channels = 56;
+constexpr index most_tiles = 448;  // of a block
+constexpr index sum_tiles = 112;   // a block of so many is worth a sum of its own
+constexpr index max_columns = 16, max_width = 32;  // of a register tile
 constexpr index input_share = 8;  // channels of one task
 
 struct Cut {
@@ -69,11 +73,11 @@ struct Shared {
   static index size(const Problem<T>& p, const Cut& cut) { return Shared(p, cut, nullptr).carver.bytes; }
 };
 
-// Fewest ranges, then fewest blocks that keep scratch under 8 MiB or a quarter of image and gradient; blocks of less than
-// 49 tiles only when nothing else is left.
+// Fewest ranges, then fewest blocks that keep what is shared under 6 MiB or 3/16 of image and gradient (the threads' own
+// scratch is small); blocks of less than 49 tiles only when nothing else is left.
 template <class T>
 Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
-  const index each = p.tiling.segment_tiles(), budget = std::max(index{8} << 20, image_bytes / 4) - 4096;
+  const index each = p.tiling.segment_tiles(), budget = std::max(index{6} << 20, image_bytes / 16 * 3);
   const index panels = p.panels.count(), channels = p.rows.channels;
   Cut cut{};
   cut.segments = p.tiling.segments(n);
@@ -83,13 +87,14 @@ Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
   cut.threads = static_cast<int>(std::clamp<index>(work >> 20, 1, num_threads()));
   for (index ranges = 1;; ranges = std::min(panels, 2 * ranges)) {
     cut.range = ceil_div(panels, ranges);
-    for (cut.blocks = 1;; cut.blocks += ceil_div(cut.blocks, 8)) {
+    for (cut.blocks = ceil_div(cut.segments, std::max<index>(1, most_tiles / each));;
+         cut.blocks += ceil_div(cut.blocks, 8)) {
       cut.blocks = std::min(cut.blocks, cut.segments);
       cut.pitch = cut.most() * each + p.lanes;
-      const bool least = cut.most() == 1 || (ranges < panels && cut.most() * each < 49) || cut.most() * each < 14;
-      const index bytes = checked_add(Shared<T>::size(p, cut), checked_mul(Scratch<T>::size(p, cut), cut.threads));
-      if (bytes <= budget || (least && ranges >= panels)) return cut;
-      if (least) break;
+      if (Shared<T>::size(p, cut) <= budget) return cut;
+      const bool small = cut.most() == 1 || cut.most() * each < (ranges < panels ? 49 : 14);
+      if (small && ranges == panels) return cut;
+      if (small) break;
     }
   }
 }
@@ -216,12 +221,17 @@ class Gradient {
   // d[c][width] += sum over tiles of y[tile][width] * v[c][tile].
   void add_products(const T* y, const T* v, index tiles, index count, index width, bool first, T* d) const {
     static constexpr index row_offset[] = {0};
-    index column_offset[64];
-    const index most = std::min<index>(table_.columns, 64), groups = ceil_div(count, most);
+    index column_offset[max_columns];
+    alignas(64) T sum[max_columns * max_width];
+    const index most = std::min<index>(table_.columns, max_columns), groups = ceil_div(count, most);
+    const bool apart = !first && cut_.most() * p_.tiling.segment_tiles() >= sum_tiles;
     for (index t = 0; t < most; t++) column_offset[t] = t * cut_.pitch;
     for (index i = 0, c = 0; i < groups; i++) {
       const index columns = ceil_div(count - c, groups - i);
-      table_.tile(width, columns, first, {1, tiles, y, v + c * cut_.pitch, row_offset, column_offset, 1, d + c * width});
+      T* to = d + c * width;
+      table_.tile(width, columns, first || apart,
+                  {1, tiles, y, v + c * cut_.pitch, row_offset, column_offset, 1, apart ? sum : to});
+      for (index k = 0; apart && k < columns * width; k++) to[k] += sum[k];
       c += columns;
     }
   }
