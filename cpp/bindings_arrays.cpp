@@ -20,10 +20,10 @@ struct Format {
 };
 
 constexpr Scalar long_scalar = sizeof(long) == 8 ? Scalar::i64 : Scalar::i32;
-constexpr Format formats[] = {{"f", Scalar::f32, 1},  {"d", Scalar::f64, 1}, {"e", Scalar::f16, 1},
+constexpr Format formats[] = {{"f", Scalar::f32, 1},  {"d", Scalar::f64, 1},  {"e", Scalar::f16, 1},
                               {"H", Scalar::bf16, 1}, {"Zf", Scalar::f32, 2}, {"Zd", Scalar::f64, 2},
-                              {"b", Scalar::i8, 1},   {"B", Scalar::u8, 1},  {"h", Scalar::i16, 1},
-                              {"i", Scalar::i32, 1},  {"l", long_scalar, 1}, {"q", Scalar::i64, 1}};
+                              {"b", Scalar::i8, 1},   {"B", Scalar::u8, 1},   {"h", Scalar::i16, 1},
+                              {"i", Scalar::i32, 1},  {"l", long_scalar, 1},  {"q", Scalar::i64, 1}};
 
 const Format* find_format(const char* text) {
   for (const Format& format : formats)
@@ -50,9 +50,22 @@ Problem parse_problem(const std::vector<index>& s, const std::string& mode, cons
   if (s.size() != 15) throw std::invalid_argument("konv: a problem has 15 sizes");
   const int parts = dtype == "complex64" || dtype == "complex128" ? 2 : 1;
   const std::string part = dtype == "complex64" ? "float32" : dtype == "complex128" ? "float64" : dtype;
-  const Geometry g{checked_mul(s[0], parts), s[1], s[2],  checked_mul(s[3], parts), s[4],  s[5],
-                   s[6],                     s[7], s[8],  s[9],                     s[10], s[11],
-                   s[12],                    s[13], s[14], by_name<PadMode>(mode_names, mode, "padding mode")};
+  const Geometry g{checked_mul(s[0], parts),
+                   s[1],
+                   s[2],
+                   checked_mul(s[3], parts),
+                   s[4],
+                   s[5],
+                   s[6],
+                   s[7],
+                   s[8],
+                   s[9],
+                   s[10],
+                   s[11],
+                   s[12],
+                   s[13],
+                   s[14],
+                   by_name<PadMode>(mode_names, mode, "padding mode")};
   return {g, by_name<Scalar>(scalar_names, part, "dtype"), parts,
           by_name<Precision>(precision_names, precision, "precision")};
 }

@@ -68,7 +68,8 @@ const IsaTable* by_name(const std::string& name) {
 
 std::string unknown(const std::string& name) {
   std::string text = "instruction set '" + name + "' is not available here; there are ";
-  for (const IsaTable* isa : available_isas()) text += std::string(isa == available_isas().front() ? "" : ", ") + isa->name;
+  for (const IsaTable* isa : available_isas())
+    text += std::string(isa == available_isas().front() ? "" : ", ") + isa->name;
   return text;
 }
 

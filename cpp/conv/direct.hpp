@@ -12,15 +12,15 @@
 
 namespace konv {
 
-#define KONV_DIRECT_DRIVER(name)                              \
-  namespace name {                                            \
-  bool fits(const Geometry& g);                               \
-  template <class T>                                          \
-  index packed_size(const Plan& plan);                        \
-  template <class T>                                          \
-  void pack(const Plan& plan, const WeightView& w, T* dst);   \
-  template <class T>                                          \
-  void run(const Call<T>& call);                              \
+#define KONV_DIRECT_DRIVER(name)                            \
+  namespace name {                                          \
+  bool fits(const Geometry& g);                             \
+  template <class T>                                        \
+  index packed_size(const Plan& plan);                      \
+  template <class T>                                        \
+  void pack(const Plan& plan, const WeightView& w, T* dst); \
+  template <class T>                                        \
+  void run(const Call<T>& call);                            \
   }
 KONV_DIRECT_DRIVER(pointwise)
 KONV_DIRECT_DRIVER(planes)
@@ -44,7 +44,8 @@ Panels pixel_panels(const Plan& plan) {
   return {g.group_oc(), g.group_c() * g.taps(), tile_rows<T>(*plan.isa, g.group_oc()), 1};
 }
 
-// Threads that a call can feed: one for every quarter of a million products (some microseconds), a join costs about one.
+// Threads that a call can feed: one for every quarter of a million products (some microseconds), a join costs about
+// one.
 inline int useful_threads(const Geometry& g, index n) {
   const double products = double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps());
   return static_cast<int>(std::clamp(products / 250e3, 1.0, double(num_threads())));

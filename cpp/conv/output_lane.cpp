@@ -10,10 +10,12 @@
 // Many blocks: each thread builds and uses its own v. Few blocks: all threads build one v together, then share out the
 // panels of output channels, so that a single 7x7 map keeps every core busy and v is built once.
 //
-// Loops: block -> [part of k, when v would outgrow its scratch] -> panel -> 512 of k (u passes through L1, v through L2)
+// Loops: block -> [part of k, when v would outgrow its scratch] -> panel -> 512 of k (u passes through L1, v through
+// L2)
 // -> groups of columns. Cutting k does not change the order of additions: the sums continue from m.
-// Source: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008; the im2col matrix is
-// K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document Processing", 2006.
+// Source: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008; the im2col matrix
+// is K. Chellapilla, S. Puri, P. Simard, "High Performance Convolutional Neural Networks for Document Processing",
+// 2006.
 #include "../workspace.hpp"
 #include "direct.hpp"
 #include "phases.hpp"
@@ -21,10 +23,10 @@
 namespace konv::output_lane {
 namespace {
 
-constexpr index k_step = 512;                // u: 512 x 2 vectors are 64 KiB with AVX-512
-constexpr index panel_bytes = 640 << 10;     // v of one thread
-constexpr index shared_bytes = 4 << 20;      // v that all threads build together
-constexpr index plane_bytes = 128 << 10;     // padded planes of one channel
+constexpr index k_step = 512;             // u: 512 x 2 vectors are 64 KiB with AVX-512
+constexpr index panel_bytes = 640 << 10;  // v of one thread
+constexpr index shared_bytes = 4 << 20;   // v that all threads build together
+constexpr index plane_bytes = 128 << 10;  // padded planes of one channel
 constexpr index most_columns = 168;
 
 template <class T>
@@ -115,7 +117,8 @@ class Driver {
     k_part_ = panels_.k;
     // Own panels when they keep all threads busy: many, or exactly shared out.
     const index tasks = blocks_ * g_.groups;
-    shared_ = !(columns_ && (tasks >= 4 * threads_ || (tasks % threads_ == 0 && (columns_ >= 2 * unit || threads_ == 1))));
+    shared_ =
+        !(columns_ && (tasks >= 4 * threads_ || (tasks % threads_ == 0 && (columns_ >= 2 * unit || threads_ == 1))));
     if (shared_) {
       const index size = std::min(shared_bytes, limit / 2);
       columns_ = std::min(pixels_, std::max(unit, columns_within(size)));
@@ -195,8 +198,8 @@ class Driver {
     else build_taps(group, first, last, first_k, last_k, v);
   }
 
-  // Channel by channel through padded planes, which stay in L1 or L2. Blocks narrower than a row take one stretch of a row
-  // at a time, others all their rows of an image.
+  // Channel by channel through padded planes, which stay in L1 or L2. Blocks narrower than a row take one stretch of a
+  // row at a time, others all their rows of an image.
   void build_channels(index group, index first, index last, index first_c, index last_c, T* v, T* plane) const {
     const index image = g_.oh * g_.ow, stretch = narrow_ ? g_.ow : image;
     std::vector<Run> runs;

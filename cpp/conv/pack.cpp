@@ -44,7 +44,8 @@ void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, i
 template <class T>
 void pack_panels(const IsaTable& isa, const WeightView& w, const Geometry& g, const Panels& panels, T* dst) {
   const index all = g.groups * panels.count();
-  const int threads = static_cast<int>(std::min<index>({all, num_threads(), 1 + all * panels.width * panels.k / 65536}));
+  const int threads =
+      static_cast<int>(std::min<index>({all, num_threads(), 1 + all * panels.width * panels.k / 65536}));
   std::vector<std::vector<T>> rows(threads, std::vector<T>(panels.k));
   parallel_for(
       all,
@@ -62,8 +63,8 @@ void pack_panels(const IsaTable& isa, const WeightView& w, const Geometry& g, co
       threads);
 }
 
-#define KONV_PACK(T)                                                                                          \
-  template void read_taps<T>(const IsaTable&, const WeightView&, index, index, index, index, index, T*);      \
+#define KONV_PACK(T)                                                                                     \
+  template void read_taps<T>(const IsaTable&, const WeightView&, index, index, index, index, index, T*); \
   template void pack_panels<T>(const IsaTable&, const WeightView&, const Geometry&, const Panels&, T*);
 KONV_PACK(float)
 KONV_PACK(double)

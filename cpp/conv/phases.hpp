@@ -1,12 +1,12 @@
-// Padded planes of a block, split by the phases of the stride, so that tap (kh, kw) of every output of the block lies at
-// one fixed distance from the output.
+// Padded planes of a block, split by the phases of the stride, so that tap (kh, kw) of every output of the block lies
+// at one fixed distance from the output.
 //
 //   stride 2, 3x3:   a b a b a b        plane (0,0): a a a    plane (0,1): b b b      tap (kh, kw) is in plane
 //                    c d c d c d                     a a a                 b b b      (kh % 2, kw % 2), moved by
 //                    a b a b a b        plane (1,0): c c c    plane (1,1): d d d      (kh / 2, kw / 2)
 //
-// Phases that no tap reads are not stored. Taps of a dilation so large that their cells do not touch get planes of their
-// own, so the size never grows with the dilation.
+// Phases that no tap reads are not stored. Taps of a dilation so large that their cells do not touch get planes of
+// their own, so the size never grows with the dilation.
 #pragma once
 #include <vector>
 
@@ -57,9 +57,7 @@ struct PhasePlanes {
   index rows = 0, pitch = 0;
 
   PhasePlanes(const Geometry& g, index most_rows, index most_columns)
-      : g(g),
-        down(g.kh, g.stride_h, g.dilation_h, most_rows),
-        across(g.kw, g.stride_w, g.dilation_w, most_columns) {}
+      : g(g), down(g.kh, g.stride_h, g.dilation_h, most_rows), across(g.kw, g.stride_w, g.dilation_w, most_columns) {}
 
   // Blocks of `block_rows` outputs down, planes of rows `row_pitch` apart.
   void lay_out(index block_rows, index row_pitch) { rows = block_rows, pitch = row_pitch; }
@@ -80,7 +78,8 @@ struct PhasePlanes {
     for (index i = 0; i < g.kh; i++)
       for (index j = 0; j < g.kw; j++) {
         const index plane = (rows + down.slots[down.slot[i]].reach) * pitch;
-        offsets.push_back(base + start[down.slot[i]] + across.slot[j] * plane + down.shift[i] * pitch + across.shift[j]);
+        offsets.push_back(base + start[down.slot[i]] + across.slot[j] * plane + down.shift[i] * pitch +
+                          across.shift[j]);
       }
   }
 

@@ -1,8 +1,8 @@
 // Direct convolution with pixels in the lanes.
 //
-// Idea: a block of input rows is copied once into padded, phase-split planes (phases.hpp), so that tap (kh, kw) of every
-// output lies at one fixed distance from it. The register tile walks a table of those distances: nothing is unrolled into
-// a matrix.
+// Idea: a block of input rows is copied once into padded, phase-split planes (phases.hpp), so that tap (kh, kw) of
+// every output lies at one fixed distance from it. The register tile walks a table of those distances: nothing is
+// unrolled into a matrix.
 //
 // Layout of the scratch of a thread:  x[channel][row phase][column phase][row][pitch], then stage[channel][pixel].
 //
@@ -23,8 +23,9 @@
 namespace konv::planes {
 namespace {
 
-constexpr index cache_bytes = 512 << 10;  // planes and stage of one block: half of a 1 MiB L2, the weights need the rest
-constexpr index wide_block = 192;         // columns below which a row is not cut for the sake of the cache
+constexpr index cache_bytes =
+    512 << 10;                     // planes and stage of one block: half of a 1 MiB L2, the weights need the rest
+constexpr index wide_block = 192;  // columns below which a row is not cut for the sake of the cache
 
 // How one call is cut. All sizes in T.
 struct Blocking {
@@ -32,7 +33,7 @@ struct Blocking {
   index parts;                    // shares of the panels of output channels, when there are few blocks
   index pitch;
   bool by_row, staged, all_panels_staged;
-  index stage_ld;                 // between channels of the stage
+  index stage_ld;  // between channels of the stage
   index planes_size, stage_size;
   int threads;
 };

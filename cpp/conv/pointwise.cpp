@@ -62,7 +62,8 @@ void run_in_place(const Call<T>& call) {
   const index unit = 3 * tiles.lanes;
 
   int threads = direct::useful_threads(g, call.n);
-  index columns = std::clamp(cache_bytes / index(sizeof(T)) / std::max<index>(1, g.group_c()) / unit * unit, unit, 8 * unit);
+  index columns =
+      std::clamp(cache_bytes / index(sizeof(T)) / std::max<index>(1, g.group_c()) / unit * unit, unit, 8 * unit);
   columns = round_up(direct::balanced(pixels, columns, call.n * g.groups, threads), tiles.lanes);
   const index blocks = ceil_div(pixels, columns), all = call.n * g.groups * blocks;
   const index parts = all >= threads ? 1 : std::min(panels.count(), ceil_div(threads, all));
@@ -89,8 +90,8 @@ void run_in_place(const Call<T>& call) {
           const T* w = call.weight + panels.offset(group, p);
           T* y = static_cast<T*>(call.y.plane(n, channel));
           const auto tile = [&](index count, const T* from, const index* offset, T* to) {
-            tiles.pixel_lane(static_cast<int>(panels.kept(p)), count, panels.k, w, from, offset, call.bias + channel, to,
-                             call.y.sc);
+            tiles.pixel_lane(static_cast<int>(panels.kept(p)), count, panels.k, w, from, offset, call.bias + channel,
+                             to, call.y.sc);
           };
           if (last > first) tile(last - first, x + first, image.data(), y + first);
           if (has_tail) tile(left, tail, copy.data(), y + whole);

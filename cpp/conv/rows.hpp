@@ -9,10 +9,17 @@ namespace konv {
 inline index source_index(index i, index size, PadMode mode) {
   if (i >= 0 && i < size) return i;
   switch (mode) {
-    case PadMode::zeros: return -1;
-    case PadMode::reflect: i = i < 0 ? -i : 2 * (size - 1) - i; break;
-    case PadMode::replicate: i = i < 0 ? 0 : size - 1; break;
-    case PadMode::circular: i = i < 0 ? i + size : i - size; break;
+    case PadMode::zeros:
+      return -1;
+    case PadMode::reflect:
+      i = i < 0 ? -i : 2 * (size - 1) - i;
+      break;
+    case PadMode::replicate:
+      i = i < 0 ? 0 : size - 1;
+      break;
+    case PadMode::circular:
+      i = i < 0 ? i + size : i - size;
+      break;
   }
   return i >= 0 && i < size ? i : -1;  // beyond what the mode can reach: only ever read for outputs nobody keeps
 }
@@ -26,8 +33,8 @@ class RowReader {
   void read(T* dst, index n, index c, index row, index column, index step, index count) const;
 
   // Row r of the block is read(dst + r*pitch, n, c, row + r*row_step, ...).
-  void read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column,
-                 index step, index count) const;
+  void read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column, index step,
+                 index count) const;
 
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;

@@ -3,9 +3,9 @@
 //   memory   f16  . . f16  . . f16  . .      any storage type, any stride (negative and zero too)
 //   kernels  f32 f32 f32 ...                 float, double or index; contiguous
 //
-// Contiguous rows are converted a vector at a time; of every second, third or fourth element, that many vectors are loaded
-// and their lanes brought together; everything else is gathered, one vector's worth of elements at a time. No element
-// outside the row is touched.
+// Contiguous rows are converted a vector at a time; of every second, third or fourth element, that many vectors are
+// loaded and their lanes brought together; everything else is gathered, one vector's worth of elements at a time. No
+// element outside the row is touched.
 //
 // float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
 // the rest is done on the bits (F. Giesen, "float->half variants", 2012).
@@ -91,7 +91,8 @@ KONV_INLINE void store_as(S* p, vec<T> v) {
     store_narrow<L>(p, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__F16C__)
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 #else
@@ -126,7 +127,8 @@ KONV_INLINE vec<T> load_strided(const S* p) {
   return v;
 }
 
-// The vectors of a strided row end up to Stride - 1 elements past the last one that is kept: stop while the row goes on.
+// The vectors of a strided row end up to Stride - 1 elements past the last one that is kept: stop while the row goes
+// on.
 template <class T, class S, int Stride>
 KONV_INLINE index load_strided_row(T* dst, const S* src, index count) {
   constexpr int L = lanes_of<T>;
@@ -142,7 +144,8 @@ KONV_INLINE void load_row_inline(T* dst, const S* src, index stride, index count
   if (stride == 1) {
     for (; j + L <= count; j += L) store<T>(dst + j, load_as<T, S>(src + j));
     if constexpr (__is_same(S, T)) {
-      if (j < count) store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
+      if (j < count)
+        store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
       return;
     }
   } else if (stride == 2) {
@@ -182,7 +185,8 @@ KONV_INLINE void store_row_inline(S* dst, index stride, const T* src, index coun
   if (stride == 1) {
     for (; j + L <= count; j += L) store_as<T, S>(dst + j, load<T>(src + j));
     if constexpr (__is_same(S, T)) {
-      if (j < count) store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
+      if (j < count)
+        store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
       return;
     }
   }
@@ -238,7 +242,8 @@ void load_block(const BlockLoad<T>& b) {
 template <class T, class S>
 void store_block(const BlockStore<T>& b) {
   S* dst = static_cast<S*>(b.dst);
-  for (index r = 0; r < b.rows; r++) store_row_inline<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
+  for (index r = 0; r < b.rows; r++)
+    store_row_inline<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
 }
 
 }  // namespace
@@ -246,9 +251,10 @@ void store_block(const BlockStore<T>& b) {
 // In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8.
 #define KONV_FLOATS(f) {f<float, float>, nullptr, f<float, Half>, f<float, Brain>}
 #define KONV_DOUBLES(f) {nullptr, f<double, double>}
-#define KONV_INTEGERS(f)                                                                                     \
-  {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, f<index, std::int32_t>, \
-   f<index, index>, f<index, std::uint8_t>}
+// clang-format off
+#define KONV_INTEGERS(f) {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, \
+                          f<index, std::int32_t>, f<index, index>, f<index, std::uint8_t>}
+// clang-format on
 #define KONV_ROWS(types) {types(load_row), types(store_row), types(load_block), types(store_block)}
 
 extern constinit const RowTable<float> rows_f32 = KONV_ROWS(KONV_FLOATS);

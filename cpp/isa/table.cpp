@@ -26,8 +26,8 @@ extern const LayerTable layers;
 #define KONV_TEXT(x) KONV_TEXT_(x)
 
 const IsaTable& table() {
-  static const IsaTable all = {KONV_TEXT(KONV_ISA), rows_f32,      rows_f64,        rows_i64,        tiles_f32,
-                               tiles_f64,           tiles_i64,     winograd_f32,    winograd_f64,    depthwise_f32,
+  static const IsaTable all = {KONV_TEXT(KONV_ISA), rows_f32,        rows_f64,        rows_i64,     tiles_f32,
+                               tiles_f64,           tiles_i64,       winograd_f32,    winograd_f64, depthwise_f32,
                                depthwise_f64,       grad_weight_f32, grad_weight_f64, layers};
   return all;
 }

@@ -1,7 +1,8 @@
 // The two register tiles that carry direct convolution and the products of Winograd, written once for all types and
 // vector widths.
 //
-// Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. For few columns and long sums.
+// Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. For few columns and long
+// sums.
 //
 //            v[k][t]   t = 0 .. NT-1 (14, or 6 where there are 16 registers)
 //           +----------------------
@@ -41,8 +42,10 @@ __attribute__((noinline)) void output_tile(index k, const T* u, const T* v, inde
                                            index ldi) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[NT][NV];
-  KONV_UNROLL for (int t = 0; t < NT; t++)
-    KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = load<T>(init + t * ldi + i * L);
+  KONV_UNROLL for (int t = 0; t < NT; t++) {
+    KONV_UNROLL for (int i = 0; i < NV; i++)
+      sum[t][i] = load<T>(init + t * ldi + i * L);
+  }
   for (; k > 0; k--, u += NV * L, v += ldv) {
     vec<T> a[NV];
     KONV_UNROLL for (int i = 0; i < NV; i++) {
@@ -51,11 +54,14 @@ __attribute__((noinline)) void output_tile(index k, const T* u, const T* v, inde
     }
     KONV_UNROLL for (int t = 0; t < NT; t++) {
       const vec<T> b = splat<T>(v[t]);
-      KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] += a[i] * b;
+      KONV_UNROLL for (int i = 0; i < NV; i++)
+        sum[t][i] += a[i] * b;
     }
   }
-  KONV_UNROLL for (int t = 0; t < NT; t++)
-    KONV_UNROLL for (int i = 0; i < NV; i++) store<T>(m + t * ldm + i * L, sum[t][i]);
+  KONV_UNROLL for (int t = 0; t < NT; t++) {
+    KONV_UNROLL for (int i = 0; i < NV; i++)
+      store<T>(m + t * ldm + i * L, sum[t][i]);
+  }
 }
 
 template <class T>
@@ -104,29 +110,37 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
   constexpr int L = lanes_of<T>;
   vec<T> sum[MR][NV];  // only the last vector can be partial: the caller cuts rows into whole vectors first
   if (bias) {
-    KONV_UNROLL for (int r = 0; r < MR; r++)
-      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = splat<T>(bias[r]);
-  } else {
-    KONV_UNROLL for (int r = 0; r < MR; r++)
+    KONV_UNROLL for (int r = 0; r < MR; r++) {
       KONV_UNROLL for (int i = 0; i < NV; i++)
-        if (i < NV - 1 || count >= NV * L) sum[r][i] = load<T>(y + r * ldy + i * L);
-        else sum[r][i] = load_first<T>(y + r * ldy + i * L, static_cast<int>(count - i * L));
+        sum[r][i] = splat<T>(bias[r]);
+    }
+  } else {
+    KONV_UNROLL for (int r = 0; r < MR; r++) {
+      KONV_UNROLL for (int i = 0; i < NV; i++) {
+        const T* from = y + r * ldy + i * L;
+        if (i < NV - 1 || count >= NV * L) sum[r][i] = load<T>(from);
+        else sum[r][i] = load_first<T>(from, static_cast<int>(count - i * L));
+      }
+    }
   }
   for (index j = 0; j < k; j++, w += MR) {
     const T* p = x + offset[j];
     vec<T> b[NV];
-    KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
+    KONV_UNROLL for (int i = 0; i < NV; i++)
+      b[i] = load<T>(p + i * L);
     KONV_UNROLL for (int r = 0; r < MR; r++) {
       const vec<T> a = splat<T>(w[r]);
-      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] += a * b[i];
+      KONV_UNROLL for (int i = 0; i < NV; i++)
+        sum[r][i] += a * b[i];
     }
   }
-  KONV_UNROLL for (int r = 0; r < MR; r++)
+  KONV_UNROLL for (int r = 0; r < MR; r++) {
     KONV_UNROLL for (int i = 0; i < NV; i++) {
       T* to = y + r * ldy + i * L;
       if (i < NV - 1 || count >= NV * L) store<T>(to, sum[r][i]);
       else store_first<T>(to, sum[r][i], static_cast<int>(count - i * L));
     }
+  }
 }
 
 template <class T>
@@ -177,9 +191,11 @@ template <class T>
 __attribute__((noinline)) void transpose_block(const T* src, index lds, T* dst, index plane) {
   constexpr int L = lanes_of<T>;
   vec<T> r[L];
-  KONV_UNROLL for (int i = 0; i < L; i++, src += lds) r[i] = load<T>(src);
+  KONV_UNROLL for (int i = 0; i < L; i++, src += lds)
+    r[i] = load<T>(src);
   transpose<T>(r);
-  KONV_UNROLL for (int i = 0; i < L; i++, dst += plane) store<T>(dst, r[i]);
+  KONV_UNROLL for (int i = 0; i < L; i++, dst += plane)
+    store<T>(dst, r[i]);
 }
 
 template <class T>
@@ -197,7 +213,8 @@ void transpose_store(const T* src, index lds, index count, T* dst, index plane, 
   for (index q = 0; q < count; q += L) {
     if (count - q < L && count >= L) q = count - L;  // some columns twice: the same bits
     if (channels == L && count >= L) transpose_block<T>(src + q * lds, lds, dst + q, plane);
-    else transpose_part<T>(src + q * lds, lds, static_cast<int>(count - q < L ? count - q : L), dst + q, plane, channels);
+    else
+      transpose_part<T>(src + q * lds, lds, static_cast<int>(count - q < L ? count - q : L), dst + q, plane, channels);
   }
 }
 

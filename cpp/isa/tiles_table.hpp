@@ -44,9 +44,9 @@ struct Run {
 
 template <class T>
 struct TileTable {
-  int lanes;       // T in one vector
-  int o_columns;   // columns of the output-lane tile
-  int p_rows;      // most rows of output channels of the pixel-lane tile
+  int lanes;      // T in one vector
+  int o_columns;  // columns of the output-lane tile
+  int p_rows;     // most rows of output channels of the pixel-lane tile
 
   // Output-lane: for columns t and lanes l of nv (1 or 2) vectors of output channels
   //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * v[k*ldv + t]

@@ -96,7 +96,8 @@ void test_pixel_lane(const IsaTable& isa, Random& random) {
         std::vector<index> offset(k + 1);
         for (index& o : offset) o = random.below(180);
         std::vector<T> y = before;
-        tiles.pixel_lane(rows, count, k, w.data(), x.data(), offset.data(), continued ? nullptr : bias.data(), y.data(), ldy);
+        tiles.pixel_lane(rows, count, k, w.data(), x.data(), offset.data(), continued ? nullptr : bias.data(), y.data(),
+                         ldy);
         bool same = true;
         for (int r = 0; r < rows; r++)
           for (index q = 0; q < ldy; q++) {
@@ -104,7 +105,8 @@ void test_pixel_lane(const IsaTable& isa, Random& random) {
             for (index i = 0; i < k && q < count; i++) sum += w[i * rows + r] * x[offset[i] + q];
             same &= sum == y[r * ldy + q];
           }
-        check(same, std::string(isa.name) + " pixel_lane, rows " + std::to_string(rows) + " count " + std::to_string(count));
+        check(same,
+              std::string(isa.name) + " pixel_lane, rows " + std::to_string(rows) + " count " + std::to_string(count));
       }
 }
 
@@ -126,7 +128,8 @@ void test_moves(const IsaTable& isa, Random& random) {
 
 // ---- plans ---------------------------------------------------------------------------------------------------------
 template <class T>
-T exact(const Geometry& g, const std::vector<T>& x, const std::vector<T>& w, T bias, index n, index o, index i, index j) {
+T exact(const Geometry& g, const std::vector<T>& x, const std::vector<T>& w, T bias, index n, index o, index i,
+        index j) {
   T sum = bias;
   const index group = o / g.group_oc();
   for (index c = 0; c < g.group_c(); c++)
@@ -165,7 +168,8 @@ void test_plan(const IsaTable& isa, Scalar scalar, const Geometry& g, const std:
     error = std::max(error, std::abs(static_cast<double>(e) - static_cast<double>(y[at])));
   }
   const double allowed = plan.algorithm == Algorithm::winograd ? 1e-4 * largest : 0;
-  check(error <= allowed, std::string(isa.name) + " " + plan.name + " " + plan.layout + " error " + std::to_string(error));
+  check(error <= allowed,
+        std::string(isa.name) + " " + plan.name + " " + plan.layout + " error " + std::to_string(error));
 }
 
 Geometry random_geometry(Random& random) {
