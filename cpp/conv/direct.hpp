@@ -59,6 +59,12 @@ index scratch_limit(const Call<T>& call) {
   return std::max<index>(index(8) << 20, scalars * scalar_bytes(call.plan.scalar) / 4);
 }
 
+// Threads whose scratch stays within the limit: with very many, fewer must do.
+inline int threads_within(index limit, index shared, index per_slot, int threads) {
+  const index room = std::max<index>(0, limit - shared) / std::max<index>(1, per_slot + 64);
+  return static_cast<int>(std::clamp<index>(room, 1, threads));
+}
+
 // Cuts `count` into blocks of at most `most`, so that `others * blocks` keeps all threads busy to the end: a multiple
 // of the thread count while there are few. Returns the size of a block.
 inline index balanced(index count, index most, index others, int threads, index least = 1) {

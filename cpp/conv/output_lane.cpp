@@ -25,7 +25,7 @@ namespace {
 
 constexpr index k_step = 512;             // u: 512 x 2 vectors are 64 KiB with AVX-512
 constexpr index panel_bytes = 640 << 10;  // v of one thread
-constexpr index shared_bytes = 4 << 20;   // v that all threads build together
+constexpr index shared_panel = 4 << 20;   // v that all threads build together
 constexpr index plane_bytes = 128 << 10;  // padded planes of one channel
 constexpr index most_columns = 168;
 
@@ -76,8 +76,10 @@ class Driver {
     const bool all_sums = k_part_ < panels_.k;
     const index sums_size = all_sums ? columns_ * round_up(panels_.channels, panels_.width) : 0;
     const index bytes = sizeof(T);
-    Workspace scratch(round_up((bias_size + (shared_ ? v_size : 0) + sums_size) * bytes, 64),
-                      round_up((m_size + plane_size + (shared_ ? 0 : v_size)) * bytes, 64), threads_);
+    const index shared_bytes = round_up((bias_size + (shared_ ? v_size : 0) + sums_size) * bytes, 64);
+    const index slot_bytes = round_up((m_size + plane_size + (shared_ ? 0 : v_size)) * bytes, 64);
+    threads_ = direct::threads_within(direct::scratch_limit(call_), shared_bytes, slot_bytes, threads_);
+    Workspace scratch(shared_bytes, slot_bytes, threads_);
     T* bias = scratch.shared<T>();
     pad_bias(bias);
     for_blocks([&](index group, index first, index last, int slot) {
@@ -120,7 +122,7 @@ class Driver {
     shared_ =
         !(columns_ && (tasks >= 4 * threads_ || (tasks % threads_ == 0 && (columns_ >= 2 * unit || threads_ == 1))));
     if (shared_) {
-      const index size = std::min(shared_bytes, limit / 2);
+      const index size = std::min(shared_panel, limit / 2);
       columns_ = std::min(pixels_, std::max(unit, columns_within(size)));
       blocks_ = ceil_div(pixels_, columns_);
       columns_ = ceil_div(pixels_, blocks_);

@@ -60,8 +60,9 @@ class Driver {
 
   void run() {
     choose_blocks();
-    const index slot_bytes = (b_.planes_size + b_.stage_size + lanes_) * index(sizeof(T));
-    Workspace scratch(0, round_up(slot_bytes, 64), b_.threads);
+    const index slot_bytes = round_up((b_.planes_size + b_.stage_size + lanes_) * index(sizeof(T)), 64);
+    b_.threads = direct::threads_within(direct::scratch_limit(call_), 0, slot_bytes, b_.threads);
+    Workspace scratch(0, slot_bytes, b_.threads);
     const index down = ceil_div(g_.oh, b_.rows), across = ceil_div(g_.ow, b_.columns);
     parallel_for(
         call_.n * g_.groups * down * across * b_.parts,

@@ -72,7 +72,9 @@ void run_in_place(const Call<T>& call) {
   // Distances of the channels, in the image and in the copy of its last pixels.
   std::vector<index> image(g.group_c()), copy(g.group_c());
   for (index c = 0; c < g.group_c(); c++) image[c] = c * call.x.sc, copy[c] = c * tiles.lanes;
-  Workspace scratch(0, round_up(left ? g.group_c() * tiles.lanes * index(sizeof(T)) : 0, 64), threads);
+  const index slot_bytes = round_up(left ? g.group_c() * tiles.lanes * index(sizeof(T)) : 0, 64);
+  threads = direct::threads_within(direct::scratch_limit(call), 0, slot_bytes, threads);
+  Workspace scratch(0, slot_bytes, threads);
 
   parallel_for(
       all * parts,

@@ -99,7 +99,9 @@ Blocking choose_blocking(const Problem<T>& p, index n, index image_bytes) {
     set_blocks(p, b, blocks);
     // Enough tasks for all threads: cut the tiles when there are few panels.
     b.chunk = std::clamp<index>(b.most() * p.panels.count() / (2 * b.threads), 1, b.chunk);
-    if (b.most() == 1 || scratch_bytes(p, b) <= budget) return b;
+    if (b.most() > 1 && scratch_bytes(p, b) > budget) continue;
+    while (b.threads > 1 && scratch_bytes(p, b) > budget) b.threads--;  // with very many threads, fewer must do
+    return b;
   }
 }
 
