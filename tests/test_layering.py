@@ -42,6 +42,7 @@ FLOORS = {
     "data": 5,
     "models": 5,
     "bench": 5,
+    "tuning": 5,
     "cli": 6,
     "": 6,  # konv/__init__.py
 }

@@ -98,6 +98,7 @@ from .sizes import (
     preserve_format as preserve_format,
 )
 from .tensor import Size as Size, Tensor as Tensor, device as device
+from .tuning import autotune as autotune
 
 _LATER = ("bench", "data", "models")
 

@@ -22,14 +22,7 @@ class Plan:
     What runs for one geometry, image size, dtype, instruction set and precision.
     """
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        mode: str,
-        dtype: str,
-        precision: str,
-        forced: str = "",
-    ) -> None: ...
+    def __init__(self, sizes: Sequence[int], mode: str, dtype: str, precision: str, forced: str = "") -> None: ...
     @property
     def name(self) -> str: ...
     @property
@@ -74,12 +67,7 @@ class Windows:
 def max_pool2d(rows: Windows, columns: Windows, x: object, with_cells: bool) -> object: ...
 def max_pool2d_gradient(rows: Windows, columns: Windows, grad: object, cells: object) -> Memory | None: ...
 def avg_pool2d(
-    rows: Windows,
-    columns: Windows,
-    array: object,
-    count_pad: bool,
-    divisor: int,
-    gradient: bool,
+    rows: Windows, columns: Windows, array: object, count_pad: bool, divisor: int, gradient: bool
 ) -> Memory | None: ...
 def channel_moments(x: object) -> Memory | None: ...
 def channel_products(grad: object, x: object, center: object) -> Memory | None: ...
@@ -92,13 +80,7 @@ class GradInputPlan:
     """The convolutions of gy that give the gradient of one geometry's image."""
 
     def __init__(
-        self,
-        sizes: Sequence[int],
-        mode: str,
-        dtype: str,
-        precision: str,
-        conjugate: bool,
-        forced: str = "",
+        self, sizes: Sequence[int], mode: str, dtype: str, precision: str, conjugate: bool, forced: str = ""
     ) -> None: ...
     @property
     def layout(self) -> str: ...
@@ -112,13 +94,7 @@ class GradInputPlan:
 def pack_grad_input(plan: GradInputPlan, weight: object) -> Packed | None: ...
 def run_grad_input(plan: GradInputPlan, grad: object, packed: Packed, bias: object | None) -> Memory | None: ...
 def grad_weight(
-    sizes: Sequence[int],
-    mode: str,
-    dtype: str,
-    precision: str,
-    x: object,
-    grad: object,
-    forced: str = "",
+    sizes: Sequence[int], mode: str, dtype: str, precision: str, x: object, grad: object, forced: str = ""
 ) -> Memory | None: ...
 def grad_weight_plan(sizes: Sequence[int], mode: str, dtype: str, precision: str, forced: str = "") -> tuple: ...
 def grad_bias(grad: object) -> Memory | None: ...

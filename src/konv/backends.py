@@ -16,7 +16,9 @@ Example:
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from . import kernels
 
@@ -51,3 +53,27 @@ def force_plan(name: str) -> AbstractContextManager[None]:
         ArgumentError: there is no such plan; when a convolution runs that it does not fit, that call raises it too.
     """
     return kernels.force_plan(name)
+
+
+def choices() -> dict[str, str]:
+    """Choices of ``konv.autotune`` that hold in this process: for each shape of convolution the name of its plan."""
+    return kernels.choices.active()
+
+
+def use_choices(cache: str | os.PathLike[str] | None = None) -> int:
+    """Let the choices hold that ``konv.autotune`` kept in a file; nothing is timed.
+
+    Args:
+        cache: The file; by default ``konv/plans.json`` in the user's cache directory. A damaged one is ignored with a
+            warning, a missing one without.
+
+    Returns:
+        How many choices hold now. Those of other processors, versions or settings are among them and do nothing.
+    """
+    kernels.choices.use(kernels.choices.read(kernels.choices.default_path() if cache is None else Path(cache)))
+    return len(kernels.choices.active())
+
+
+def forget_choices() -> None:
+    """End all choices in this process: plans follow from geometry again. The file stays."""
+    kernels.choices.forget()

@@ -9,7 +9,7 @@ import numpy as np
 from .. import dtypes, kernels
 from ..autograd import no_grad
 from ..errors import ArgumentError, text
-from ..machine import burst, peak
+from ..machine import bound, burst
 from ..nn.module import Module
 from ..tensor import Tensor
 from .trace import LayerReport, Measured, Shape
@@ -34,18 +34,17 @@ def measured(report: LayerReport, model: Module, shape: Shape, dtype: dtypes.dty
     x = Tensor._wrap(_noise(shape, dtype))
     with no_grad():
         seconds = float(np.median([burst(lambda: layer(x), SECONDS / ROUNDS) for _ in range(ROUNDS)]))
-    top = peak("float64" if dtype.itemsize == 8 else "float32")
-    by_flops, by_bytes = cost.flops / top.flops, moved / top.bytes
+    least = bound(cost.flops, moved, dtype.name)
     found = Measured(
         seconds=seconds,
         runs=ROUNDS,
         threads=kernels.get_num_threads(),
         flops_rate=cost.flops / seconds,
         bytes_rate=moved / seconds,
-        peak_flops=top.flops,
-        peak_bytes=top.bytes,
-        bound="multiply-adds" if by_flops >= by_bytes else "bytes",
-        share=max(by_flops, by_bytes) / seconds,
+        peak_flops=least.peak.flops,
+        peak_bytes=least.peak.bytes,
+        bound=least.limit,
+        share=least.seconds / seconds,
     )
     return replace(report, measured=found)
 

@@ -7,7 +7,8 @@ to C++; what has a meaning to a user is checked by the layers above.
 
 from __future__ import annotations
 
-from . import layers
+from . import choices, layers
+from .candidates import candidates, contender
 from .conv import conv2d, pack_weight, plan, zeros
 from .gradients import (
     conv2d_grad_bias,
@@ -17,6 +18,7 @@ from .gradients import (
     grad_input_plan,
     pack_grad_input,
 )
+from .plans import ConvPlan, describe
 from .settings import (
     available_isas,
     current_isa,
@@ -30,12 +32,17 @@ from .settings import (
 )
 
 __all__ = [
+    "choices",
     "layers",
+    "ConvPlan",
+    "candidates",
+    "contender",
     "conv2d",
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
     "conv_transpose2d",
+    "describe",
     "grad_input_plan",
     "pack_grad_input",
     "pack_weight",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..errors import ArgumentError, DtypeError, text
 from ..geometry import ConvGeometry
-from . import settings
+from . import choices, settings
 
 Array = NDArray[Any]
 PLANS_KEPT = 1024
@@ -92,7 +92,8 @@ def plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> _cor
         'pointwise'
     """
     name = np.dtype(dtype).name
-    isa, precision, forced = settings.current_isa(), settings.get_float32_precision(), settings.forced_plan()
+    isa, precision = settings.current_isa(), settings.get_float32_precision()
+    forced = settings.forced_plan() or choices.find(geometry, h, w, name, isa, precision)
     key = (geometry, h, w, name, isa, precision, forced)
     found = _plans.get(key)
     if found is None:
@@ -103,6 +104,24 @@ def plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> _cor
 
 
 def _make_plan(geometry: ConvGeometry, h: int, w: int, name: str, precision: str, forced: str) -> _core.Plan:
+    arguments = core_arguments(geometry, h, w, name, precision)
+    try:
+        if forced and forced != settings.forced_plan() and forced not in _core.plan_candidates(*arguments):
+            forced = ""  # a file of choices does not decide how exact results are
+        return _core.Plan(*arguments, forced)
+    except (ValueError, OverflowError) as error:
+        raise ArgumentError(str(error)) from None
+
+
+def core_arguments(
+    geometry: ConvGeometry, h: int, w: int, name: str, precision: str
+) -> tuple[list[int], str, str, str]:
+    """A convolution as the core counts it: sizes, padding mode, dtype, precision.
+
+    Raises:
+        ShapeError: the image is too small for the kernel.
+        DtypeError: there is no convolution of this dtype.
+    """
     if name not in DTYPES:
         raise DtypeError(text("conv2d", f"got {name}", f"a convolution computes in {', '.join(DTYPES)}"))
     (top, _), (left, _) = geometry.pads(h, w)
@@ -112,10 +131,7 @@ def _make_plan(geometry: ConvGeometry, h: int, w: int, name: str, precision: str
         *(*geometry.kernel_size, *geometry.stride, *geometry.dilation),
         *(top, left, geometry.groups),
     ]
-    try:
-        return _core.Plan(sizes, geometry.padding_mode, name, precision, forced)
-    except (ValueError, OverflowError) as error:
-        raise ArgumentError(str(error)) from None
+    return sizes, geometry.padding_mode, name, precision
 
 
 DTYPES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .host import commit, cores, cpu
-from .peak import Peak, peak
+from .peak import Bound, Peak, bound, peak
 from .timing import alternate, burst
 
-__all__ = ["Peak", "alternate", "burst", "commit", "cores", "cpu", "peak"]
+__all__ = ["Bound", "Peak", "alternate", "bound", "burst", "commit", "cores", "cpu", "peak"]

@@ -6,7 +6,6 @@ every core), the memory peak from copying arrays far larger than the caches, one
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +28,34 @@ class Peak:
     bytes: float
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What no call can beat on this machine: the longer of the times that arithmetic and memory need at their peaks."""
+
+    seconds: float
+    limit: str  # 'multiply-adds' or 'bytes': which of the two it is
+    peak: Peak
+
+
+def bound(flops: int, moved: int, dtype: str = "float32") -> Bound:
+    """The bound of ``flops`` operations of ``dtype`` and ``moved`` bytes, each read or written once.
+
+    Kernels add in double precision for numbers of eight bytes a part, in single precision for all others. An
+    algorithm that needs fewer operations than the direct sum can pass it.
+
+    Source: S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model", CACM 52(4),
+    2009, https://doi.org/10.1145/1498765.1498785.
+
+    Example:
+        >>> from konv.machine import bound
+        >>> bound(flops=10**12, moved=8).limit
+        'multiply-adds'
+    """
+    top = peak("float64" if dtype in ("float64", "complex128", "int64") else "float32")
+    by_flops, by_bytes = flops / top.flops, moved / top.bytes
+    return Bound(max(by_flops, by_bytes), "multiply-adds" if by_flops >= by_bytes else "bytes", top)
+
+
 @lru_cache(maxsize=2)
 def peak(dtype: str = "float32") -> Peak:
     """The best of a few bursts of each kind; takes about half a second the first time.
@@ -49,6 +76,8 @@ def _flops(dtype: str) -> float:
 
 
 def _bytes() -> float:
+    from concurrent.futures import ThreadPoolExecutor  # `import konv` does without it
+
     parts = cores()
     source = np.ones(COPIED_BYTES // 8)
     target = np.zeros_like(source)

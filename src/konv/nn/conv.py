@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ArgumentTypeError, text
 from ..geometry import ConvGeometry, pair
+from ..kernels import ConvPlan, describe
 from ..ops.conv import convolve, convolve_transposed
 from ..ops.creation import empty
 from ..tensor import Tensor
@@ -183,6 +184,25 @@ class Conv2d(_Convolution):
         """Convolve ``input``, (N, C_in, H, W) or (C_in, H, W)."""
         own: Any = self._parameters  # half a microsecond quicker than two attributes, on every call
         return convolve(input, own["weight"], own["bias"], self._fitting(own["weight"]))
+
+    def plan(self, input_shape: tuple[int, ...]) -> ConvPlan:
+        """What runs for inputs of this shape: algorithm, reason, tile, memory, and the bound of this machine.
+
+        Args:
+            input_shape: (N, C_in, H, W) or (C_in, H, W).
+
+        Raises:
+            ShapeError: the shape does not fit the layer.
+
+        Example:
+            >>> import konv
+            >>> plan = konv.nn.Conv2d(64, 32, 1).plan((8, 64, 28, 28))
+            >>> plan.name, plan.reason, plan.scratch_bytes < 2**20
+            ('direct pointwise', '1x1: the image itself is the matrix', True)
+            >>> plan.bound.limit in ("multiply-adds", "bytes")
+            True
+        """
+        return describe(self._fitting(self.weight), tuple(input_shape), self.weight.dtype.numpy)
 
 
 class ConvTranspose2d(_Convolution):
