@@ -247,27 +247,39 @@ class Forward {
 };
 
 // ---- packing -------------------------------------------------------------------------------------------------------
-// The taps of one stride phase, one channel and `lanes` output channels: taps[(a*rw + b)*lanes + l].
+constexpr index pack_channels = 16;  // read at a time: rows of the weight are long, and often the same sets of the cache
+
+// The taps of one stride phase and one channel, those of lane i at read[i*row], transformed.
+template <class T>
+void pack_taps(const Problem<T>& p, index phase, const T* read, index row, index channels, const index* at, T* taps,
+               T* u) {
+  const Axis &h = p.tiling.h, &w = p.tiling.w;
+  const index ph = phase / w.stride, pw = phase % w.stride;
+  if (h.used(ph) < h.products() || w.used(pw) < w.products()) std::fill_n(taps, h.r * w.r * p.lanes, T(0));
+  for (index y = ph; y < h.kernel; y += h.stride)
+    for (index x = pw; x < w.kernel; x += w.stride) {
+      T* to = taps + (y / h.stride * w.r + x / w.stride) * p.lanes;
+      for (index i = 0; i < channels; i++) to[i] = read[i * row + y * w.kernel + x];
+    }
+  p.f.weight(taps, h.used(ph), w.used(pw), at, u);
+}
+
+// Output channels [o, o + channels) of a group in the lanes, for every phase and channel: u[at[phase][xi] + c*width].
 template <class T>
 void pack_vector(const Problem<T>& p, const WeightView& w, index group, index o, index channels, index width, T* u) {
   const Geometry& g = p.g;
-  const Axis &h = p.tiling.h, &v = p.tiling.w;
-  const index l = p.lanes;
-  std::vector<T> read(g.taps() * l), taps(h.r * v.r * l);
+  const index l = p.lanes, row = pack_channels * g.taps();
+  std::vector<T> read(row * l), taps(p.tiling.h.r * p.tiling.w.r * l);
   index at[max_phases][max_products];
   for (index phase = 0; phase < p.tiling.stride_phases(); phase++) p.rows.offsets(p.tiling, phase, width, 0, at[phase]);
-  for (index c = 0; c < p.rows.channels; c++) {
+  for (index first = 0; first < p.rows.channels; first += pack_channels) {
+    const index last = std::min(first + pack_channels, p.rows.channels);
     for (index i = 0; i < channels; i++)
-      read_taps(p.isa, w, group, o + i, c, g.kh, g.kw, read.data() + i * g.taps());
-    for (index phase = 0; phase < p.tiling.stride_phases(); phase++) {
-      const index ph = phase / v.stride, pw = phase % v.stride;
-      std::fill(taps.begin(), taps.end(), T(0));
-      for (index y = ph; y < g.kh; y += h.stride)
-        for (index x = pw; x < g.kw; x += v.stride)
-          for (index i = 0; i < channels; i++)
-            taps[((y / h.stride) * v.r + x / v.stride) * l + i] = read[i * g.taps() + y * g.kw + x];
-      p.f.weight(taps.data(), h.used(ph), v.used(pw), at[phase], u + c * width);
-    }
+      for (index c = first; c < last; c++)
+        read_taps(p.isa, w, group, o + i, c, g.kh, g.kw, read.data() + i * row + (c - first) * g.taps());
+    for (index phase = 0; phase < p.tiling.stride_phases(); phase++)
+      for (index c = first; c < last; c++)
+        pack_taps(p, phase, read.data() + (c - first) * g.taps(), row, channels, at[phase], taps.data(), u + c * width);
   }
 }
 

@@ -8,8 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from konv import kernels, reference
 from konv.errors import ArgumentError, ShapeError
@@ -72,7 +71,8 @@ def error_of(name: str, geometry: ConvGeometry, n: int, h: int, w: int, dtype: s
     with kernels.force_plan(f"winograd {name}"):
         assert kernels.plan(geometry, h, w, kind).name == f"winograd {name}"
         result = kernels.conv2d(*arrays, geometry)
-    assert result.shape == expected.shape and np.isfinite(result.astype(wide)).all()
+    assert result.shape == expected.shape
+    assert np.isfinite(result.astype(wide)).all()
     return float(np.abs(result.astype(wide) - expected).max() / max(float(np.abs(expected).max()), 1e-30))
 
 
@@ -274,7 +274,8 @@ def gradient_error(name: str, geometry: ConvGeometry, n: int, h: int, w: int, dt
     gy = rng.standard_normal((n, geometry.out_channels, *geometry.output_size(h, w))).astype(kind)
     expected = reference.conv2d_grad_weight(x.astype(float), gy.astype(float), geometry)
     found = kernels.conv2d_grad_weight(x, gy, geometry, f"winograd {name}")
-    assert found.dtype == kind and found.shape == expected.shape
+    assert found.dtype == kind
+    assert found.shape == expected.shape
     return float(np.abs(found.astype(float) - expected).max() / np.abs(expected).max())
 
 
