@@ -15,8 +15,12 @@ from ..explain.spec import parse_shape
 
 
 def explain(
-    spec: Annotated[str, typer.Argument(help="A layer as in Python, 'Conv2d(3, 64, 5)', or a file of weights.")],
-    input: Annotated[str, typer.Option(help="Sizes of the input, for example 8,3,28,28.")] = "",
+    spec: Annotated[
+        str, typer.Argument(help="A layer as in Python, 'Conv2d(3, 64, 5)', or a file: .onnx, .safetensors.")
+    ],
+    input: Annotated[
+        str, typer.Option(help="Sizes of the input, for example 8,3,28,28; an ONNX file may have its own.")
+    ] = "",
     measure: Annotated[bool, typer.Option("--measure", help="Time the layer against this machine's peaks.")] = False,
     dtype: Annotated[str, typer.Option(help="Of input and weights: float32, float64, float16, ...")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -25,7 +29,7 @@ def explain(
     gif: Annotated[Path | None, typer.Option(help="Write the window sliding over a Conv2d here.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to show as the page's input.")] = None,
 ) -> None:
-    """Explain sizes, cost and receptive fields of a layer or a Sequential, or list a file of weights.
+    """Explain sizes, cost and receptive fields of a layer, a Sequential or an ONNX file, or list a file of weights.
 
     Example: konv explain "Conv2d(3, 64, 5, stride=2, padding=2)" --input 8,3,28,28
     """

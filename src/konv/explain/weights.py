@@ -1,7 +1,7 @@
-"""A file of weights, listed: which layers its tensors belong to, as far as shapes can tell.
+"""A file, explained: the model that it holds, or its weights, listed with the layers that their shapes make likely.
 
-A file that ``konv train`` wrote says which model it holds, so that model itself is explained; any other holds tensors
-and no order of layers, so what is listed is what stands there.
+An ONNX file and one that ``konv train`` wrote say which model they hold, so that model is explained; any other holds
+tensors and no order of layers, so what is listed is what stands there.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .trace import LayerReport, ModelReport, Shape, WeightRow, WeightsReport
 
 
 def file_report(path: Path, input_shape: Shape | None) -> LayerReport | ModelReport | WeightsReport:
-    """The report of a file of weights.
+    """The report of a file.
 
     Args:
         path: the file.
-        input_shape: sizes of an input, for a file that names its model.
+        input_shape: sizes of an input, for a file that holds a model; an ONNX file may bring its own.
 
     Raises:
         FileError: the file cannot be read, or is of a kind that konv does not read.
     """
     if path.suffix == ".onnx":
-        raise FileError(text("explain", f"{path} is an ONNX file", "konv reads weights from .safetensors files"))
+        return _onnx_report(path, input_shape)
     if not path.is_file():
         raise FileError(text("explain", f"{str(path)!r} is not a file", "give a .safetensors file, or a layer"))
     if input_shape is not None:
@@ -39,6 +39,24 @@ def file_report(path: Path, input_shape: Shape | None) -> LayerReport | ModelRep
         return weights_report(path.name, load(path))
     except OSError as error:
         raise FileError(text("explain", f"{str(path)!r} cannot be read", error.strerror or str(error))) from error
+
+
+def _onnx_report(path: Path, input_shape: Shape | None) -> LayerReport | ModelReport:
+    from ..onnx import load as load_onnx
+    from . import explain
+
+    model = load_onnx(path)
+    if len(model.inputs) != 1:
+        names = ", ".join(entry.name for entry in model.inputs) or "none"
+        raise ArgumentError(text("explain", f"{path} has the inputs {names}", "a model with one input is explained"))
+    given = model.inputs[0]
+    if input_shape is None:
+        if given.shape is None or None in given.shape:
+            sizes = "?" if given.shape is None else "x".join("?" if n is None else str(n) for n in given.shape)
+            got = f"{path} leaves sizes of its input open ({sizes})"
+            raise ArgumentError(text("explain", got, "give all of them, such as --input 1,3,224,224"))
+        input_shape = tuple(n for n in given.shape if n is not None)
+    return explain(model, input_shape, dtype=given.dtype)
 
 
 def _model(path: Path) -> Any:
