@@ -39,6 +39,7 @@ FLOORS = {
     "optim": 4,
     "explain": 5,
     "io": 5,
+    "onnx": 5,
     "data": 5,
     "models": 5,
     "bench": 5,

@@ -1,7 +1,7 @@
 """konv: two-dimensional convolution on the CPU, with everything around it that a network needs.
 
 PyTorch's names and meanings: ``import konv as torch`` runs what was written for it, as far as konv goes. `bench`,
-`data` and `models` are loaded when they are first asked for.
+`data`, `models` and `onnx` are loaded when they are first asked for.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ from .sizes import (
 from .tensor import Size as Size, Tensor as Tensor, device as device
 from .tuning import autotune as autotune
 
-_LATER = ("bench", "data", "models")
+_LATER = ("bench", "data", "models", "onnx")
 
 if TYPE_CHECKING:
-    from . import bench as bench, data as data, models as models
+    from . import bench as bench, data as data, models as models, onnx as onnx
 else:  # a type checker would let every name pass
 
     def __getattr__(name: str) -> object:
