@@ -75,6 +75,10 @@ class DeviceError(KonvError, RuntimeError):
     """A device that does not exist here, or tensors on different devices."""
 
 
+class MemoryShortError(KonvError, MemoryError, RuntimeError):
+    """A result does not fit in memory; PyTorch raises RuntimeError, Python users expect MemoryError."""
+
+
 class AutogradError(KonvError, RuntimeError):
     """The graph cannot be walked: freed, modified in place, or nothing to differentiate."""
 

@@ -280,6 +280,7 @@ class ConvGeometry:
         self._check_mode(h, w, pads, who)
         oh, ow = ((padded[i] - self.extent[i]) // self.stride[i] + 1 for i in range(2))
         _fits(max(padded), "the padded image", who)
+        _fits(oh * ow * self.out_channels * 16, "one output image in bytes", who)
         return oh, ow
 
     def _least(self, pads: Pads, axis: int) -> int:

@@ -252,3 +252,12 @@ def test_transposed_values():
         layer.bias.detach().clone().numpy().astype(np.float64), geometry,
     )  # fmt: skip
     np.testing.assert_allclose(layer(x).detach().numpy(), want, rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_fit_in_memory_is_said():
+    with pytest.raises(errors.MemoryShortError, match=r"a tensor of shape \[1048576, 1048576, 3, 3\]"):
+        Conv2d(2**20, 2**20, 3)
+    with pytest.raises(RuntimeError, match="one output image in bytes is"):
+        Conv2d(1, 4, 3, padding=2**40)(konv.zeros(1, 1, 2, 2))
+    with pytest.raises(MemoryError, match="there is not enough memory"):
+        Conv2d(1, 4, 3, padding=2**22)(konv.zeros(1, 1, 2, 2))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..errors import ArgumentError, DtypeError, text
+from ..errors import ArgumentError, DtypeError, MemoryShortError, text
 from ..geometry import ConvGeometry
 from . import choices, settings
 
@@ -64,7 +65,15 @@ def conv2d(
             memory = _core.conv2d_forward(entry.plan, plain(x), packed, bias)
     except ValueError as error:
         raise ArgumentError(str(error)) from None
+    except MemoryError as error:
+        raise no_memory("conv2d", (n, *entry.tail), entry.dtype) from error
     return np.ndarray((n, *entry.tail), entry.dtype, memory)
+
+
+def no_memory(who: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MemoryShortError:
+    """The error of a result that does not fit in memory."""
+    got = f"the output of shape {list(shape)} takes {math.prod(shape) * dtype.itemsize:,} bytes"
+    return MemoryShortError(text(who, got, "there is not enough memory", "use smaller images or less padding"))
 
 
 def pack_weight(weight: Array, geometry: ConvGeometry, h: int, w: int) -> _core.Packed:

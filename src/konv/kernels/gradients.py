@@ -10,7 +10,7 @@ from .. import _core
 from ..errors import ArgumentError, DtypeError, text
 from ..geometry import ConvGeometry, Pair
 from . import settings
-from .conv import DTYPES, PLANS_KEPT, Array, plain
+from .conv import DTYPES, PLANS_KEPT, Array, no_memory, plain
 
 FLOATING = DTYPES[:6]
 GRADIENT_PLANS = ("matrix", "depthwise", "winograd")
@@ -228,6 +228,8 @@ def _run(entry: _Entry, gy: Array, packed: _core.Packed, bias: Array | None) -> 
             memory = _core.run_grad_input(entry.plan, plain(gy), packed, bias)
     except (ValueError, OverflowError) as error:
         raise ArgumentError(str(error)) from None
+    except MemoryError as error:
+        raise no_memory("conv_transpose2d", (gy.shape[0], *entry.tail), entry.dtype) from error
     return np.ndarray((gy.shape[0], *entry.tail), entry.dtype, memory)
 
 

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, DtypeError, ShapeError
+from ..errors import (
+    ArgumentError,
+    ArgumentRangeError,
+    ArgumentTypeError,
+    DtypeError,
+    KonvError,
+    MemoryShortError,
+    ShapeError,
+    text,
+)
 from ..interop import from_foreign
 from ..tensor import Tensor, device as _Device, register
 from ._table import cast
@@ -167,14 +176,23 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, require
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if _on(device).type == "meta":
         return _finish(Tensor._wrap_meta(shape, target), None, requires_grad)
-    if value is None:
-        array = np.empty(shape, target.numpy)
-    elif not isinstance(value, Tensor) and value == 0:
-        array = np.zeros(shape, target.numpy)
-    else:
-        number = value._array if isinstance(value, Tensor) else np.asarray(value)
-        array = np.full(shape, cast(number, target))
+    try:
+        array = _array(shape, value, target)
+    except (MemoryError, ValueError) as error:  # NumPy's ValueError: more bytes than addresses
+        if isinstance(error, KonvError):
+            raise
+        got = f"a tensor of shape {list(shape)} and {target!r}"
+        raise MemoryShortError(text(who, got, "there is not enough memory", "ask device='meta' for shapes")) from error
     return _finish(Tensor._wrap(array, target), None, requires_grad)
+
+
+def _array(shape: tuple[int, ...], value: Any, target: dtypes.dtype) -> np.ndarray[Any, Any]:
+    if value is None:
+        return np.empty(shape, target.numpy)
+    if not isinstance(value, Tensor) and value == 0:
+        return np.zeros(shape, target.numpy)
+    number = value._array if isinstance(value, Tensor) else np.asarray(value)
+    return np.full(shape, cast(number, target))
 
 
 def _maker(name: str, value: Any, what: str) -> Any:
