@@ -63,8 +63,9 @@ void set_blocks(const Problem<T>& p, Blocking& b, index blocks) {
   b.blocks = std::min(blocks, b.segments);
   b.chunk = std::min(b.most(), std::max<index>(1, block_tiles / each));
   // Rows are written in ascending order in whole vectors, so that each overwrites what the last one left behind its end.
-  // Threads that share V have no such order: their rows keep a distance of a vector.
-  b.pitch = b.most() * each + (b.shared ? p.lanes : 0);
+  // Threads that share V have no such order: their rows keep a distance.
+  const index tiles = b.most() * each;
+  b.pitch = tiles + (b.shared ? p.overshoot(tiles) : 0);
 }
 
 template <class T>

@@ -90,7 +90,7 @@ Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
     for (cut.blocks = ceil_div(cut.segments, std::max<index>(1, most_tiles / each));;
          cut.blocks += ceil_div(cut.blocks, 8)) {
       cut.blocks = std::min(cut.blocks, cut.segments);
-      cut.pitch = cut.most() * each + p.lanes;
+      cut.pitch = cut.most() * each + p.lanes;  // tasks write rows in no order
       if (Shared<T>::size(p, cut) <= budget) return cut;
       const bool small = cut.most() == 1 || cut.most() * each < (ranges < panels ? 49 : 14);
       if (small && ranges == panels) return cut;

@@ -45,6 +45,13 @@ struct Problem {
   index strip() const { return tiling.columns(tiling.segment_count()); }
   // Room in a row of s for whole vectors and for the columns of the tiles that fill the last vector.
   index s_pitch() const { return round_up(strip() + lanes + (windows ? 8 : lanes * tiling.w.m), lanes); }
+  // Lanes written past the last of `tiles` tiles in a row of V: vectors are written whole.
+  index overshoot(index tiles) const {
+    if (windows) return round_up(tiles, lanes) - tiles;
+    if (tiling.parts > 1) return lanes;
+    const index row = tiling.w.dilation == 1 ? tiling.segment_tiles() : tiling.w.phases;
+    return isa.winograd<T>().padded_tiles(row) - row;
+  }
   index v_size(index pitch) const {
     return checked_add(checked_mul(rows.all, pitch), products() * lanes);
   }
