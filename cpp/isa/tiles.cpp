@@ -31,6 +31,17 @@ namespace {
 
 constexpr int least(int a, int b) { return a < b ? a : b; }
 
+// Integers wrap, which C++ promises for unsigned ones alone.
+template <class T>
+KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
+  if constexpr (__is_same(T, index)) {
+    using bits = vec<std::uint64_t>;
+    return (vec<T>)((bits)sum + (bits)a * (bits)b);
+  } else {
+    return sum + a * b;
+  }
+}
+
 // ---- output-lane ---------------------------------------------------------------------------------------------------
 constexpr int o_columns = registers == 32 ? 14 : 6;
 
@@ -55,7 +66,7 @@ __attribute__((noinline)) void output_tile(index k, const T* u, const T* v, inde
     KONV_UNROLL for (int t = 0; t < NT; t++) {
       const vec<T> b = splat<T>(v[t]);
       KONV_UNROLL for (int i = 0; i < NV; i++)
-        sum[t][i] += a[i] * b;
+        sum[t][i] = add_product<T>(sum[t][i], a[i], b);
     }
   }
   KONV_UNROLL for (int t = 0; t < NT; t++) {
@@ -131,7 +142,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
     KONV_UNROLL for (int r = 0; r < MR; r++) {
       const vec<T> a = splat<T>(w[r]);
       KONV_UNROLL for (int i = 0; i < NV; i++)
-        sum[r][i] += a * b[i];
+        sum[r][i] = add_product<T>(sum[r][i], a, b[i]);
     }
   }
   KONV_UNROLL for (int r = 0; r < MR; r++) {
