@@ -129,7 +129,7 @@ KONV_INLINE void total(index n, double* out, F&& term) {
   T rest[Sums] = {};
   index j = 0;
   for (; j + 4 * L <= n; j += 4 * L) KONV_UNROLL
-  for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
+    for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
   for (; j + L <= n; j += L) term(j, constant<L>{}, chains[0]);
   for (; j < n; j++) {
     vec<T, 1> s[Sums] = {};
@@ -138,8 +138,11 @@ KONV_INLINE void total(index n, double* out, F&& term) {
   }
   for (int i = 0; i < Sums; i++) {
     const vec<T> sum = (chains[0][i] + chains[1][i]) + (chains[2][i] + chains[3][i]);
-    out[i] = static_cast<double>(rest[i]);
-    for (int l = 0; l < L; l++) out[i] += static_cast<double>(sum[l]);
+    double lane[L];
+    for (int l = 0; l < L; l++) lane[l] = static_cast<double>(sum[l]);
+    KONV_UNROLL for (int half = L / 2; half; half /= 2)
+      for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+    out[i] = lane[0] + static_cast<double>(rest[i]);
   }
 }
 

@@ -1,24 +1,25 @@
-// Pooling, one row of outputs at a time.
+// Pooling, a few rows of outputs at a time.
 //
-//   image rows of the window     down            across, staged by stride         out
-//   r0  . . . . . . . .   \                    run 0: 0 2 4 6
-//   r1  . . . . . . . .    >   . . . . . . .   run 1: 1 3 5 7    max of taps  ->  y y y y
-//   r2  . . . . . . . .   /                    (padding filled)
+//   image rows of a window      down, into padded rows side by side     across: phases of the stride    out
+//   r0  . . . . . .   \                                                   0: 0 2 4 | 0 2 4
+//   r1  . . . . . .    >        # . . . . . . # | # . . . . . . #         1: 1 3 5 | 1 3 5   max -> y y y x y y y
+//   r2  . . . . . .   /         <---- pitch --->  the next output row
 //
-// Reducing the rows first costs kh passes of vectors over rows as they lie in memory; columns are then split into the
-// runs that one tap reads, so that all loads are of neighbours. Everything lives in a few rows of scratch in L1; the
-// image is read from memory once, apart from the rows that windows share. Gradients of averages go the same way back,
-// a row of the image's gradient at a time: each is written once, by one thread.
+// Reducing the rows first costs kh passes of vectors over rows as they lie in memory. Columns are then split into the
+// phases of the stride, so that every tap reads neighbours; rows side by side keep the vectors full where images are
+// narrow (the x between rows are computed for nothing). All of it lives in a few KiB of scratch in L1; the image is
+// read from memory once, apart from the rows that windows share. Gradients of averages go the same way back, for rows
+// of the image's gradient: each is written once, by one thread.
 //
 // Tasks are ranges of rows; no sum is ever split, so the bits do not depend on the number of threads.
 #include "pool.hpp"
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "../conv/rows.hpp"
-#include "../conv/stage.hpp"
 #include "rows.hpp"
 
 namespace konv {
@@ -49,63 +50,51 @@ T lowest_of(Scalar scalar) {
   }
 }
 
-// A row of the image split into the runs that taps read, or put together again.
+// Padded rows side by side, and their phases: cell q of row r stands at r*pitch + pad + q, output j of row r at
+// r*out_pitch + j. Taps of outputs beyond a row's own read the next row: in bounds, and of no use.
 template <class T>
 struct Columns {
   const PoolAxis& axis;
-  StagedColumns across;
-  void (*copy)(T* dst, const void* src, index stride, index count);
-  void (*put)(void* dst, index stride, const T* src, index count);
+  index stride, pad, pitch, out_pitch, rows, phases;
+  void (*load)(T* dst, const void* src, index stride, index count);
+  void (*store)(void* dst, index stride, const T* src, index count);
 
   Columns(const IsaTable& isa, const PoolAxis& axis)
       : axis(axis),
-        across(axis.outputs, axis.stride, axis.kernel, axis.dilation, 1),
-        copy(isa.rows<T>().load[static_cast<int>(scalar_of<T>)]),
-        put(isa.rows<T>().store[static_cast<int>(scalar_of<T>)]) {}
-
-  index cells() const { return across.runs * across.pitch; }
-
-  // Cells [from, to) of a run lie inside the image; the first one at column `at`.
-  struct Inside {
-    index from, to, at;
-  };
-  Inside inside(index run) const {
-    const index left = across.start(run) - axis.pad;
-    const index from = std::min(across.length, left < 0 ? ceil_div(-left, axis.stride) : 0);
-    const index to = left < axis.size ? std::min(across.length, ceil_div(axis.size - left, axis.stride)) : 0;
-    return {from, std::max(from, to), left + from * axis.stride};
+        stride(axis.outputs == 1 || axis.adaptive() ? 1 : axis.stride),
+        pad(axis.adaptive() ? 0 : axis.pad),
+        load(isa.rows<T>().load[static_cast<int>(scalar_of<T>)]),
+        store(isa.rows<T>().store[static_cast<int>(scalar_of<T>)]) {
+    const index reach = (axis.outputs - 1) * stride + (axis.kernel - 1) * axis.dilation + 1;
+    pitch = round_up(std::max({reach, axis.size + pad, axis.outputs}), stride);
+    out_pitch = pitch / stride;
+    rows = std::clamp<index>(1024 / pitch, 1, 64);
+    phases = std::min(axis.kernel, stride / std::gcd(stride, axis.dilation));  // those that taps read
   }
+  index cells() const { return rows * pitch; }
+  index outputs(index count) const { return (count - 1) * out_pitch + axis.outputs; }
 
-  // U is T, or its key: copied as the bits of T.
+  // U is T, or its key: moved as the bits of T. `staged` is not used at stride 1, where rows are their own phase.
   template <class U>
-  void split(U* dst, const U* row, U fill) const {
+  void split(U* staged, const U* padded, index count) const {
     static_assert(sizeof(U) == sizeof(T));
-    for (index run = 0; run < across.runs; run++, dst += across.pitch) {
-      const Inside in = inside(run);
-      std::fill(dst, dst + in.from, fill);
-      copy(reinterpret_cast<T*>(dst + in.from), row + in.at, axis.stride, in.to - in.from);
-      std::fill(dst + in.to, dst + across.length, fill);
+    for (index t = 0; t < phases && stride > 1; t++) {
+      const index phase = t * axis.dilation % stride;
+      load(reinterpret_cast<T*>(staged + phase * rows * out_pitch), padded + phase, stride, count * out_pitch);
     }
   }
-  // Runs never share a column: they are phases of the stride, or taps further apart than the stride.
-  void join(T* row, const T* src) const {
-    std::fill_n(row, axis.size, T(0));
-    for (index run = 0; run < across.runs; run++, src += across.pitch) {
-      const Inside in = inside(run);
-      if (in.to > in.from) put(row + in.at, axis.stride, src + in.from, in.to - in.from);
+  void join(T* padded, const T* staged, index count) const {
+    for (index t = 0; t < phases && stride > 1; t++) {
+      const index phase = t * axis.dilation % stride;
+      store(padded + phase, stride, staged + phase * rows * out_pitch, count * out_pitch);
     }
   }
   template <class U>
-  void taps(U** places, U* staged) const {
-    for (index t = 0; t < axis.kernel; t++) places[t] = staged + across.offset(t);
-  }
-  // All taps of all outputs are neighbours inside the row: nothing to stage.
-  bool direct() const {
-    return axis.stride == 1 && !axis.pad && axis.outputs - 1 + (axis.kernel - 1) * axis.dilation < axis.size;
-  }
-  template <class U>
-  void taps_in_row(U** places, U* row) const {
-    for (index t = 0; t < axis.kernel; t++) places[t] = row + t * axis.dilation;
+  void taps(U** places, U* staged, U* padded) const {
+    for (index t = 0; t < axis.kernel; t++) {
+      const index right = t * axis.dilation;
+      places[t] = stride == 1 ? padded + right : staged + right % stride * rows * out_pitch + right / stride;
+    }
   }
 };
 
@@ -118,8 +107,6 @@ struct Unit {  // one row of one channel
 index window_cells(const Pooling& p) {
   return ceil_div(p.rows.size, std::max<index>(p.rows.outputs, 1)) * p.columns.size;
 }
-
-index regular_taps(const PoolAxis& axis) { return axis.adaptive() ? 0 : axis.kernel; }
 
 // ---- maximum --------------------------------------------------------------------------------------------------------
 template <class T>
@@ -142,7 +129,9 @@ class MaxPool {
     parallel_ranges(p_.n * p_.c * p_.rows.outputs, window_cells(p_), slots, [&](index first, index last, int slot) {
       Cutter cutter(workspace.slot<char>(slot));
       const Scratch s(cutter, *this);
-      for (index unit = first; unit < last; unit++) row(s, Unit(unit, p_.c, p_.rows.outputs), unit);
+      std::fill_n(s.best, columns_.cells(), lowest_);
+      if (cells_) std::fill_n(s.key, columns_.cells(), no_cell<T>);
+      for (index unit = first; unit < last; unit += columns_.rows) rows(s, unit, std::min(columns_.rows, last - unit));
     });
   }
 
@@ -154,91 +143,76 @@ class MaxPool {
     const Key<T>** key_taps;
 
     Scratch(Cutter& cut, const MaxPool& m) {
-      const index w = m.p_.columns.size, ow = m.p_.columns.outputs, k = regular_taps(m.p_.columns);
-      const index staged_cells = m.p_.columns.adaptive() ? 0 : m.columns_.cells();
-      read = cut.take<T>(w), best = cut.take<T>(w), out = cut.take<T>(ow), staged = cut.take<T>(staged_cells);
-      taps = cut.take<const T*>(k);
-      const bool keys = m.cells_;
-      key = cut.take<Key<T>>(keys ? w : 0), out_key = cut.take<Key<T>>(keys ? ow : 0);
-      staged_key = cut.take<Key<T>>(keys ? staged_cells : 0), right = cut.take<Key<T>>(keys ? k : 0);
-      key_taps = cut.take<const Key<T>*>(keys ? k : 0);
-      for (index t = 0; t < k && right && keys; t++) right[t] = static_cast<Key<T>>(t * m.p_.columns.dilation);
+      const index cells = m.columns_.cells(), k = m.p_.columns.kernel, keys = m.cells_ ? cells : 0;
+      read = cut.take<T>(m.p_.columns.size);
+      best = cut.take<T>(cells), out = cut.take<T>(cells), staged = cut.take<T>(cells), taps = cut.take<const T*>(k);
+      key = cut.take<Key<T>>(keys), out_key = cut.take<Key<T>>(keys), staged_key = cut.take<Key<T>>(keys);
+      right = cut.take<Key<T>>(k), key_taps = cut.take<const Key<T>*>(k);
+      if (!right) return;  // only counting
+      for (index t = 0; t < k; t++) right[t] = static_cast<Key<T>>(t * m.p_.columns.dilation);
+      m.columns_.template taps<const T>(taps, staged, best);
+      m.columns_.template taps<const Key<T>>(key_taps, staged_key, key);
     }
   };
 
-  const T* image_row(const Scratch& s, const Unit& u, index r) const {
-    if (const T* in_place = reader_.in_place(u.n, u.c, r)) return in_place;
-    reader_.read(s.read, u.n, u.c, r, 0, 1, p_.columns.size);
-    return s.read;
+  void rows(const Scratch& s, index unit, index count) const {
+    for (index r = 0; r < count; r++) {
+      const index at = r * columns_.pitch + columns_.pad;
+      down(s, Unit(unit + r, p_.c, p_.rows.outputs), s.best + at, s.key + at);
+    }
+    if (p_.columns.adaptive()) across_adaptive(s, count);
+    else across(s, count);
+    const index ow = p_.columns.outputs, step = p_.columns.adaptive() ? 0 : p_.columns.stride;
+    for (index r = 0; r < count; r++) {
+      const Unit u(unit + r, p_.c, p_.rows.outputs);
+      writer_.write(s.out + r * columns_.out_pitch, u.n, u.c, u.row, 0, ow);
+      const index base = p_.rows.start(u.row) * p_.columns.size - columns_.pad;
+      if (cells_) kernels_.cells(cells_ + (unit + r) * ow, s.out_key + r * columns_.out_pitch, base, step, ow);
+    }
   }
 
-  void row(const Scratch& s, const Unit& u, index unit) const {
-    down(s, u);
-    if (p_.columns.adaptive())
-      across_adaptive(s);
-    else
-      across(s);
-    const index ow = p_.columns.outputs;
-    writer_.write(s.out, u.n, u.c, u.row, 0, ow);
-    if (!cells_) return;
-    const index base = p_.rows.start(u.row) * p_.columns.size;
-    if (p_.columns.adaptive())
-      kernels_.cells(cells_ + unit * ow, s.out_key, base, 0, ow);
-    else
-      kernels_.cells(cells_ + unit * ow, s.out_key, base - p_.columns.pad, p_.columns.stride, ow);
-  }
-
-  void down(const Scratch& s, const Unit& u) const {
+  void down(const Scratch& s, const Unit& u, T* best, Key<T>* key) const {
     const index w = p_.columns.size, first = p_.rows.first(u.row), last = p_.rows.last(u.row);
-    const index start = p_.rows.start(u.row), step = p_.rows.adaptive() ? 1 : p_.rows.dilation;
-    if (first >= last) {
-      std::fill_n(s.best, w, lowest_);
-      if (cells_) std::fill_n(s.key, w, no_cell<T>);
-      return;
-    }
-    std::copy_n(image_row(s, u, start + first * step), w, s.best);
-    if (cells_) std::fill_n(s.key, w, static_cast<Key<T>>(first * step * w));
-    for (index t = first + 1; t < last; t++) {
-      const T* x = image_row(s, u, start + t * step);
-      if (cells_)
-        kernels_.max_key(s.best, s.key, x, static_cast<Key<T>>(t * step * w), w);
-      else
-        kernels_.max(s.best, x, w);
+    const index start = p_.rows.start(u.row), step = p_.rows.dilation;
+    if (first >= last) std::fill_n(best, w, lowest_);
+    if (first >= last && cells_) std::fill_n(key, w, no_cell<T>);
+    for (index t = first; t < last; t++) {
+      const T* x = reader_.in_place(u.n, u.c, start + t * step);
+      if (!x) reader_.read(s.read, u.n, u.c, start + t * step, 0, 1, w), x = s.read;
+      const Key<T> here = static_cast<Key<T>>(t * step * w);
+      if (t == first) {
+        std::copy_n(x, w, best);
+        if (cells_) std::fill_n(key, w, here);
+      } else if (cells_) {
+        kernels_.max_key(best, key, x, here, w);
+      } else {
+        kernels_.max(best, x, w);
+      }
     }
   }
 
-  void across(const Scratch& s) const {
-    const bool direct = columns_.direct();
-    if (direct) {
-      columns_.template taps_in_row<const T>(s.taps, s.best);
-    } else {
-      columns_.split(s.staged, s.best, lowest_);
-      columns_.template taps<const T>(s.taps, s.staged);
-    }
-    const index k = p_.columns.kernel, ow = p_.columns.outputs;
-    if (!cells_) return kernels_.max_taps(s.out, s.taps, k, ow);
-    if (direct) {
-      columns_.template taps_in_row<const Key<T>>(s.key_taps, s.key);
-    } else {
-      columns_.split(s.staged_key, s.key, no_cell<T>);
-      columns_.template taps<const Key<T>>(s.key_taps, s.staged_key);
-    }
-    kernels_.max_taps_key(s.out, s.out_key, s.taps, s.key_taps, s.right, k, ow);
+  void across(const Scratch& s, index count) const {
+    columns_.split(s.staged, s.best, count);
+    const index k = p_.columns.kernel, n = columns_.outputs(count);
+    if (!cells_) return kernels_.max_taps(s.out, s.taps, k, n);
+    columns_.split(s.staged_key, s.key, count);
+    kernels_.max_taps_key(s.out, s.out_key, s.taps, s.key_taps, s.right, k, n);
   }
 
-  void across_adaptive(const Scratch& s) const {
-    for (index j = 0; j < p_.columns.outputs; j++) {
-      const index begin = p_.columns.begin[j], end = p_.columns.end[j];
-      T best = s.best[begin];
-      Key<T> at = cells_ ? s.key[begin] + static_cast<Key<T>>(begin) : 0;
+  void across_adaptive(const Scratch& s, index count) const {
+    for (index unit = 0; unit < count * p_.columns.outputs; unit++) {
+      const index r = unit / p_.columns.outputs, j = unit % p_.columns.outputs;
+      const index begin = p_.columns.begin[j], end = p_.columns.end[j], row = r * columns_.pitch;
+      T best = s.best[row + begin];
+      Key<T> at = cells_ ? s.key[row + begin] + static_cast<Key<T>>(begin) : 0;
       for (index q = begin + 1; q < end; q++) {
-        const T v = s.best[q];
-        const Key<T> here = cells_ ? s.key[q] + static_cast<Key<T>>(q) : 0;
+        const T v = s.best[row + q];
+        const Key<T> here = cells_ ? s.key[row + q] + static_cast<Key<T>>(q) : 0;
         const bool chosen = v > best || (v == best && here < at) || (v != v && (best == best || here > at));
         if (chosen) best = v, at = here;
       }
-      s.out[j] = best;
-      if (cells_) s.out_key[j] = at;
+      s.out[r * columns_.out_pitch + j] = best;
+      if (cells_) s.out_key[r * columns_.out_pitch + j] = at;
     }
   }
 
@@ -253,24 +227,27 @@ class MaxPool {
 
 // ---- average --------------------------------------------------------------------------------------------------------
 
-// The divisors of a row of outputs, kept while the next row has as many rows in its windows.
+// What rows of outputs are divided by; windows of neighbouring rows take turns between a few numbers of rows.
 template <class T>
 class Divisors {
  public:
-  Divisors(const Pooling& p, T* row) : p_(p), row_(row) {}
+  static constexpr index kept = 4;
+  Divisors(const Pooling& p, T* rows) : p_(p), rows_(rows) { std::fill_n(count_, kept, index{-1}); }
   const T* of(index i) {
-    const index rows = p_.rows.count(i, p_.count_pad);
-    if (rows != rows_)
-      for (index j = 0; j < p_.columns.outputs; j++)
-        row_[j] = static_cast<T>(p_.divisor ? p_.divisor : rows * p_.columns.count(j, p_.count_pad));
-    rows_ = rows;
-    return row_;
+    const index rows = p_.rows.count(i, p_.count_pad), ow = p_.columns.outputs;
+    T* row = rows_ + (rows & (kept - 1)) * ow;
+    index& held = count_[rows & (kept - 1)];
+    if (rows != held)
+      for (index j = 0; j < ow; j++)
+        row[j] = static_cast<T>(p_.divisor ? p_.divisor : rows * p_.columns.count(j, p_.count_pad));
+    held = rows;
+    return row;
   }
 
  private:
   const Pooling& p_;
-  T* row_;
-  index rows_ = std::numeric_limits<index>::min();
+  T* rows_;
+  index count_[kept];
 };
 
 template <class T>
@@ -281,32 +258,34 @@ class AvgPool {
       : p_(p),
         kernels_(isa.layers.of<T>()),
         x_(x),
+        y_(y),
         reader_(isa, x, PadMode::zeros),
         writer_(isa, y),
         columns_(isa, p.columns) {}
 
   void forward() const {
-    const auto whole = [](const PoolAxis& a) {
-      return a.outputs == 1 && a.first(0) == 0 && a.taps(0) == a.size && a.dilation == 1;
-    };
-    if constexpr (!integral<T>)
-      if (whole(p_.rows) && whole(p_.columns) && x_.plane_contiguous() && reader_.in_place(0, 0, 0)) return planes();
-    each(p_.rows.outputs, [this](const Scratch& s, Divisors<T>& divisors, const Unit& u) { row(s, divisors, u); });
+    if (one_window() && x_.plane_contiguous() && x_.scalar == scalar_of<T>) return each_plane(true);
+    each(p_.rows.outputs,
+         [this](const Scratch& s, Divisors<T>& divisors, index unit, index count) { rows(s, divisors, unit, count); });
   }
   void gradient() const {
-    each(p_.rows.size, [this](const Scratch& s, Divisors<T>& divisors, const Unit& u) { row_back(s, divisors, u); });
+    if (one_window() && y_.plane_contiguous() && y_.scalar == scalar_of<T>) return each_plane(false);
+    each(p_.rows.size, [this](const Scratch& s, Divisors<T>& divisors, index unit, index count) {
+      rows_back(s, divisors, unit, count);
+    });
   }
 
  private:
   struct Scratch {
-    T *read, *sum, *staged, *out, *divisors;
+    T *read, *padded, *staged, *out, *divisors;
     T** taps;
 
     Scratch(Cutter& cut, const AvgPool& m) {
-      const index w = std::max(m.p_.columns.size, m.p_.columns.outputs);
-      read = cut.take<T>(w), sum = cut.take<T>(w), out = cut.take<T>(w), divisors = cut.take<T>(w);
-      staged = cut.take<T>(m.p_.columns.adaptive() ? 0 : m.columns_.cells());
-      taps = cut.take<T*>(regular_taps(m.p_.columns));
+      const index cells = m.columns_.cells();
+      read = cut.take<T>(std::max(m.p_.columns.size, m.p_.columns.outputs));
+      padded = cut.take<T>(cells), staged = cut.take<T>(cells), out = cut.take<T>(cells);
+      divisors = cut.take<T>(Divisors<T>::kept * m.p_.columns.outputs), taps = cut.take<T*>(m.p_.columns.kernel);
+      if (taps) m.columns_.template taps<T>(taps, staged, padded);
     }
   };
 
@@ -319,8 +298,10 @@ class AvgPool {
     parallel_ranges(p_.n * p_.c * rows, window_cells(p_), slots, [&](index first, index last, int slot) {
       Cutter cutter(workspace.slot<char>(slot));
       const Scratch s(cutter, *this);
+      std::fill_n(s.padded, columns_.cells(), T(0));
       Divisors<T> divisors(p_, s.divisors);
-      for (index unit = first; unit < last; unit++) f(s, divisors, Unit(unit, p_.c, rows));
+      for (index unit = first; unit < last; unit += columns_.rows)
+        f(s, divisors, unit, std::min(columns_.rows, last - unit));
     });
   }
 
@@ -330,69 +311,87 @@ class AvgPool {
     return s.read;
   }
 
-  // One output a channel, and the channel in one piece: a plain sum.
-  void planes() const {
+  bool one_window() const {
+    const auto whole = [](const PoolAxis& a) { return a.outputs == 1 && a.first(0) == 0 && a.taps(0) == a.size; };
+    return !integral<T> && whole(p_.rows) && whole(p_.columns);
+  }
+
+  // One output a channel, and the channel in one piece: a plain sum, or one value everywhere.
+  void each_plane(bool forward) const {
     const index cells = p_.rows.size * p_.columns.size;
-    T divisor;
-    Divisors<T>(p_, &divisor).of(0);
+    T row[Divisors<T>::kept];
+    const T divisor = *Divisors<T>(p_, row).of(0);
     parallel_ranges(p_.n * p_.c, cells, num_threads(), [&](index first, index last, int) {
       for (index plane = first; plane < last; plane++) {
-        const T* x = static_cast<const T*>(x_.plane(plane / p_.c, plane % p_.c));
-        double sum = 0;
+        const index n = plane / p_.c, c = plane % p_.c;
+        T value;
+        if (!forward) {
+          reader_.read(&value, n, c, 0, 0, 1, 1);
+          std::fill_n(static_cast<T*>(y_.plane(n, c)), cells, value / divisor);
+          continue;
+        }
+        const T* x = static_cast<const T*>(x_.plane(n, c));
+        double sum = 0, part;
         for (index at = 0; at < cells; at += 4096) {
-          double part;
           kernels_.sum(x + at, std::min<index>(4096, cells - at), &part);
           sum += part;
         }
-        const T mean = static_cast<T>(sum / static_cast<double>(divisor));
-        writer_.write(&mean, plane / p_.c, plane % p_.c, 0, 0, 1);
+        value = static_cast<T>(sum / static_cast<double>(divisor));
+        writer_.write(&value, n, c, 0, 0, 1);
       }
     });
   }
 
-  void row(const Scratch& s, Divisors<T>& divisors, const Unit& u) const {
+  void rows(const Scratch& s, Divisors<T>& divisors, index unit, index count) const {
     const index w = p_.columns.size, ow = p_.columns.outputs;
-    const index first = p_.rows.first(u.row), last = p_.rows.last(u.row), start = p_.rows.start(u.row);
-    if (first < last)
-      std::copy_n(read_row(s, u, start + first, w), w, s.sum);
-    else
-      std::fill_n(s.sum, w, T(0));
-    for (index t = first + 1; t < last; t++) kernels_.add(s.sum, read_row(s, u, start + t, w), w);
+    for (index r = 0; r < count; r++) {
+      const Unit u(unit + r, p_.c, p_.rows.outputs);
+      const index first = p_.rows.first(u.row), last = p_.rows.last(u.row), start = p_.rows.start(u.row);
+      T* sum = s.padded + r * columns_.pitch + columns_.pad;
+      if (first < last) std::copy_n(read_row(s, u, start + first, w), w, sum);
+      else std::fill_n(sum, w, T(0));
+      for (index t = first + 1; t < last; t++) kernels_.add(sum, read_row(s, u, start + t, w), w);
+    }
     if (p_.columns.adaptive()) {
-      for (index j = 0; j < ow; j++) {
-        s.out[j] = s.sum[p_.columns.begin[j]];
-        for (index q = p_.columns.begin[j] + 1; q < p_.columns.end[j]; q++) s.out[j] += s.sum[q];
+      for (index at = 0; at < count * ow; at++) {
+        const T* sum = s.padded + at / ow * columns_.pitch;
+        T total = sum[p_.columns.begin[at % ow]];
+        for (index q = p_.columns.begin[at % ow] + 1; q < p_.columns.end[at % ow]; q++) total += sum[q];
+        s.out[at / ow * columns_.out_pitch + at % ow] = total;
       }
     } else {
-      if (columns_.direct()) {
-        columns_.template taps_in_row<T>(s.taps, s.sum);
-      } else {
-        columns_.split(s.staged, s.sum, T(0));
-        columns_.template taps<T>(s.taps, s.staged);
-      }
-      kernels_.sum_taps(s.out, s.taps, p_.columns.kernel, ow);
+      columns_.split(s.staged, s.padded, count);
+      kernels_.sum_taps(s.out, s.taps, p_.columns.kernel, columns_.outputs(count));
     }
-    kernels_.divide(s.out, divisors.of(u.row), ow);
-    writer_.write(s.out, u.n, u.c, u.row, 0, ow);
+    for (index r = 0; r < count; r++) {
+      const Unit u(unit + r, p_.c, p_.rows.outputs);
+      T* out = s.out + r * columns_.out_pitch;
+      kernels_.divide(out, divisors.of(u.row), ow);
+      writer_.write(out, u.n, u.c, u.row, 0, ow);
+    }
   }
 
-  // A row of gx: the gradients of all rows of outputs whose windows hold it, summed, then spread over the columns.
-  void row_back(const Scratch& s, Divisors<T>& divisors, const Unit& u) const {
-    const index ow = p_.columns.outputs;
-    std::fill_n(s.sum, ow, T(0));
-    const auto [first, last] = outputs_of(u.row);
-    for (index i = first; i < last; i++) kernels_.add_divided(s.sum, read_row(s, u, i, ow), divisors.of(i), ow);
-    if (p_.columns.adaptive()) {
-      std::fill_n(s.out, p_.columns.size, T(0));
-      for (index j = 0; j < ow; j++)
-        for (index q = p_.columns.begin[j]; q < p_.columns.end[j]; q++) s.out[q] += s.sum[j];
-    } else {
-      std::fill_n(s.staged, columns_.cells(), T(0));
-      columns_.template taps<T>(s.taps, s.staged);
-      kernels_.spread_taps(s.taps, p_.columns.kernel, s.sum, ow);
-      columns_.join(s.out, s.staged);
+  // Rows of gx: the gradients of all rows of outputs whose windows hold them, summed, then spread over the columns.
+  void rows_back(const Scratch& s, Divisors<T>& divisors, index unit, index count) const {
+    const index w = p_.columns.size, ow = p_.columns.outputs;
+    std::fill_n(s.out, count * columns_.out_pitch, T(0));
+    std::fill_n(columns_.stride == 1 ? s.padded : s.staged, columns_.cells(), T(0));
+    for (index r = 0; r < count; r++) {
+      const Unit u(unit + r, p_.c, p_.rows.size);
+      const auto [first, last] = outputs_of(u.row);
+      T* sum = s.out + r * columns_.out_pitch;
+      for (index i = first; i < last; i++) kernels_.add_divided(sum, read_row(s, u, i, ow), divisors.of(i), ow);
+      for (index j = 0; j < ow && p_.columns.adaptive(); j++)
+        for (index q = p_.columns.begin[j]; q < p_.columns.end[j]; q++) s.padded[r * columns_.pitch + q] += sum[j];
     }
-    writer_.write(s.out, u.n, u.c, u.row, 0, p_.columns.size);
+    if (!p_.columns.adaptive()) {
+      kernels_.spread_taps(s.taps, p_.columns.kernel, s.out, columns_.outputs(count));
+      columns_.join(s.padded, s.staged, count);
+    }
+    for (index r = 0; r < count; r++) {
+      const Unit u(unit + r, p_.c, p_.rows.size);
+      writer_.write(s.padded + r * columns_.pitch + columns_.pad, u.n, u.c, u.row, 0, w);
+    }
   }
 
   // The rows of outputs whose windows hold image row r.
@@ -408,6 +407,7 @@ class AvgPool {
   const Pooling& p_;
   const LayerKernels<T>& kernels_;
   ImageView x_;
+  OutputView y_;
   RowReader<T> reader_;
   RowWriter<T> writer_;
   Columns<T> columns_;
@@ -471,10 +471,8 @@ bool max_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& g
         cell_reader.read(s.cells, n, c, i, 0, 1, ow);
         for (index j = 0; j < ow; j++) {
           const index cell = s.cells[j];
-          if (static_cast<std::uint64_t>(cell) < static_cast<std::uint64_t>(h * w))
-            plane[cell] += s.row[j];
-          else if (cell != -1)
-            __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
+          if (static_cast<std::uint64_t>(cell) < static_cast<std::uint64_t>(h * w)) plane[cell] += s.row[j];
+          else if (cell != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
         }
       }
       if (own_plane)

@@ -233,6 +233,11 @@ def test_moments_of_large_values_are_exact_enough(isa: str):
     # A center that float32 cannot hold must not shift the result.
     y = layers.channel_affine(x, mean, np.full((2, 3), 100.0), np.zeros((2, 3)))
     np.testing.assert_allclose(y, (wide - mean[:, :, None, None]) * 100, atol=2e-2)
+    shifted = layers.channel_combine(x, x, *np.zeros((1, 2, 3)), np.full((2, 3), 100.0), mean, np.zeros((2, 3)))
+    np.testing.assert_allclose(shifted, y, atol=2e-2)
+    ones = np.ones_like(x)
+    _, product = layers.channel_products(ones, x, mean + 2.0**-12)
+    np.testing.assert_allclose(product, -60000 * 2.0**-12, rtol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -248,6 +253,8 @@ def test_relu(isa: str, dtype: Any):
             np.testing.assert_array_equal(
                 layers.relu_gradient(gy[::-1], y) if shape else 0, np.where(x > 0, gy[::-1], 0) if shape else 0
             )
+    steps = np.arange(-20000.0, 20000.0).astype(dtype)[::3]  # longer than one piece, and strided
+    same(layers.relu(steps), np.maximum(steps, np.zeros((), dtype)))
     nan = layers.relu(np.array([np.nan, -np.inf, np.inf], dtype))
     assert np.isnan(nan[0])
     assert nan[1] == 0
