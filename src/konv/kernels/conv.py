@@ -67,7 +67,7 @@ def conv2d(
         raise ArgumentError(str(error)) from None
     except MemoryError as error:
         raise no_memory("conv2d", (n, *entry.tail), entry.dtype) from error
-    return np.ndarray((n, *entry.tail), entry.dtype, memory)
+    return np.ndarray((n, *entry.tail), entry.dtype, memory)  # type: ignore[arg-type]  # memory is a buffer
 
 
 def no_memory(who: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MemoryShortError:
@@ -86,7 +86,9 @@ def pack_weight(weight: Array, geometry: ConvGeometry, h: int, w: int) -> _core.
         weight = _as_raw(weight)
     try:
         packed = _core.pack_weight(entry.plan, weight)
-        return packed if packed is not None else _core.pack_weight(entry.plan, plain(weight))
+        if packed is None:
+            packed = _core.pack_weight(entry.plan, plain(weight))
+        return packed  # type: ignore[return-value]  # a plain array is never refused
     except ValueError as error:
         raise ArgumentError(str(error)) from None
 

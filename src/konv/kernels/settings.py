@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .. import _core
 from ..errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, text
@@ -66,7 +67,7 @@ def get_num_threads() -> int:
     return _core.num_threads()
 
 
-def set_float32_precision(precision: str) -> None:
+def set_float32_precision(precision: Any) -> None:
     """How exact float32 convolutions must be.
 
     Args:
