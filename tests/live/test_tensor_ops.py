@@ -289,7 +289,7 @@ DATA += [[np.float64(1), 2.0], np.float32(2), np.arange(3), [np.arange(2), np.ar
 DATA += [np.float64(1.5), np.int32(3), [np.int32(3)], [np.float32(3)], [1, 1j], object(), {1: 2}]
 
 
-@pytest.mark.parametrize("data", DATA, ids=str)
+@pytest.mark.parametrize("data", DATA, ids=lambda data: "object" if type(data) is object else str(data))
 def test_tensor_from_data(data):
     both(lambda: torch.tensor(data), lambda: konv.tensor(data))
 
