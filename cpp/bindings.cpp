@@ -9,6 +9,7 @@
 #include "arrays.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
+#include "peak.hpp"
 
 namespace konv {
 namespace {
@@ -137,6 +138,11 @@ NB_MODULE(_core, m) {
   m.def("available_isas", &isa_names);
   m.def("current_isa", [] { return current_isa().name; });
   m.def("use_isa", &use_isa, "name"_a);
+  m.def("vector_bytes", [] { return current_isa().tiles_f32.lanes * static_cast<int>(sizeof(float)); });
+  m.def(
+      "fma_peak",
+      [](bool doubles, double seconds) { return doubles ? fma_peak<double>(seconds) : fma_peak<float>(seconds); },
+      "doubles"_a, "seconds"_a, nb::call_guard<ReleaseGil>(), "Operations a second that the multipliers do.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);
 

@@ -18,6 +18,7 @@ from .gradients import (
     grad_input_plan,
     pack_grad_input,
 )
+from .limits import fma_peak, lanes
 from .plans import ConvPlan, describe
 from .settings import (
     available_isas,
@@ -46,6 +47,8 @@ __all__ = [
     "grad_input_plan",
     "pack_grad_input",
     "pack_weight",
+    "fma_peak",
+    "lanes",
     "plan",
     "zeros",
     "available_isas",

@@ -1,0 +1,41 @@
+"""What the machine's vectors are and do: asked by reports, never by kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+
+
+def computed_bytes(dtype: Any) -> int:
+    """Bytes of the numbers that kernels add for a dtype: halves are added as float32, integers as 64 bits.
+
+    Example:
+        >>> from konv.kernels.limits import computed_bytes
+        >>> computed_bytes("float16"), computed_bytes("complex64"), computed_bytes("int8")
+        (4, 8, 8)
+    """
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    return {"float16": 4, "bfloat16": 4, "float32": 4, "complex128": 16}.get(name, 8)
+
+
+def lanes(dtype: Any = "float32") -> int:
+    """Numbers that one vector of the instruction set in use holds.
+
+    Example:
+        >>> from konv import kernels
+        >>> kernels.lanes("float32") == 2 * kernels.lanes("float64")
+        True
+    """
+    return max(1, _core.vector_bytes() // computed_bytes(dtype))
+
+
+def fma_peak(dtype: Any = "float32", seconds: float = 0.1) -> float:
+    """Operations a second (a multiply and an add are two) that the vectors of konv's threads can do.
+
+    Measured in many short runs of which the best counts, by each thread's own clock: other programs do not lower it.
+    """
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    return _core.fma_peak(name not in ("float16", "bfloat16", "float32", "complex64"), seconds)

@@ -1,0 +1,35 @@
+"""The machine's vectors and the peak of its multipliers."""
+
+from __future__ import annotations
+
+import pytest
+
+import konv
+from konv import kernels
+from konv.machine import peak
+
+
+@pytest.mark.parametrize("isa", konv.backends.available())
+def test_lanes_are_those_of_the_instruction_set_in_use(isa: str) -> None:
+    with konv.backends.use(isa):
+        assert kernels.lanes("float32") == {"avx512": 16, "avx2": 8}.get(isa, 4)
+        assert kernels.lanes("bfloat16") == kernels.lanes("float32")
+        assert kernels.lanes("float64") == kernels.lanes("int8") == kernels.lanes("float32") // 2
+
+
+def test_peak_is_plausible_whatever_else_runs() -> None:
+    single, double = (kernels.fma_peak(name, 0.05) for name in ("float32", "float64"))
+    assert single > 1e9
+    assert 0.3 < double / single < 0.8
+    assert kernels.fma_peak("float32", 0.05) == pytest.approx(single, rel=0.4)
+    assert peak("float32").flops == pytest.approx(single, rel=0.4)
+
+
+def test_peak_is_that_of_the_threads_in_use() -> None:
+    threads, every = konv.get_num_threads(), peak().flops
+    try:
+        konv.set_num_threads(1)
+        assert peak().flops == pytest.approx(every / threads, rel=0.5)
+    finally:
+        konv.set_num_threads(threads)
+    assert peak().flops == every
