@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import konv
 from konv import nn
@@ -85,12 +87,14 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def text(name: str) -> str:
-    """A report without the plan, which depends on the machine."""
-    if name in LAYERS:
-        report = konv.explain(*LAYERS[name])
-        return str(replace(report, plan=None)) + "\n"
-    make, shape = MODELS[name]
-    return str(konv.explain(make(), shape)) + "\n"
+    """A report without what depends on the machine: no plan, and vectors of 16 numbers."""
+    marks = importlib.import_module("konv.explain.marks")
+    with mock.patch.object(marks, "lanes", return_value=16):
+        if name in LAYERS:
+            report = konv.explain(*LAYERS[name])
+            return str(replace(report, plan=None)) + "\n"
+        make, shape = MODELS[name]
+        return str(konv.explain(make(), shape)) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import threading
 from typing import Any
@@ -401,12 +402,24 @@ def test_every_operation_has_a_rule_or_is_named_here() -> None:
         ),
     ],
 )  # fmt: skip
-def test_marks(spec: str, shape: tuple[int, ...], code: str, text: str) -> None:
+def test_marks(monkeypatch: pytest.MonkeyPatch, spec: str, shape: tuple[int, ...], code: str, text: str) -> None:
+    monkeypatch.setattr(importlib.import_module("konv.explain.marks"), "lanes", lambda dtype: 16)
     report = konv.explain(spec, shape)
     assert (code, text) in [(hint.code, hint.text) for hint in report.hints]
     assert f"  ! {text}" in str(report).split("\n")
     row = konv.explain(f"Sequential({spec})", shape).rows[0]
     assert row.hints == report.hints
+
+
+def test_marks_know_the_vectors_in_use() -> None:
+    for isa in konv.backends.available():
+        with konv.backends.use(isa):
+            lanes = konv.kernels.lanes("float32")
+            assert lanes == {"avx512": 16, "avx2": 8}.get(isa, 4)
+            (hint,) = konv.explain(f"Conv2d(3, {2 * lanes + 1}, 3)", (1, 3, 9, 9)).hints
+            wanted = f"{2 * lanes + 1} output channels fill {2 * lanes + 1} of {3 * lanes} vector lanes"
+            assert hint.text.startswith(wanted)
+            assert not konv.explain(f"Conv2d(3, {2 * lanes}, 3)", (1, 3, 9, 9)).hints
 
 
 @pytest.mark.parametrize("spec", ["Conv2d(16, 32, 3, padding=1)", "Conv2d(16, 16, 3, groups=16)", "MaxPool2d(2)"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..kernels import lanes
 from .trace import AxisReport, Hint
 
 if TYPE_CHECKING:
     from ..geometry import ConvGeometry
     from .trace import LayerReport
 
-LANES: Final = 16  # float32 numbers in the widest vector that konv's kernels use
 WASTE: Final = 0.25  # idle lanes worth a word
 LINES: Final = {"height": ("row", "bottom", "top"), "width": ("column", "right", "left")}
 
@@ -20,7 +20,7 @@ def layer_marks(report: LayerReport, geometry: ConvGeometry) -> tuple[Hint, ...]
     found = []
     for axis in report.axes:
         found += [mark for mark in (_dropped(axis), _skipped(axis), *_blind(axis)) if mark]
-    found += _channels(geometry) if report.weight is not None else []
+    found += _channels(geometry, lanes(report.dtype)) if report.weight is not None else []
     return tuple(found)
 
 
@@ -59,16 +59,16 @@ def _blind(axis: AxisReport) -> list[Hint]:
     return found
 
 
-def _channels(geometry: ConvGeometry) -> list[Hint]:
+def _channels(geometry: ConvGeometry, vector: int) -> list[Hint]:
     """Channel counts that leave the vectors of the kernels half empty. Depthwise layers run along pixels instead."""
     if geometry.is_depthwise or geometry.transposed:
         return []
     each = geometry.out_channels // geometry.groups
-    full = -(-each // LANES) * LANES
-    if each <= LANES // 2 and geometry.groups > 1:
-        got = f"{geometry.groups} groups make {each} output channels each, where a vector holds {LANES}"
+    full = -(-each // vector) * vector
+    if each <= vector // 2 and geometry.groups > 1:
+        got = f"{geometry.groups} groups make {each} output channels each, where a vector holds {vector}"
         return [Hint("channels", f"{got}; fewer, wider groups run faster")]
-    if each > LANES and (full - each) / full >= WASTE:
+    if each > vector and (full - each) / full >= WASTE:
         got = f"{each} output channels fill {each} of {full} vector lanes"
-        return [Hint("channels", f"{got}; {full - LANES} or {full} channels leave none idle")]
+        return [Hint("channels", f"{got}; {full - vector} or {full} channels leave none idle")]
     return []
