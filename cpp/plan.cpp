@@ -196,7 +196,7 @@ GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Pre
   if (floating(scalar) && parts == 1 && (forced.empty() || forced.rfind("winograd", 0) == 0)) {
     const Precision exactness = forced.empty() ? precision : Precision::medium;
     for (const auto& candidate : winograd::grad_weight_candidates(g, exactness, scalar))
-      if (forced.empty() ? candidate.cost < 0.8 : forced == "winograd" || forced == candidate.name)
+      if (forced.empty() ? candidate.cost < 0.95 : forced == "winograd" || forced == candidate.name)
         return {GradWeight::winograd, "gradient " + candidate.name, winograd_choice(candidate).reason, candidate.m};
   }
   if (forced.empty()) return matrix;

@@ -11,13 +11,13 @@
 //   for panel of output channels:
 //     for xi: M[.][xi] += U[panel][xi] V[xi]                           U[panel][xi] in L2, V[xi] walked in groups of 14
 //     transform M, transpose, store                                    M (half a MiB) in L2
-// Threads take blocks, each with its own V. With few tiles (or so many channels that each thread's V would be too large)
-// the block is shared: all threads transform channels, then all take panels. An output's sum runs over c in one go
-// either way, so blocks, threads and batches do not change a bit of it.
+// Threads take blocks, each with its own V. With few tiles (or so many channels that each thread's V would be too
+// large) the block is shared: all threads transform channels, then all take panels. An output's sum runs over c in one
+// go either way, so blocks, threads and batches do not change a bit of it.
 //
 // NaN and infinity spread over the tile they touch (and to no other image). Padding modes, strides, negative pads and
-// storage types are the row reader's business: rows that cannot be read in place are staged, one strip of a row of tiles
-// of one channel at a time.
+// storage types are the row reader's business: rows that cannot be read in place are staged, one strip of a row of
+// tiles of one channel at a time.
 #include "winograd.hpp"
 
 #include "../parallel.hpp"
@@ -29,7 +29,7 @@ namespace {
 
 // ---- blocks and scratch --------------------------------------------------------------------------------------------
 struct Blocking {
-  bool shared;     // one V for all threads
+  bool shared;  // one V for all threads
   int threads;
   index segments;  // of the whole call
   index blocks;    // near-equal runs of segments
@@ -62,8 +62,8 @@ void set_blocks(const Problem<T>& p, Blocking& b, index blocks) {
   const index each = p.tiling.segment_tiles();
   b.blocks = std::min(blocks, b.segments);
   b.chunk = std::min(b.most(), std::max<index>(1, block_tiles / each));
-  // Rows are written in ascending order in whole vectors, so that each overwrites what the last one left behind its end.
-  // Threads that share V have no such order: their rows keep a distance.
+  // Rows are written in ascending order in whole vectors, so that each overwrites what the last one left behind its
+  // end. Threads that share V have no such order: their rows keep a distance.
   const index tiles = b.most() * each;
   b.pitch = tiles + (b.shared ? p.overshoot(tiles) : 0);
 }
@@ -155,7 +155,8 @@ class Forward {
       parallel_for(
           ceil_div(channels, share),
           [&](index i, int slot) {
-            input_.run(scratch(slot).input, first, end - first, group, i * share, std::min(channels, (i + 1) * share), v);
+            input_.run(scratch(slot).input, first, end - first, group, i * share, std::min(channels, (i + 1) * share),
+                       v);
           },
           b_.threads);
       parallel_for(
@@ -178,8 +179,8 @@ class Forward {
     const T* u = call_.weight + p_.panels.offset(group, panel);
     const int vectors = static_cast<int>(width / p_.lanes);
     for (index xi = 0; xi < p_.products(); xi++)
-      tile_.output_lane(vectors, tiles, p_.rows.k[xi], u + p_.rows.before[xi] * width,
-                          v + input_.offset(xi) + before, b_.pitch, own.m + xi * width, per_tile, zeros, 0);
+      tile_.output_lane(vectors, tiles, p_.rows.k[xi], u + p_.rows.before[xi] * width, v + input_.offset(xi) + before,
+                        b_.pitch, own.m + xi * width, per_tile, zeros, 0);
     const T* m = own.m;
     for (index i = from; i < to; i++) {
       const Segment segment = p_.tiling.segment(i);
@@ -213,8 +214,8 @@ class Forward {
         p_.f.output(m + t * per_tile, width, count, bias, own.z, columns, w.m, 1, columns);
       } else {
         for (index i = 0; i < count; i++)
-          p_.f.output(m + (t + i) * w.phases * per_tile, width, w.phases, bias, own.z + i * pixels * p_.lanes, columns, 1,
-                      w.dilation, columns - i * pixels);
+          p_.f.output(m + (t + i) * w.phases * per_tile, width, w.phases, bias, own.z + i * pixels * p_.lanes, columns,
+                      1, w.dilation, columns - i * pixels);
       }
       write(own, segment.n, o, channels, row, rows, column, columns);
     }
@@ -229,12 +230,13 @@ class Forward {
       const bool one_run = y.sh == columns && column == 0 && step == 1;  // the rows follow each other
       for (index i = 0; i < (one_run ? 1 : rows); i++)
         tile_.transpose_store(own.z + i * columns * l, l, one_run ? rows * columns : columns,
-                                plane + (row + i * step) * y.sh + column, y.sc, channels);
+                              plane + (row + i * step) * y.sh + column, y.sc, channels);
       return;
     }
     for (index i = 0; i < rows; i++) {
       tile_.transpose_store(own.z + i * columns * l, l, columns, own.staged, columns, channels);
-      for (int c = 0; c < channels; c++) writer_.write(own.staged + c * columns, n, o + c, row + i * step, column, columns);
+      for (int c = 0; c < channels; c++)
+        writer_.write(own.staged + c * columns, n, o + c, row + i * step, column, columns);
     }
   }
 
@@ -248,7 +250,8 @@ class Forward {
 };
 
 // ---- packing -------------------------------------------------------------------------------------------------------
-constexpr index pack_channels = 16;  // read at a time: rows of the weight are long, and often the same sets of the cache
+constexpr index pack_channels =
+    16;  // read at a time: rows of the weight are long, and often the same sets of the cache
 
 // The taps of one stride phase and one channel, those of lane i at read[i*row], transformed.
 template <class T>
@@ -308,9 +311,9 @@ void run(const Call<T>& call) {
   Forward<T>(call).run();
 }
 
-#define KONV_WINOGRAD(T)                                          \
-  template index packed_size<T>(const Plan&);                     \
-  template void pack<T>(const Plan&, const WeightView&, T*);      \
+#define KONV_WINOGRAD(T)                                     \
+  template index packed_size<T>(const Plan&);                \
+  template void pack<T>(const Plan&, const WeightView&, T*); \
   template void run<T>(const Call<T>&);
 KONV_WINOGRAD(float)
 KONV_WINOGRAD(double)

@@ -18,8 +18,8 @@ struct Candidate {
 
 bool fits(const Geometry& g);
 
-// Transforms exact enough for the setting, the cheapest first; none for Precision::highest. The bound of error counts for
-// float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
+// Transforms exact enough for the setting, the cheapest first; none for Precision::highest. The bound of error counts
+// for float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar);
 
 template <class T>
@@ -34,6 +34,7 @@ bool grad_weight_fits(const Geometry& g);
 // As candidates(), of which it runs a part; `cost` is against direct sums of the gradient.
 std::vector<Candidate> grad_weight_candidates(const Geometry& g, Precision precision, Scalar scalar);
 template <class T>
-void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n, T* dw);
+void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n,
+                 T* dw);
 
 }  // namespace konv::winograd

@@ -10,13 +10,14 @@
 //
 // It is forward's F(m, r) read in another direction (the transposed bilinear form), so it is as exact.
 //
-// Tiles of all images are cut into blocks whose V and Y fit the budget of scratch; D lives on from block to block. With a
-// single block (small images, small batches), D never exists as a whole: each task takes a piece through all xi in its
-// own L2 and finishes it. Where even D would be too large, output channels are done in ranges, and V again for each.
+// Tiles of all images are cut into blocks whose V and Y fit the budget of scratch; D lives on from block to block. With
+// a single block (small images, small batches), D never exists as a whole: each task takes a piece through all xi in
+// its own L2 and finishes it. Where even D would be too large, output channels are done in ranges, and V again for
+// each.
 //
-// Each block of some hundred tiles is summed by itself and then added, which keeps the error of large batches small. The
-// cut depends on the sizes alone, so threads do not change a bit of it.
-// Source: the gradient is the adjoint of A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
+// Each block of some hundred tiles is summed by itself and then added, which keeps the error of large batches small.
+// The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
+// A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
 #include "../parallel.hpp"
 #include "../workspace.hpp"
 #include "winograd.hpp"
@@ -26,18 +27,18 @@ namespace konv::winograd {
 namespace {
 
 constexpr index piece_channels = 56;
-constexpr index most_tiles = 448;  // of a block
-constexpr index sum_tiles = 112;   // a block of so many is worth a sum of its own
+constexpr index most_tiles = 448;                  // of a block
+constexpr index sum_tiles = 112;                   // a block of so many is worth a sum of its own
 constexpr index max_columns = 16, max_width = 32;  // of a register tile
-constexpr index input_share = 8;  // channels of one task
+constexpr index input_share = 8;                   // channels of one task
 
 struct Cut {
   int threads;
   index segments, blocks;
-  index part;            // segments transformed at a time
-  index range;           // panels of output channels done together
-  index channels;        // of a piece
-  index pitch;           // of V
+  index part;      // segments transformed at a time
+  index range;     // panels of output channels done together
+  index channels;  // of a piece
+  index pitch;     // of V
 
   index first(index block) const { return segments * block / blocks; }
   index most() const { return ceil_div(segments, blocks); }
@@ -73,11 +74,12 @@ struct Shared {
   static index size(const Problem<T>& p, const Cut& cut) { return Shared(p, cut, nullptr).carver.bytes; }
 };
 
-// Fewest ranges, then fewest blocks that keep what is shared under 6 MiB or 3/16 of image and gradient (the threads' own
-// scratch is small); blocks of less than 49 tiles only when nothing else is left.
+// Fewest ranges, then fewest blocks that keep what is shared under 6 MiB, 3/16 of image and gradient or twice dW (the
+// threads' own scratch is small); blocks of less than 49 tiles only when nothing else is left.
 template <class T>
 Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
-  const index each = p.tiling.segment_tiles(), budget = std::max(index{6} << 20, image_bytes / 16 * 3);
+  const index each = p.tiling.segment_tiles(), weights = checked_mul(p.g.oc * p.rows.channels, p.g.taps() * sizeof(T));
+  const index budget = std::max({index{6} << 20, image_bytes / 16 * 3, 2 * weights});
   const index panels = p.panels.count(), channels = p.rows.channels;
   Cut cut{};
   cut.segments = p.tiling.segments(n);
@@ -140,7 +142,8 @@ class Gradient {
   void transform(index group, index panel, index panels, index block) {
     const index first = cut_.first(block), end = cut_.first(block + 1), tiles = tiles_between(first, end);
     const index inputs = ceil_div(p_.rows.channels, input_share);
-    const index outputs = ceil_div(std::min(panels * p_.panels.width, p_.g.group_oc() - p_.panels.first(panel)), p_.lanes);
+    const index outputs =
+        ceil_div(std::min(panels * p_.panels.width, p_.g.group_oc() - p_.panels.first(panel)), p_.lanes);
     parallel_for(
         inputs + outputs,
         [&](index task, int slot) {
@@ -189,8 +192,8 @@ class Gradient {
       std::fill(z + count * l, z + pitch * l, T(0));
       if (count == 0) continue;
       if (in_place_) {
-        table_.transpose_load(static_cast<const T*>(gy_.plane(s.n, o)) + row * gy_.sh + column, gy_.sc, count, channels, z,
-                              l);
+        table_.transpose_load(static_cast<const T*>(gy_.plane(s.n, o)) + row * gy_.sh + column, gy_.sc, count, channels,
+                              z, l);
       } else {
         for (int c = 0; c < channels; c++) reader_.read(own.staged + c * count, s.n, o + c, row, column, 1, count);
         table_.transpose_load(own.staged, count, count, channels, z, l);
@@ -264,10 +267,12 @@ class Gradient {
 }  // namespace
 
 template <class T>
-void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n, T* dw) {
+void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n,
+                 T* dw) {
   Gradient<T>(g, m, isa, x, gy, n, dw).run();
 }
-template void grad_weight<float>(const Geometry&, int, const IsaTable&, const ImageView&, const ImageView&, index, float*);
+template void grad_weight<float>(const Geometry&, int, const IsaTable&, const ImageView&, const ImageView&, index,
+                                 float*);
 template void grad_weight<double>(const Geometry&, int, const IsaTable&, const ImageView&, const ImageView&, index,
                                   double*);
 

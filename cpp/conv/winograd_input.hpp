@@ -1,5 +1,5 @@
-// What Winograd's forward pass and its weight gradient share: the problem in numbers, and tiles of the image transformed
-// into V (layouts: winograd_tiling.hpp, winograd.cpp).
+// What Winograd's forward pass and its weight gradient share: the problem in numbers, and tiles of the image
+// transformed into V (layouts: winograd_tiling.hpp, winograd.cpp).
 #pragma once
 #include <stdexcept>
 
@@ -52,9 +52,7 @@ struct Problem {
     const index row = tiling.w.dilation == 1 ? tiling.segment_tiles() : tiling.w.phases;
     return isa.winograd<T>().padded_tiles(row) - row;
   }
-  index v_size(index pitch) const {
-    return checked_add(checked_mul(rows.all, pitch), products() * lanes);
-  }
+  index v_size(index pitch) const { return checked_add(checked_mul(rows.all, pitch), products() * lanes); }
   // Tiles (of each column phase) that are brought between lanes and rows at a time: long rows are stored faster (5 % of
   // a 224 x 224 layer) than pieces of them, as long as z stays in L2.
   index z_count() const {
@@ -119,7 +117,8 @@ class InputTransform {
     for (index i = 0; i < count; i++) own.segments[i] = p_.tiling.segment(first + i);
     if (p_.windows) set_windows(own, count);
     for (index phase = 0; phase < p_.tiling.stride_phases(); phase++) {
-      const int rows = p_.tiling.h.used(phase / p_.tiling.w.stride), columns = p_.tiling.w.used(phase % p_.tiling.w.stride);
+      const int rows = p_.tiling.h.used(phase / p_.tiling.w.stride),
+                columns = p_.tiling.w.used(phase % p_.tiling.w.stride);
       const index* at = at_[phase];
       for (index c = from; c < to; c++) {
         T* to_v = v + c * pitch_;
@@ -141,7 +140,7 @@ class InputTransform {
     if (w.dilation == 1) return p_.f.input_rows(s, p_.s_pitch(), segment.tiles, rows, columns, at, v);
     for (index t = 0; t < segment.count; t++)
       p_.f.input_phases(s + t * w.m * w.dilation, p_.s_pitch(), w.dilation, w.phases, rows, columns, at,
-                         v + t * w.phases);
+                        v + t * w.phases);
   }
 
   // Where each tile of a block begins in s; the lanes that fill the last vector repeat the first tile.

@@ -13,8 +13,8 @@
 // Where s does not divide k, some phases have a tap less than r. The missing one is the leading coefficient, which the
 // point at infinity multiplies: those products are left out, so that 3x3 with stride 2 costs (2m+1)^2 products of 9m^2.
 //
-// Tiles are numbered along rows of tiles, rows along images (n, then dilation phase of the rows). The unit of work is a segment: a
-// row of tiles, or a near-equal part of a very long one. Cuts depend on the geometry alone.
+// Tiles are numbered along rows of tiles, rows along images (n, then dilation phase of the rows). The unit of work is a
+// segment: a row of tiles, or a near-equal part of a very long one. Cuts depend on the geometry alone.
 #pragma once
 #include <algorithm>
 
@@ -34,8 +34,15 @@ struct Axis {
 
   static index taps(index kernel, index stride) { return ceil_div(kernel, stride); }
   Axis(index m, index stride, index dilation_, index pad, index kernel, index outputs)
-      : m(m), r(taps(kernel, stride)), stride(stride), dilation(kernel == 1 ? 1 : dilation_), pad(pad), kernel(kernel),
-        outputs(outputs), phases(std::min(dilation, outputs)), tiles(ceil_div(ceil_div(outputs, dilation), m)) {}
+      : m(m),
+        r(taps(kernel, stride)),
+        stride(stride),
+        dilation(kernel == 1 ? 1 : dilation_),
+        pad(pad),
+        kernel(kernel),
+        outputs(outputs),
+        phases(std::min(dilation, outputs)),
+        tiles(ceil_div(ceil_div(outputs, dilation), m)) {}
 
   index products() const { return m + r - 1; }
   // Image cell behind cell i of a phase; stride or dilation is 1.
@@ -45,10 +52,10 @@ struct Axis {
 };
 
 struct Segment {
-  index n, phase_h;      // image; dilation phase of its rows
-  index tile_h;          // row of tiles
-  index tile_w, count;   // tiles of each column phase
-  index tiles;           // count * column phases
+  index n, phase_h;     // image; dilation phase of its rows
+  index tile_h;         // row of tiles
+  index tile_w, count;  // tiles of each column phase
+  index tiles;          // count * column phases
 };
 
 struct Tiling {

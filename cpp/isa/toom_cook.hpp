@@ -8,8 +8,8 @@
 //   B^T (A x A)  row j holds the coefficients of           prod_{i != j} (x - p_i)      (Lagrange interpolation)
 //
 // Everything follows from the points, at compile time. They decide how exact the result is: large powers and large
-// coefficients of both signs cancel. 0, +-3/4, +-3/2 give F(4,3) a fifth of the error of the textbook's 0, +-1, +-2. All
-// are fractions of powers of two, so B and A^T are exact.
+// coefficients of both signs cancel. 0, +-3/4, +-3/2 give F(4,3) a fifth of the error of the textbook's 0, +-1, +-2.
+// All are fractions of powers of two, so B and A^T are exact.
 //
 // Points come in pairs +-p, and that halves the work: rows p and -p of B^T are E + O and E - O with the same E and O,
 // and columns p and -p of A^T want only the sum and the difference of their products.
@@ -89,14 +89,14 @@ struct ToomCook {
 
   // Rows of B^T with each pair (+p, -p) replaced by its half sum and half difference (E and O).
   static constexpr double input(int j, int k) {
-    const double(&b)[A][A] = matrices.bt;
+    const double (&b)[A][A] = matrices.bt;
     if (opens_pair(j)) return (b[j][k] + b[j + 1][k]) / 2;
     if (closes_pair(j)) return (b[j - 1][k] - b[j][k]) / 2;
     return b[j][k];
   }
   // Columns of A^T for products of which each pair was replaced by its sum and difference.
   static constexpr double output(int i, int j) {
-    const double(&a)[M][A] = matrices.at;
+    const double (&a)[M][A] = matrices.at;
     if (opens_pair(j)) return (a[i][j] + a[i][j + 1]) / 2;
     if (closes_pair(j)) return (a[i][j - 1] - a[i][j]) / 2;
     return a[i][j];

@@ -69,7 +69,8 @@ template <class T, class F>
 KONV_INLINE void zero_columns(T* s, index pitch, index from, index to) {
   constexpr int L = lanes_of<T>;
   for (index q = from; q < to; q += L) {
-    KONV_UNROLL for (int i = 0; i < F::A; i++) store<T>(s + i * pitch + q, vec<T>{});
+    KONV_UNROLL for (int i = 0; i < F::A; i++)
+      store<T>(s + i * pitch + q, vec<T>{});
     asm volatile("");  // a loop, not A calls of memset for a few bytes each
   }
 }
@@ -78,12 +79,15 @@ template <class T, class F>
 void input_columns(const T* const* x, index first, index last, index count, T* s, index pitch) {
   constexpr int A = F::A, L = lanes_of<T>;
   const T* row[A];
-  KONV_UNROLL for (int i = 0; i < A; i++) row[i] = x[i];
+  KONV_UNROLL for (int i = 0; i < A; i++)
+    row[i] = x[i];
   auto columns = [&](index q, auto&& get) KONV_INLINED {
     vec<T> d[A], o[A];
-    KONV_UNROLL for (int i = 0; i < A; i++) d[i] = get(row[i] + q);
+    KONV_UNROLL for (int i = 0; i < A; i++)
+      d[i] = get(row[i] + q);
     input_transform<F, T>(d, o);
-    KONV_UNROLL for (int i = 0; i < A; i++) store<T>(s + i * pitch + q, o[i]);
+    KONV_UNROLL for (int i = 0; i < A; i++)
+      store<T>(s + i * pitch + q, o[i]);
   };
   zero_columns<T, F>(s, pitch, 0, first);
   if (last - first >= L) {
@@ -110,7 +114,8 @@ KONV_INLINE void input_row_group(const T* s, index pitch, int rows, int columns,
   constexpr int M = F::m, A = F::A;
   for (int i = 0; i < rows; i++, s += pitch, at += A) {
     vec<T, L> in[M], d[A], o[A];
-    KONV_UNROLL for (int k = 0; k < M; k++) in[k] = load<T, L>(s + k * L);
+    KONV_UNROLL for (int k = 0; k < M; k++)
+      in[k] = load<T, L>(s + k * L);
     deinterleave<T, L, M>(in, d);
     static_for<A>([&](auto j) KONV_INLINED {
       struct NextTile {
@@ -152,7 +157,8 @@ template <class T, int L, class F>
 KONV_INLINE void input_phase_group(const T* s, index pitch, index step, int rows, int columns, const index* at, T* v) {
   for (int i = 0; i < rows; i++, s += pitch, at += F::A) {
     vec<T, L> d[F::A], o[F::A];
-    KONV_UNROLL for (int j = 0; j < F::A; j++) d[j] = load<T, L>(s + j * step);
+    KONV_UNROLL for (int j = 0; j < F::A; j++)
+      d[j] = load<T, L>(s + j * step);
     input_transform<F, T>(d, o);
     store_products<T, L, F>(o, columns, at, v);
   }
@@ -208,12 +214,14 @@ void weight(const T* taps, int rows, int columns, const index* at, T* u) {
   vec<T> half[FW::r][FH::A];  // columns transformed
   KONV_UNROLL for (int b = 0; b < FW::r; b++) {
     vec<T> w[FH::r];
-    KONV_UNROLL for (int a = 0; a < FH::r; a++) w[a] = load<T>(taps + (a * FW::r + b) * L);
+    KONV_UNROLL for (int a = 0; a < FH::r; a++)
+      w[a] = load<T>(taps + (a * FW::r + b) * L);
     weight_transform<FH, T>(w, half[b]);
   }
   for (int i = 0; i < rows; i++) {
     vec<T> w[FW::r], o[FW::A];
-    KONV_UNROLL for (int b = 0; b < FW::r; b++) w[b] = half[b][i];
+    KONV_UNROLL for (int b = 0; b < FW::r; b++)
+      w[b] = half[b][i];
     weight_transform<FW, T>(w, o);
     store_products<T, L, FW>(o, columns, at + i * FW::A, u);
   }
@@ -224,7 +232,8 @@ void weight(const T* taps, int rows, int columns, const index* at, T* u) {
 template <class T, class FH, class FW>
 KONV_INLINE void output_column(const T* m, index width, int j, vec<T>* q) {
   vec<T> d[FH::A];
-  KONV_UNROLL for (int i = 0; i < FH::A; i++) d[i] = load<T>(m + (i * FW::A + j) * width);
+  KONV_UNROLL for (int i = 0; i < FH::A; i++)
+    d[i] = load<T>(m + (i * FW::A + j) * width);
   output_transform<FH, T>(d, q);
 }
 
@@ -243,8 +252,8 @@ void output(const T* m, index width, index tiles, const T* bias, T* z, index pit
   const vec<T> start = load<T>(bias);
   for (index t = 0; t < tiles; t++, m += FH::A * FW::A * width, z += tile_step * L, columns -= tile_step) {
     vec<T> y[MH][MW];
-    KONV_UNROLL for (int i = 0; i < MH; i++)
-      KONV_UNROLL for (int j = 0; j < MW; j++) y[i][j] = start;
+    KONV_UNROLL for (int i = 0; i < MH; i++) KONV_UNROLL
+      for (int j = 0; j < MW; j++) y[i][j] = start;
     static_for<FW::A>([&](auto j) KONV_INLINED {
       if constexpr (FW::opens_pair(j)) {
         vec<T> p[MH], q[MH];
@@ -257,12 +266,13 @@ void output(const T* m, index width, index tiles, const T* bias, T* z, index pit
       } else if constexpr (!FW::closes_pair(j)) {
         vec<T> p[MH];
         output_column<T, FH, FW>(m, width, j, p);
-        KONV_UNROLL for (int i = 0; i < MH; i++) add_column<T, FW, j>(y[i], p[i]);
+        KONV_UNROLL for (int i = 0; i < MH; i++)
+          add_column<T, FW, j>(y[i], p[i]);
       }
     });
     const bool whole = (MW - 1) * pixel_step < columns;
-    KONV_UNROLL for (int i = 0; i < MH; i++)
-      KONV_UNROLL for (int j = 0; j < MW; j++)
+    KONV_UNROLL for (int i = 0; i < MH; i++) KONV_UNROLL
+      for (int j = 0; j < MW; j++)
         if (whole || j * pixel_step < columns) store<T>(z + (i * pitch + j * pixel_step) * L, y[i][j]);
   }
 }
@@ -276,14 +286,17 @@ void gradient_tiles(const T* z, index pitch, index tile_step, index pixel_step, 
     vec<T> half[FW::m][FH::A];  // columns transformed
     KONV_UNROLL for (int j = 0; j < FW::m; j++) {
       vec<T> d[FH::m];
-      KONV_UNROLL for (int i = 0; i < FH::m; i++) d[i] = load<T>(z + (i * pitch + j * pixel_step) * L);
+      KONV_UNROLL for (int i = 0; i < FH::m; i++)
+        d[i] = load<T>(z + (i * pitch + j * pixel_step) * L);
       output_adjoint<FH, T>(d, half[j]);
     }
     KONV_UNROLL for (int i = 0; i < FH::A; i++) {
       vec<T> d[FW::m], o[FW::A];
-      KONV_UNROLL for (int j = 0; j < FW::m; j++) d[j] = half[j][i];
+      KONV_UNROLL for (int j = 0; j < FW::m; j++)
+        d[j] = half[j][i];
       output_adjoint<FW, T>(d, o);
-      KONV_UNROLL for (int j = 0; j < FW::A; j++) store<T>(y + (i * FW::A + j) * stride, o[j]);
+      KONV_UNROLL for (int j = 0; j < FW::A; j++)
+        store<T>(y + (i * FW::A + j) * stride, o[j]);
     }
   }
 }
@@ -294,14 +307,17 @@ void gradient_taps(const T* d, index stride, T* taps) {
   vec<T> half[FW::A][FH::r];
   KONV_UNROLL for (int j = 0; j < FW::A; j++) {
     vec<T> u[FH::A];
-    KONV_UNROLL for (int i = 0; i < FH::A; i++) u[i] = load<T>(d + (i * FW::A + j) * stride);
+    KONV_UNROLL for (int i = 0; i < FH::A; i++)
+      u[i] = load<T>(d + (i * FW::A + j) * stride);
     weight_adjoint<FH, T>(u, half[j]);
   }
   KONV_UNROLL for (int a = 0; a < FH::r; a++) {
     vec<T> u[FW::A], w[FW::r];
-    KONV_UNROLL for (int j = 0; j < FW::A; j++) u[j] = half[j][a];
+    KONV_UNROLL for (int j = 0; j < FW::A; j++)
+      u[j] = half[j][a];
     weight_adjoint<FW, T>(u, w);
-    KONV_UNROLL for (int b = 0; b < FW::r; b++) store<T>(taps + (a * FW::r + b) * L, w[b]);
+    KONV_UNROLL for (int b = 0; b < FW::r; b++)
+      store<T>(taps + (a * FW::r + b) * L, w[b]);
   }
 }
 
@@ -310,8 +326,17 @@ template <class T, int MH, int MW, int RH, int RW>
 constexpr WinogradTransform<T> transform() {
   using FH = ToomCook<MH, RH>;
   using FW = ToomCook<MW, RW>;
-  return {MH, MW, RH, RW, input_columns<T, FH>, input_rows<T, FW>, input_phases<T, FW>,
-          input_windows<T, FW>, weight<T, FH, FW>, output<T, FH, FW>, gradient_tiles<T, FH, FW>,
+  return {MH,
+          MW,
+          RH,
+          RW,
+          input_columns<T, FH>,
+          input_rows<T, FW>,
+          input_phases<T, FW>,
+          input_windows<T, FW>,
+          weight<T, FH, FW>,
+          output<T, FH, FW>,
+          gradient_tiles<T, FH, FW>,
           gradient_taps<T, FH, FW>};
 }
 

@@ -1,9 +1,9 @@
 // The transforms of Winograd convolution: one set of functions for each F(mh x mw, rh x rw).
 //
-// A tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw = mw+rw-1) and becomes
-// ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile. Where a table of offsets
-// at[xi] says where product xi lies, only the first `rows` rows and `columns` columns of it are read: the last row or
-// column is left out for kernels that have no last tap there (see conv/winograd.cpp, strides).
+// A tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw = mw+rw-1) and
+// becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile. Where a table of
+// offsets at[xi] says where product xi lies, only the first `rows` rows and `columns` columns of it are read: the last
+// row or column is left out for kernels that have no last tap there (see conv/winograd.cpp, strides).
 #pragma once
 #include "../geometry.hpp"
 
@@ -25,8 +25,8 @@ struct WinogradTransform {
   // B^T over the rows of s, then tiles in lanes: v[at[xi] + t] for t < tiles. Whole vectors are written and read:
   // v up to `tiles` rounded up by `padded_tiles`, s up to padded_tiles*mw + aw.
   void (*input_rows)(const T* s, index pitch, index tiles, int rows, int columns, const index* at, T* v);
-  // The same for tiles that begin at s[0], s[1] ... and read every step-th column (dilation). Whole vectors are read and
-  // written, as many as for a row of so many tiles.
+  // The same for tiles that begin at s[0], s[1] ... and read every step-th column (dilation). Whole vectors are read
+  // and written, as many as for a row of so many tiles.
   void (*input_phases)(const T* s, index pitch, index step, index tiles, int rows, int columns, const index* at, T* v);
   // The same for tiles anywhere: tile t begins at s[window[t]] and reads 8 columns. Tiles are rounded up to the vector;
   // window has as many (valid) entries.
