@@ -1,0 +1,170 @@
+"""What docs/precision.md says about numbers that are not ordinary: large, tiny, infinite, NaN, under every plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import konv
+from konv import kernels, reference
+from konv.geometry import ConvGeometry
+
+KERNELS = {"3x3": (3, 3), "2x2": (2, 2), "4x4": (4, 4), "5x5": (5, 5), "7x7": (7, 7), "3x1": (3, 1), "1x5": (1, 5)}
+SIZE = 28
+ROW, COLUMN = 13, 14  # of the one number that is not ordinary
+
+
+@pytest.fixture(autouse=True)
+def _setting() -> Iterator[None]:
+    before = kernels.get_float32_precision()
+    yield
+    kernels.set_float32_precision(before)
+
+
+def case(kernel: str, channels: int = 16) -> tuple[ConvGeometry, Any, Any]:
+    geometry = ConvGeometry.of(channels, 20, KERNELS[kernel])
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((2, channels, SIZE, SIZE)).astype(np.float32)
+    weight = rng.standard_normal(geometry.weight_shape) * np.sqrt(2 / geometry.fan_in)
+    return geometry, x, weight.astype(np.float32)
+
+
+def exact(x: Any, weight: Any, geometry: ConvGeometry) -> Any:
+    return reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, geometry)
+
+
+def plans(geometry: ConvGeometry, precision: str) -> list[str]:
+    kernels.set_float32_precision(precision)
+    return kernels.candidates(geometry, SIZE, SIZE)
+
+
+def tile_of(name: str) -> tuple[int, int]:
+    """Outputs of a transform's tile, (1, 1) for direct sums."""
+    if not name.startswith("winograd"):
+        return 1, 1
+    rows, columns = name.split("(")[1].split(",")[0].split("x")
+    return int(rows), int(columns)
+
+
+def touched(geometry: ConvGeometry, tile: tuple[int, int] = (1, 1)) -> Any:
+    """Outputs whose window, or whose tile, reads the one number."""
+    mask = np.zeros(geometry.output_size(SIZE, SIZE), bool)
+    reached = [
+        slice(max(0, at - k + 1) // m * m, at // m * m + m)
+        for at, k, m in zip((ROW, COLUMN), geometry.kernel_size, tile, strict=True)
+    ]
+    mask[tuple(reached)] = True
+    return mask
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_highest_is_direct_and_close(isa: str, kernel: str) -> None:
+    geometry, x, weight = case(kernel, 64)
+    expected = exact(x, weight, geometry)
+    names = plans(geometry, "highest")
+    assert not any("winograd" in name for name in names)
+    for name in names:
+        with kernels.force_plan(name):
+            error = np.abs(kernels.conv2d(x, weight, None, geometry) - expected).max()
+        assert error <= 3e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision, most", [("high", 1e-5), ("medium", 1e-4)])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_settings_keep_their_word(isa: str, kernel: str, precision: str, most: float) -> None:
+    for channels in (3, 100, 300):
+        geometry, x, weight = case(kernel, channels)
+        expected = exact(x, weight, geometry)
+        for name in plans(geometry, precision):
+            with kernels.force_plan(name):
+                error = np.abs(kernels.conv2d(x, weight, None, geometry) - expected).max()
+            assert error <= most * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_not_finite_numbers_stay_in_their_window_or_tile(isa: str, kernel: str, value: float) -> None:
+    geometry, x, weight = case(kernel)
+    spoiled = x.copy()
+    spoiled[1, 2, ROW, COLUMN] = value
+    for name in plans(geometry, "medium"):
+        with kernels.force_plan(name):
+            clean, result = (kernels.conv2d(a, weight, None, geometry) for a in (x, spoiled))
+        np.testing.assert_array_equal(result[0], clean[0])
+        outside = ~touched(geometry, tile_of(name))
+        np.testing.assert_array_equal(result[1][:, outside], clean[1][:, outside])
+        assert not np.isfinite(result[1][:, touched(geometry)]).any()
+        if tile_of(name) == (1, 1) and np.isinf(value):
+            assert np.isinf(result[1][:, touched(geometry)]).all()  # with its sign, as the definition says
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_large_number_is_felt_in_its_tile_alone(isa: str, kernel: str) -> None:
+    geometry, x, weight = case(kernel)
+    peak = 1e6
+    spoiled = x.copy()
+    spoiled[1, 2, ROW, COLUMN] = peak
+    expected = exact(spoiled, weight, geometry)
+    for name in plans(geometry, "medium"):
+        with kernels.force_plan(name):
+            clean, result = (kernels.conv2d(a, weight, None, geometry) for a in (x, spoiled))
+        outside = ~touched(geometry, tile_of(name))
+        np.testing.assert_array_equal(result[1][:, outside], clean[1][:, outside])
+        beside = ~touched(geometry)
+        error = np.abs(result[1] - expected[1])[:, beside].max()
+        assert error <= (1e-5 * peak if "winograd" in name else 1e-4)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_where_numbers_overflow(isa: str, kernel: str) -> None:
+    geometry, x, weight = case(kernel)
+    huge = np.clip(x, -1, 1) * np.float32(1e36)
+    expected = exact(huge, weight, geometry)
+    for name in plans(geometry, "medium"):
+        with kernels.force_plan(name):
+            result = kernels.conv2d(huge, weight, None, geometry)
+        assert np.abs(result - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_denormal_numbers_are_not_flushed(isa: str, kernel: str) -> None:
+    geometry, x, weight = case(kernel)
+    tiny = x * np.float32(1e-40)
+    expected = exact(tiny, weight, geometry)
+    for name in plans(geometry, "high"):
+        with kernels.force_plan(name):
+            result = kernels.conv2d(tiny, weight, None, geometry)
+        assert np.abs(result).max() > 0
+        assert np.abs(result - expected).max() <= (1.5e-42 if "winograd" in name else 1e-43)
+
+
+def test_one_by_one_with_ones_keeps_every_number(isa: str) -> None:
+    numbers = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan, 1.5], np.float32)
+    geometry = ConvGeometry.of(1, 1, 1)
+    result = kernels.conv2d(numbers.reshape(1, 1, 1, -1), np.ones((1, 1, 1, 1), np.float32), None, geometry)
+    np.testing.assert_array_equal(result.ravel(), numbers)
+
+
+def test_padding_is_multiplied_like_any_zero(isa: str) -> None:
+    """An infinite weight meets the zeros around the image, and zero times infinity is NaN."""
+    weight = np.ones((1, 1, 3, 3), np.float32)
+    weight[0, 0, 0, 0] = np.inf
+    for name in ("planes", "output_lane"):
+        with kernels.force_plan(name):
+            result = kernels.conv2d(
+                np.ones((1, 1, 5, 5), np.float32), weight, None, ConvGeometry.of(1, 1, 3, padding=1)
+            )
+        assert np.isnan(result[0, 0, 0]).all()
+        assert np.isinf(result[0, 0, 1:, 1:]).all()
+
+
+def test_words() -> None:
+    assert konv.get_float32_precision() == "high"
+    for word in ("highest", "high", "medium"):
+        konv.set_float32_precision(word)
+        assert konv.get_float32_precision() == word
+    with pytest.raises(ValueError, match="'highest', 'high', 'medium'"):
+        konv.set_float32_precision("low")
