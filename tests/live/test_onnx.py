@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 
 import konv
@@ -160,6 +162,7 @@ SIMPLE: list[tuple[str, tuple[Array | None, ...], dict[str, Any]]] = [
     ("Dropout", (), {}),
     ("Identity", (), {}),
     ("BatchNormalization", (noise(6), noise(6, seed=2), noise(6, seed=3), noise(6) ** 2), {"epsilon": 1e-3}),
+    ("InstanceNormalization", (noise(6), noise(6, seed=2)), {"epsilon": 1e-3}),
     ("MatMul", (noise(17, 5),), {}),
     *((op, (noise(6, 1, 1) + 3,), {}) for op in ("Add", "Sub", "Mul", "Div", "Min", "Max", "Sum")),
     ("Pow", (np.array(2, F32),), {}),
@@ -178,6 +181,8 @@ SIMPLE: list[tuple[str, tuple[Array | None, ...], dict[str, Any]]] = [
     ("Pad", (ints(1, 2, 3, 0), None, ints(-1, 2)), {"opset": 18}),
     ("Slice", (ints(1, 2), ints(-1, 2**62), ints(2, -1)), {}),
     ("Slice", (ints(0, 1), ints(9, 9), ints(2, 3), ints(2, 3)), {}),
+    ("Slice", (ints(-1, 12), ints(-(2**62), 3), ints(3, 2), ints(-1, -4)), {}),
+    ("Slice", (ints(5), ints(3), ints(3)), {}),
     ("Gather", (ints(2, -1, 0),), {"axis": 1}),
     ("Gather", (np.array(1),), {"axis": 2}),
     ("Expand", (ints(3, 1, 1, 1, 1),), {}),
@@ -288,3 +293,51 @@ def test_two_inputs_and_shared_weights(tmp_path: Path) -> None:
     path = saved(tmp_path / "two.onnx", nodes, {"w": noise(4, 6, 3, 3)}, [IMAGE, IMAGE])
     model = compare(path, noise(*IMAGE), noise(*IMAGE, seed=2))
     assert len(list(model.parameters())) == 1
+
+
+class Mobile(torch.nn.Module):
+    """What PyTorch's exporter makes of common idioms: hard swish, squeeze and excitation, resizing, padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 16, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(16), torch.nn.Hardswish()
+        )
+        self.depthwise = torch.nn.Sequential(torch.nn.Conv2d(16, 16, 5, 2, 2, groups=16), torch.nn.SiLU())
+        self.squeeze, self.excite = torch.nn.Conv2d(16, 4, 1), torch.nn.Conv2d(4, 16, 1)
+        self.up, self.norm = torch.nn.ConvTranspose2d(16, 16, 2, 2), torch.nn.GroupNorm(4, 16)
+        self.pool, self.slope = torch.nn.MaxPool2d(3, 2, 1, ceil_mode=True), torch.nn.PReLU(16)
+        self.head = torch.nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.stem(x)
+        b = self.depthwise(a)
+        b = b * F.hardsigmoid(self.excite(F.relu(self.squeeze(F.adaptive_avg_pool2d(b, 1)))))
+        up = self.norm(self.up(b))[:, :, : a.shape[2], : a.shape[3]]
+        left, right = torch.cat([a, up], 1).chunk(2, 1)
+        c = self.slope(left) + right * F.interpolate(b, size=a.shape[2:], mode="bilinear", align_corners=False)
+        c = F.pad(F.gelu(self.pool(c)), (1, 0, 2, 1))
+        c = F.leaky_relu(c, 0.2).clamp(-1, 6).mean((2, 3))
+        return F.softmax(self.head(c.view(c.shape[0], -1)), 1)
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("free", [False, True])
+def test_what_pytorch_exports(tmp_path: Path, opset: int, free: bool) -> None:
+    torch.manual_seed(0)
+    net, x = Mobile().eval(), torch.randn(2, 3, 50, 62)
+    path = tmp_path / "mobile.onnx"
+    axes = {"x": {0: "n", 2: "h", 3: "w"}} if free else None
+    torch.onnx.export(net, (x,), path, input_names=["x"], dynamo=False, opset_version=opset, dynamic_axes=axes)
+    model = konv.onnx.load(path)
+    images = [x, torch.randn(1, 3, 37, 41)] if free else [x]
+    for image in images:
+        with konv.no_grad():
+            found = model(konv.from_numpy(image.numpy())).numpy()
+        np.testing.assert_allclose(found, net(image).detach().numpy(), rtol=1e-4, atol=1e-6)
+        report = konv.explain(model, tuple(image.shape))
+        assert report.output_shape == found.shape
+        assert not [hint for row in report.rows for hint in row.hints if hint.code == "unknown-operation"]
+    if not free:
+        assert model.inputs[0].shape == (2, 3, 50, 62)

@@ -109,16 +109,18 @@ def split(node: Node, x: Tensor, sizes: Any = None) -> Any:
 
 
 def slice_(node: Node, x: Tensor, *given: Any) -> Tensor:
-    """Slice, forwards."""
+    """Slice; an axis with a negative step is turned round first."""
     starts, ends, axes, steps = (*given, None, None, None, None)[:4]
     starts, ends = node.numbers("starts", starts, []), node.numbers("ends", ends, [])
     axes = node.numbers("axes", axes) or list(range(len(starts)))
-    steps = known(steps) or [1] * len(starts)
-    if min(steps, default=1) < 1:
-        raise node.refusal(f"steps={steps}", "konv slices forwards")
     key = [slice(None)] * x.ndim
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        key[axis] = slice(start, end, step)
+    for axis, start, end, step in zip(axes, starts, ends, known(steps) or [1] * len(starts), strict=True):
+        size = x.shape[axis]
+        first, stop, _ = slice(start, end, step).indices(size)
+        if step < 0:
+            x = x.flip(axis)
+            first, stop, step = size - 1 - first, size - 1 - stop, -step
+        key[axis] = slice(first, max(first, stop), step)
     return x[tuple(key)]
 
 
@@ -217,6 +219,11 @@ def batch_norm(node: Node, x: Tensor, scale: Any, shift: Any, mean: Any, var: An
     if node.get("training_mode", 0) or len([name for name in node.outputs if name]) > 1:
         raise node.refusal("it is exported for training", "konv runs files for inference")
     return F.batch_norm(x, mean, var, scale, shift, False, 0.1, node.get("epsilon", 1e-5))
+
+
+def instance_norm(node: Node, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """InstanceNormalization: each channel of each image by itself."""
+    return F.group_norm(x, x.shape[1], scale, shift, node.get("epsilon", 1e-5))
 
 
 def reduced(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -358,6 +365,7 @@ OPS: Final[dict[str, Op]] = {
     "GlobalAveragePool": Op(lambda node, x: F.adaptive_avg_pool2d(x, 1)),
     "GlobalMaxPool": Op(lambda node, x: F.adaptive_max_pool2d(x, 1)),
     "BatchNormalization": Op(batch_norm, statistics=(3, 4)),
+    "InstanceNormalization": Op(instance_norm),
     "Gemm": Op(gemm),
     "MatMul": Op(plain(linear.matmul)),
     "ReduceMean": Op(reduced(reduce.mean), 1),
