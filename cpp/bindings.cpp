@@ -45,20 +45,13 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
   if (array.size(0) * plan.parts != g.oc || array.size(1) * plan.parts != g.group_c() || array.size(2) != g.kh ||
       array.size(3) != g.kw)
     throw std::invalid_argument("konv: the weight does not have the plan's shape");
-  const WeightView view{array.data(),
-                        plan.scalar,
-                        plan.parts,
-                        1,
-                        g.group_oc() / plan.parts * array.stride(0),
-                        array.stride(0),
-                        array.stride(1),
-                        array.stride(2),
-                        array.stride(3)};
+  const WeightView view{
+      array.data(),    plan.scalar,     plan.parts,     1, g.group_oc() / plan.parts * array.stride(0), array.stride(0),
+      array.stride(1), array.stride(2), array.stride(3)};
   Packed packed{plan.layout, Memory(packed_bytes(plan))};
   const ReleaseGil released;
-  with_compute_type(plan.scalar, [&](auto t) {
-    pack<decltype(t)>(plan, view, static_cast<decltype(t)*>(packed.memory.data()));
-  });
+  with_compute_type(plan.scalar,
+                    [&](auto t) { pack<decltype(t)>(plan, view, static_cast<decltype(t)*>(packed.memory.data())); });
   return packed;
 }
 
@@ -122,12 +115,13 @@ NB_MODULE(_core, m) {
       .def_prop_ro("algorithm", [](const Plan& p) { return algorithm_names[static_cast<int>(p.algorithm)]; })
       .def_prop_ro("isa", [](const Plan& p) { return p.isa->name; })
       .def_prop_ro("packed_bytes", &packed_bytes)
-      .def("scratch",
-           [](const Plan& p, index n) {
-             const Scratch s = scratch_of(p, n);
-             return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
-           },
-           "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.")
+      .def(
+          "scratch",
+          [](const Plan& p, index n) {
+            const Scratch s = scratch_of(p, n);
+            return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
+          },
+          "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.")
       .def_prop_ro("output_size", [](const Plan& p) { return nb::make_tuple(p.g.oh, p.g.ow); });
 
   m.def("plan_candidates", &candidates_of, "sizes"_a, "mode"_a, "dtype"_a, "precision"_a);

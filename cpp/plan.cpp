@@ -85,15 +85,16 @@ Choice choose(const Plan& plan) {
     if (plan.parts == 1 && depthwise::fits(g))
       return {Algorithm::depthwise, 1, "depthwise", "every channel has filters of its own"};
     const auto candidates = winograd::candidates(g, plan.precision, plan.scalar);
-    if (!candidates.empty() && candidates.front().cost < 0.9)
-      return winograd_choice(candidates.front());
+    if (!candidates.empty() && candidates.front().cost < 0.9) return winograd_choice(candidates.front());
   }
   bool output_lane_first = false;
   with_compute_type(plan.scalar, [&](auto t) { output_lane_first = prefers_output_lane<decltype(t)>(plan); });
   if (output_lane_first)
-    return direct_choice(Algorithm::output_lane, plan, "few pixels or long sums: output channels fill the vectors better");
+    return direct_choice(Algorithm::output_lane, plan,
+                         "few pixels or long sums: output channels fill the vectors better");
   if (pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, "1x1: the image itself is the matrix");
-  if (planes::fits(g)) return direct_choice(Algorithm::planes, plan, "direct sums over padded planes of a block of rows");
+  if (planes::fits(g))
+    return direct_choice(Algorithm::planes, plan, "direct sums over padded planes of a block of rows");
   return direct_choice(Algorithm::output_lane, plan, "the kernel is too large for a table of distances");
 }
 
@@ -156,9 +157,15 @@ Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
       case Algorithm::depthwise:
         if constexpr (!std::is_same_v<T, index>) plan.packed = depthwise::packed_size<T>(plan);
         break;
-      case Algorithm::pointwise: plan.packed = pointwise::packed_size<T>(plan); break;
-      case Algorithm::planes: plan.packed = planes::packed_size<T>(plan); break;
-      case Algorithm::output_lane: plan.packed = output_lane::packed_size<T>(plan); break;
+      case Algorithm::pointwise:
+        plan.packed = pointwise::packed_size<T>(plan);
+        break;
+      case Algorithm::planes:
+        plan.packed = planes::packed_size<T>(plan);
+        break;
+      case Algorithm::output_lane:
+        plan.packed = output_lane::packed_size<T>(plan);
+        break;
     }
   });
   return plan;
@@ -213,9 +220,12 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
     case Algorithm::depthwise:
       if constexpr (!std::is_same_v<T, index>) depthwise::pack<T>(plan, w, dst);
       return;
-    case Algorithm::pointwise: return pointwise::pack<T>(plan, w, dst);
-    case Algorithm::planes: return planes::pack<T>(plan, w, dst);
-    case Algorithm::output_lane: return output_lane::pack<T>(plan, w, dst);
+    case Algorithm::pointwise:
+      return pointwise::pack<T>(plan, w, dst);
+    case Algorithm::planes:
+      return planes::pack<T>(plan, w, dst);
+    case Algorithm::output_lane:
+      return output_lane::pack<T>(plan, w, dst);
   }
 }
 
@@ -230,9 +240,12 @@ void run(const Call<T>& call) {
     case Algorithm::depthwise:
       if constexpr (!std::is_same_v<T, index>) depthwise::run<T>(call);
       return;
-    case Algorithm::pointwise: return pointwise::run<T>(call);
-    case Algorithm::planes: return planes::run<T>(call);
-    case Algorithm::output_lane: return output_lane::run<T>(call);
+    case Algorithm::pointwise:
+      return pointwise::run<T>(call);
+    case Algorithm::planes:
+      return planes::run<T>(call);
+    case Algorithm::output_lane:
+      return output_lane::run<T>(call);
   }
 }
 

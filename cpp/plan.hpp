@@ -14,16 +14,16 @@ enum class Precision : std::uint8_t { highest, high, medium };
 
 struct Plan {
   Geometry g;
-  Scalar scalar;            // storage of x and y
+  Scalar scalar;  // storage of x and y
   int parts;
   const IsaTable* isa;
   Precision precision;
   Algorithm algorithm;
-  int tile;                 // Winograd: m of F(m, r); direct: rows of the register tile
-  std::string name;         // "winograd F(4x4,3x3)", "direct planes", ...
-  std::string reason;       // one sentence for explain
-  std::string layout;       // packed weights serve every plan of the same layout
-  index packed;             // scalars of T in the packed weight
+  int tile;            // Winograd: m of F(m, r); direct: rows of the register tile
+  std::string name;    // "winograd F(4x4,3x3)", "direct planes", ...
+  std::string reason;  // one sentence for explain
+  std::string layout;  // packed weights serve every plan of the same layout
+  index packed;        // scalars of T in the packed weight
 };
 
 // Throws std::invalid_argument for a forced name that cannot run this geometry.
@@ -76,9 +76,12 @@ void with_compute_type(Scalar s, F&& f) {
   switch (s) {
     case Scalar::f32:
     case Scalar::f16:
-    case Scalar::bf16: return f(float());
-    case Scalar::f64: return f(double());
-    default: return f(index());
+    case Scalar::bf16:
+      return f(float());
+    case Scalar::f64:
+      return f(double());
+    default:
+      return f(index());
   }
 }
 

@@ -14,8 +14,8 @@ import pytest
 import konv
 from konv import bench
 from konv.bench import check, harness, peers
-from konv.machine import timing
 from konv.errors import ArgumentError, FileError
+from konv.machine import timing
 
 SHAPES = Path(__file__).parents[1] / "benchmarks" / "shapes"
 QUICK = bench.Settings(threads=1, rounds=2, seconds=0.0005, peers=("konv",))
