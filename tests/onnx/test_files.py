@@ -164,6 +164,18 @@ def test_layers_and_their_names(tmp_path: Path) -> None:
     assert report.rows[0].detail.plan is not None
 
 
+def test_names_that_collide(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["v0"], name="a_1")]
+    nodes += [helper.make_node("Relu", [f"v{i}"], [f"v{i + 1}"], name="a") for i in range(3)]
+    nodes += [helper.make_node("Relu", ["v3"], ["y"], name="\x1b[31m" + "n" * 10_000)]
+    names = [
+        name for name, _ in konv.onnx.load(written(tmp_path, model(nodes, []).SerializeToString())).named_children()
+    ]
+    assert names[:4] == ["a_1", "a", "a_2", "a_3"]
+    assert len(names[4]) == 200
+    assert names[4].isprintable()
+
+
 def test_a_file_can_be_trained_and_saved(tmp_path: Path) -> None:
     weight = tensor(raw_data=np.ones(18, np.float32).tobytes())
     loaded = konv.onnx.load(written(tmp_path, model([conv(), relu("x")][:1], [weight]).SerializeToString()))

@@ -36,6 +36,10 @@ def explain(
     if Path(spec).suffix in (".safetensors", ".onnx"):
         from ..explain.weights import file_report
 
+        if measure or dtype:
+            raise ArgumentError(
+                text("explain", "--measure or --dtype with a file", "they are for a layer given as text")
+            )
         report: Any = file_report(Path(spec), parse_shape(input) if input else None)
     else:
         if not input:

@@ -336,11 +336,9 @@ class _Reader:
 def _unused(model: OnnxModel, name: str) -> str:
     """A node's name as the name of a module: it has no dot, and nobody else has it."""
     plain = "".join(sign if sign.isprintable() and sign != "." else "_" for sign in name[:MAX_WORDS]).strip("/") or "_"
-    found, count = plain, 1
-    while hasattr(model, found):
-        count += 1
-        found = f"{plain}_{count}"
-    return found
+    while hasattr(model, plain):  # longer each time: names made to collide end soon
+        plain = f"{plain}_{len(model._modules)}"
+    return plain
 
 
 def _with_ends(steps: list[Step], outputs: tuple[str, ...], keep: set[str]) -> list[Step]:
