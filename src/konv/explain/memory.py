@@ -68,42 +68,66 @@ class Ledger:
         """All parameters and buffers."""
         return sum(self.weights.values())
 
+    def _changes(self) -> Iterator[tuple[int, list[int], list[int]]]:
+        """For each step the memories that are alive from it on, and those that nobody needs from it on."""
+        born: dict[int, list[int]] = {}
+        ended: dict[int, list[int]] = {}
+        for memory, birth in self.birth.items():
+            born.setdefault(birth, []).append(memory)
+            ended.setdefault(self.last[memory], []).append(memory)
+        before = -1
+        for step in self.steps:
+            given = born.pop(-1, [])  # the inputs, at the first step
+            yield step, given + born.get(step, []), ended.get(before, [])
+            before = step
+
     def forward(self) -> dict[int, int]:
         """Bytes alive at each event of an inference pass: weights, and what is still needed."""
-        return {step: self.weight_bytes + sum(self.bytes[m] for m in self._alive(step)) for step in self.steps}
-
-    def _alive(self, step: int) -> list[int]:
-        return [memory for memory, birth in self.birth.items() if birth <= step <= self.last[memory]]
+        found = {}
+        alive = self.weight_bytes
+        for step, fresh, gone in self._changes():
+            alive += sum(self.bytes[m] for m in fresh) - sum(self.bytes[m] for m in gone)
+            found[step] = alive
+        return found
 
     def training(self) -> dict[int, int]:
         """Bytes alive at each event of a training step, whichever is more of the ways there and back."""
         kept: dict[int, int] = {}
-        there = {}
-        for step in self.steps:
-            kept |= self.saved[step]
-            alive = {memory: self.bytes[memory] for memory in self._alive(step)}
-            there[step] = self.weight_bytes + sum((kept | alive).values())
-        back = self._backward()
+        alive: set[int] = set()
+        there, sums, gradients = {}, {}, {}
+        both = all_kept = of_alive = 0  # bytes of what is kept or alive, of what is kept, of gradients of what is alive
+        for step, fresh, gone in self._changes():
+            for memory in gone:
+                alive.remove(memory)
+                both -= 0 if memory in kept else self.bytes[memory]
+                of_alive -= self.bytes[memory] if self.birth[memory] >= 0 else 0
+            for memory in fresh:
+                alive.add(memory)
+                both += 0 if memory in kept else self.bytes[memory]
+                of_alive += self.bytes[memory] if self.birth[memory] >= 0 else 0
+            for memory, size in self.saved[step].items():
+                more = size - kept.get(memory, 0)
+                all_kept += more
+                both += 0 if memory in alive else more
+                kept[memory] = size
+            there[step], sums[step], gradients[step] = self.weight_bytes + both, all_kept, of_alive
+        back = self._backward(sums, gradients)
         return {step: max(there[step], back.get(step, 0)) for step in self.steps}
 
-    def _backward(self) -> dict[int, int]:
+    def _backward(self, kept: dict[int, int], gradients: dict[int, int]) -> dict[int, int]:
         """Going back: what earlier events still keep, gradients of what is alive here, and of weights so far."""
-        kept_until: dict[int, dict[int, int]] = {}
-        kept: dict[int, int] = {}
-        for step in self.steps:
-            kept = kept | self.saved[step]
-            kept_until[step] = kept
-        of_weights: dict[int, int] = {}
+        seen: set[int] = set()
+        of_weights = 0
         totals = {}
         for step in reversed(self.steps):
             event = self.graph.events[step]
             if event.node is None:
                 continue
             for number in event.inputs:
-                if self.graph.values[number].trainable:
-                    of_weights[number] = self.graph.values[number].bytes
-            gradients = sum(self.bytes[m] for m in self._alive(step) if self.birth[m] >= 0)
-            totals[step] = self.weight_bytes + sum(of_weights.values()) + sum(kept_until[step].values()) + gradients
+                if self.graph.values[number].trainable and number not in seen:
+                    seen.add(number)
+                    of_weights += self.graph.values[number].bytes
+            totals[step] = self.weight_bytes + of_weights + kept[step] + gradients[step]
         return totals
 
 
