@@ -100,6 +100,7 @@ std::vector<std::string> isa_names() {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  nb::set_leak_warnings(false);  // what a program still holds at its end is its own affair
   m.doc() = "konv's compiled core. Import konv instead: only konv.kernels uses this module.";
 
   nb::class_<Memory>(m, "Memory", nb::type_slots(memory_slots), "64-byte aligned memory of a result.");

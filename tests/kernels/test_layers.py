@@ -172,6 +172,26 @@ def test_avg_pool_and_its_gradient(
     close(gx, spread(gy, rows, columns, count_pad, divisor), dtype, 64)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (Axis.adaptive(7, 1), Axis.adaptive(9, 1)),
+        (Axis(70, 70, 1, 0, 1, False), Axis(90, 90, 1, 0, 1, False)),
+        (Axis(12, 10, 1, 5, 1, True), Axis(9, 11, 2, 5, 1, True)),
+        (Axis(40, 2, 19, 0, 1, False), Axis(40, 2, 19, 1, 1, True)),
+    ],
+    ids=["one adaptive window", "one window", "windows of many sizes", "windows far apart"],
+)
+def test_averages_of_few_windows(isa: str, rows: Axis, columns: Axis):
+    for dtype, count_pad in itertools.product(FLOATS, (True, False)):
+        x = arrays((2, 3, rows.size, columns.size), dtype, "plain", 3)
+        y = layers.avg_pool2d(x, rows.windows, columns.windows, count_pad)
+        close(y, averages(x, rows, columns, count_pad, 0), dtype, 16)
+        gy = arrays(y.shape, dtype, "plain", 4)
+        gx = layers.avg_pool2d_gradient(gy, rows.windows, columns.windows, x.shape[2:], count_pad)
+        close(gx, spread(gy, rows, columns, count_pad, 0), dtype, 64)
+
+
 def test_avg_pool_of_integers_divides_towards_zero(isa: str):
     pairs = layers.windows(4, 2, 2, 2, 0)
     x = np.array([[[[3, 4, -3, -4]]]], np.int64)
