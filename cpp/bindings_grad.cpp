@@ -32,17 +32,12 @@ std::optional<Packed> pack_grad_input(const GradInputPlan& plan, nb::handle weig
   if (array.foreign()) return std::nullopt;
   array.expect(plan.scalar, plan.parts, 4, "the weight");
   const Geometry& g = plan.g;
-  if (array.size(0) * plan.parts != g.oc) throw std::invalid_argument("konv: the weight does not have the plan's shape");
+  if (array.size(0) * plan.parts != g.oc)
+    throw std::invalid_argument("konv: the weight does not have the plan's shape");
   expect_shape(array, plan.parts, g.group_c(), g.kh, g.kw, "the weight");
-  const WeightView view{array.data(),
-                        plan.scalar,
-                        plan.parts,
-                        1,
-                        g.group_oc() / plan.parts * array.stride(0),
-                        array.stride(0),
-                        array.stride(1),
-                        array.stride(2),
-                        array.stride(3)};
+  const WeightView view{
+      array.data(),    plan.scalar,     plan.parts,     1, g.group_oc() / plan.parts * array.stride(0), array.stride(0),
+      array.stride(1), array.stride(2), array.stride(3)};
   Packed packed{plan.layout, Memory(plan.packed_bytes)};
   const ReleaseGil released;
   with_compute_type(plan.scalar, [&](auto t) { grad_input::pack<decltype(t)>(plan, view, packed.memory.data()); });
@@ -50,7 +45,8 @@ std::optional<Packed> pack_grad_input(const GradInputPlan& plan, nb::handle weig
 }
 
 // The image (n, in_channels, h, w), contiguous, from gy (n, out_channels, oh, ow); None when an array must be copied.
-std::optional<Memory> run_grad_input(const GradInputPlan& plan, nb::handle grad, const Packed& packed, nb::handle bias) {
+std::optional<Memory> run_grad_input(const GradInputPlan& plan, nb::handle grad, const Packed& packed,
+                                     nb::handle bias) {
   const Array gy(grad);
   std::optional<Array> b;
   if (!bias.is_none()) b.emplace(bias);
@@ -113,7 +109,8 @@ std::optional<Memory> grad_weight_of(const std::vector<index>& sizes, const std:
   Memory memory(p.g.oc / p.parts * p.g.group_c() * p.g.taps() * scalar_bytes(p.scalar));
   with_floating_type(p.scalar, [&](auto t) {
     const ReleaseGil released;
-    grad_weight::run<decltype(t)>({p.g, current_isa(), x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
+    grad_weight::run<decltype(t)>(
+        {p.g, current_isa(), x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
   });
   return memory;
 }
@@ -135,7 +132,8 @@ std::optional<Memory> grad_bias_of(nb::handle grad) {
 }  // namespace
 
 void bind_gradients(nb::module_& m) {
-  nb::class_<GradInputPlan>(m, "GradInputPlan", "The convolutions of gy that give the gradient of one geometry's image.")
+  nb::class_<GradInputPlan>(m, "GradInputPlan",
+                            "The convolutions of gy that give the gradient of one geometry's image.")
       .def(nb::new_(&grad_input_of), "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "conjugate"_a, "forced"_a = "")
       .def_ro("layout", &GradInputPlan::layout)
       .def_ro("packed_bytes", &GradInputPlan::packed_bytes)
@@ -145,14 +143,15 @@ void bind_gradients(nb::module_& m) {
   m.def("run_grad_input", &run_grad_input, "plan"_a, "grad"_a, "packed"_a, "bias"_a.none());
   m.def("grad_weight", &grad_weight_of, "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "x"_a, "grad"_a,
         "forced"_a = "");
-  m.def("grad_weight_plan",
-        [](const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
-           const std::string& precision, const std::string& forced) {
-          const Problem p = parse_problem(sizes, mode, dtype, precision);
-          const GradWeightPlan plan = plan_grad_weight(p.g, p.scalar, p.parts, p.precision, forced);
-          return nb::make_tuple(plan.name, plan.reason);
-        },
-        "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "forced"_a = "");
+  m.def(
+      "grad_weight_plan",
+      [](const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
+         const std::string& precision, const std::string& forced) {
+        const Problem p = parse_problem(sizes, mode, dtype, precision);
+        const GradWeightPlan plan = plan_grad_weight(p.g, p.scalar, p.parts, p.precision, forced);
+        return nb::make_tuple(plan.name, plan.reason);
+      },
+      "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "forced"_a = "");
   m.def("grad_bias", &grad_bias_of, "grad"_a);
 }
 

@@ -21,10 +21,8 @@ using namespace nb::literals;
 template <class F>
 void with_floating_type(Scalar scalar, F&& f) {
   with_compute_type(scalar, [&](auto t) {
-    if constexpr (std::is_same_v<decltype(t), index>)
-      refuse("this layer has no integers");
-    else
-      f(t);
+    if constexpr (std::is_same_v<decltype(t), index>) refuse("this layer has no integers");
+    else f(t);
   });
 }
 
@@ -122,10 +120,8 @@ std::optional<Memory> avg_pool2d(const Windows& rows, const Windows& columns, nb
   with_compute_type(a.scalar(), [&](auto t) {
     const OutputView y = dense_output(memory.data(), a.scalar(), 1, p.c, to_h, to_w);
     const ReleaseGil released;
-    if (gradient)
-      avg_pool_gradient<decltype(t)>(current_isa(), p, a.image(), y);
-    else
-      avg_pool<decltype(t)>(current_isa(), p, a.image(), y);
+    if (gradient) avg_pool_gradient<decltype(t)>(current_isa(), p, a.image(), y);
+    else avg_pool<decltype(t)>(current_isa(), p, a.image(), y);
   });
   return memory;
 }

@@ -38,8 +38,8 @@ constexpr index round_up(index a, index b) { return ceil_div(a, b) * b; }
 // One convolution for any number of images. Pads may be negative (the image is cropped) in problems that gradients
 // derive; the end pads follow from oh, ow.
 struct Geometry {
-  index c, h, w;            // image: real channels, rows, columns
-  index oc, oh, ow;         // output: real channels, rows, columns
+  index c, h, w;     // image: real channels, rows, columns
+  index oc, oh, ow;  // output: real channels, rows, columns
   index kh, kw;
   index stride_h, stride_w;
   index dilation_h, dilation_w;
@@ -62,9 +62,9 @@ constexpr index out_extent(index size, index pads, index kernel, index stride, i
 struct ImageView {
   const void* data;
   Scalar scalar;
-  int parts;                // 1 real, 2 complex
+  int parts;  // 1 real, 2 complex
   index h, w;
-  index sn, sc, sh, sw;     // strides in scalars
+  index sn, sc, sh, sw;  // strides in scalars
 
   const void* plane(index n, index c) const {
     const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
@@ -94,9 +94,9 @@ struct OutputView {
 struct WeightView {
   const void* data;
   Scalar scalar;
-  int parts;                // 2: o and i count real channels; the 2x2 block is [[re, -im], [im, re]]
-  int im_sign;              // -1 conjugates
-  index sg, so, si, sh, sw; // strides in scalars between complex/real elements
+  int parts;                 // 2: o and i count real channels; the 2x2 block is [[re, -im], [im, re]]
+  int im_sign;               // -1 conjugates
+  index sg, so, si, sh, sw;  // strides in scalars between complex/real elements
 };
 
 }  // namespace konv

@@ -148,10 +148,8 @@ class Pool {
     door_.fetch_and(~open, std::memory_order_acq_rel);
     // The last tasks are as long as any: spin, then let a worker run that waits for this very CPU.
     for (int spins = 0; door_.load(std::memory_order_acquire); spins++)
-      if (spins < 2000)
-        relax();
-      else
-        std::this_thread::yield();
+      if (spins < 2000) relax();
+      else std::this_thread::yield();
     owned_.store(false, std::memory_order_release);
   }
 

@@ -33,7 +33,9 @@ def test_a_present_compiler_is_no_line() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-torch", "test-page", "test-aarch64", "check", "bench", "sanitize"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "test-torch", "test-page", "test-aarch64", "check", "bench", "sanitize"]
+)
 def test_targets_exist(target: str) -> None:
     command = ["make", "-s", "-n", "-C", str(ROOT), target]
     assert subprocess.run(command, capture_output=True, text=True).returncode == 0

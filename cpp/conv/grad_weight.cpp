@@ -1,9 +1,9 @@
 // Driver of the weight's gradient: dW[o][i, tap] = sum over pixels of gy[o][pixel] * x[i][pixel moved by tap].
 //
 // It is a matrix product, output channels x columns (an image channel and a tap each), whose long side is the pixels of
-// the batch. The matrix is cut into cells of at most 128 output channels and about 288 columns and, where that gives few
-// cells (stems, first layers), the pixels into a fixed number of parts: a task is one cell over one part. Tasks share
-// nothing; the sums of the parts are added at the end, in order. The cut depends on the sizes alone.
+// the batch. The matrix is cut into cells of at most 128 output channels and about 288 columns and, where that gives
+// few cells (stems, first layers), the pixels into a fixed number of parts: a task is one cell over one part. Tasks
+// share nothing; the sums of the parts are added at the end, in order. The cut depends on the sizes alone.
 //
 // A task goes over its pixels in blocks of some hundred:
 //
@@ -191,8 +191,8 @@ class Driver {
     const index column = block % column_blocks_ * block_columns_;
     const index row = block / column_blocks_ % row_blocks_ * block_rows_;
     const index image = block / column_blocks_ / row_blocks_ * images_;
-    return {image, std::min(images_, call_.n - image), row, std::min(block_rows_, g_.oh - row), column,
-            std::min(block_columns_, g_.ow - column)};
+    return {image,  std::min(images_, call_.n - image),      row, std::min(block_rows_, g_.oh - row),
+            column, std::min(block_columns_, g_.ow - column)};
   }
 
   // ---- one task ----------------------------------------------------------------------------------------------------
@@ -229,8 +229,8 @@ class Driver {
 
   // u[panel][pixel][width], zeros past the cell's last output channel.
   void transpose_gy(const Cell& cell, const Block& b, const Scratch& s) const {
-    const bool direct = call_.gy.parts == 1 && gy_.in_place(0, 0, 0) &&
-                        (b.rows == 1 || (b.columns == g_.ow && call_.gy.sh == g_.ow));
+    const bool direct =
+        call_.gy.parts == 1 && gy_.in_place(0, 0, 0) && (b.rows == 1 || (b.columns == g_.ow && call_.gy.sh == g_.ow));
     const index pixels = b.rows * b.columns;
     for (const Panel& p : panels_) {
       if (p.first >= cell.outputs) break;
@@ -328,8 +328,8 @@ class Driver {
   const RowReader<T> x_, gy_;
   const int parts_of_x_;
   const bool in_place_;
-  index columns_, column_cells_, cell_columns_;                  // of one group; its cells
-  index outputs_, output_cells_, cells_, cell_outputs_, sums_;   // cell_outputs_: whole panels
+  index columns_, column_cells_, cell_columns_;                 // of one group; its cells
+  index outputs_, output_cells_, cells_, cell_outputs_, sums_;  // cell_outputs_: whole panels
   std::vector<Panel> panels_;
   index images_, block_rows_, block_columns_, row_blocks_, column_blocks_, blocks_, block_pixels_, staged_;
   index parts_;
@@ -386,7 +386,8 @@ void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels
   const auto sum = isa.grad_weight<T>().sum;
   const auto store = isa.rows<T>().store[static_cast<int>(gy.scalar)];
   const bool plane = gy.plane_contiguous() && rows.in_place(0, 0, 0);
-  const int slots = static_cast<int>(std::min<index>({num_threads(), channels, 1 + n * channels * gy.h * gy.w / 32768}));
+  const int slots =
+      static_cast<int>(std::min<index>({num_threads(), channels, 1 + n * channels * gy.h * gy.w / 32768}));
   Workspace scratch(0, round_up(std::max<index>(gy.w, 1) * index{sizeof(T)}, 64), std::max(slots, 1));
   parallel_for(
       channels,

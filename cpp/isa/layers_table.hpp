@@ -56,12 +56,9 @@ struct LayerTable {
 
   template <class T>
   const LayerKernels<T>& of() const {
-    if constexpr (sizeof(T) == 4)
-      return f32;
-    else if constexpr (static_cast<T>(0.5) != T(0))
-      return f64;
-    else
-      return i64;
+    if constexpr (sizeof(T) == 4) return f32;
+    else if constexpr (static_cast<T>(0.5) != T(0)) return f64;
+    else return i64;
   }
 };
 

@@ -1,7 +1,8 @@
 // Vectors of T on GNU vector extensions: one source at 4, 8 and 16 float lanes.
 //
 // Included only by files that are compiled once per instruction set, inside namespace konv::KONV_ISA. Nothing from the
-// standard library may be inlined here: the linker keeps one copy of an inline function, and it could be the AVX-512 one.
+// standard library may be inlined here: the linker keeps one copy of an inline function, and it could be the AVX-512
+// one.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -62,7 +63,8 @@ KONV_INLINE vec<T, L> splat(T s) {
 template <class I>
 KONV_INLINE __m256i first_lanes(int n) {
   vec<I> lane;
-  KONV_UNROLL for (int i = 0; i < lanes_of<I>; i++) lane[i] = i;
+  KONV_UNROLL for (int i = 0; i < lanes_of<I>; i++)
+    lane[i] = i;
   return (__m256i)(lane < static_cast<I>(n));
 }
 #endif
@@ -97,8 +99,8 @@ KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
     return _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << n) - 1), (__m256)v);
 #elif defined(__AVX2__)
   if constexpr (L * sizeof(T) == 32 && sizeof(T) == 4)
-    return _mm256_maskstore_ps(
-        p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), (__m256)v);
+    return _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+                               (__m256)v);
 #endif
   __builtin_memcpy(p, &v, sizeof(T) * static_cast<unsigned>(n));
 }

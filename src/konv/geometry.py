@@ -280,7 +280,6 @@ class ConvGeometry:
         self._check_mode(h, w, pads, who)
         oh, ow = ((padded[i] - self.extent[i]) // self.stride[i] + 1 for i in range(2))
         _fits(max(padded), "the padded image", who)
-        _fits(oh * ow * self.out_channels * 16, "one output image in bytes", who)
         return oh, ow
 
     def _least(self, pads: Pads, axis: int) -> int:
@@ -366,8 +365,8 @@ class ConvGeometry:
 
 @lru_cache(maxsize=1024)
 def _adjoint(geometry: ConvGeometry) -> ConvGeometry:
-    channels = {"in_channels": geometry.out_channels, "out_channels": geometry.in_channels}
-    return replace(geometry, **channels, transposed=False, output_padding=(0, 0))
+    first, second = geometry.out_channels, geometry.in_channels
+    return replace(geometry, in_channels=first, out_channels=second, transposed=False, output_padding=(0, 0))
 
 
 def pool_output_size(
@@ -383,8 +382,7 @@ def pool_output_size(
     extent = dilation * (kernel - 1) + 1
     span = size + sum(pads) - extent
     outputs = -(-span // stride) + 1 if ceil_mode else span // stride + 1
-    if ceil_mode and (outputs - 1) * stride >= size + pads[0]:
-        outputs -= 1
+    outputs -= ceil_mode and (outputs - 1) * stride >= size + pads[0]
     if outputs < 1:
         got = f"an axis of {size} cells, padded to {size + sum(pads)}, for a window of {extent}"
         raise ShapeError(text(who, got, "the output size is too small: at least one window must fit"))

@@ -23,7 +23,7 @@ NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "
 def pad(x: Array, pads: Pads, mode: str) -> Array:
     """``x`` (..., H, W) with cells added around the last two axes."""
     around = [(0, 0)] * (x.ndim - 2) + [*pads]
-    return np.pad(x, around, mode=NUMPY_MODES[mode])  # type: ignore[call-overload,no-any-return]
+    return np.pad(x, around, mode=NUMPY_MODES[mode])  # type: ignore[call-overload]
 
 
 def unpad_adjoint(padded: Array, pads: Pads, mode: str, size: Pair) -> Array:
@@ -33,7 +33,8 @@ def unpad_adjoint(padded: Array, pads: Pads, mode: str, size: Pair) -> Array:
     n, c = padded.shape[:2]
     out = np.zeros((n, c, size[0] * size[1]), padded.dtype)
     flat = padded.reshape(n, c, padded.shape[2] * padded.shape[3])
-    np.add.at(out, (slice(None), slice(None), source[source >= 0]), flat[:, :, source >= 0])
+    for cell in np.flatnonzero(source >= 0):
+        out[:, :, source[cell]] += flat[:, :, cell]
     return out.reshape(n, c, *size)
 
 
@@ -113,7 +114,7 @@ def conv2d_grad_weight(x: Array, grad: Array, geometry: ConvGeometry) -> Array:
 
 def conv2d_grad_bias(grad: Array) -> Array:
     """Gradient of the bias (C_out,): the sum over images and pixels."""
-    return grad.sum(axis=(0, 2, 3), dtype=grad.dtype)  # type: ignore[no-any-return]
+    return grad.sum(axis=(0, 2, 3), dtype=grad.dtype)
 
 
 def conv_transpose2d(x: Array, weight: Array, bias: Array | None, geometry: ConvGeometry) -> Array:

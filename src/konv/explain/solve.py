@@ -229,8 +229,9 @@ def _joined(rows: dict[_Options, float], columns: dict[_Options, float]) -> Iter
     keyed = {_key(options): options for options in columns}
     common = [(options, keyed[_key(options)]) for options in rows if _key(options) in keyed]
     if not common:
-        best = (sorted(found, key=lambda options, found=found: found[options])[:CROSSED] for found in (rows, columns))  # type: ignore[misc]
-        common = list(product(next(best), next(best)))
+        common = list(
+            product(sorted(rows, key=rows.__getitem__)[:CROSSED], sorted(columns, key=columns.__getitem__)[:CROSSED])
+        )
     for first, second in common:
         unequal = sum(a != b for a, b in zip(_key(first), _key(second), strict=True))
         yield rows[first] + columns[second] + 4.0 * unequal, first, second

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
-from ..errors import ArgumentError, DtypeError, MemoryShortError, text
+from ..errors import ArgumentError, ArgumentRangeError, DtypeError, MemoryShortError, text
 from ..geometry import ConvGeometry
 from . import choices, settings
 
@@ -120,7 +120,11 @@ def _make_plan(geometry: ConvGeometry, h: int, w: int, name: str, precision: str
         if forced and forced != settings.forced_plan() and forced not in _core.plan_candidates(*arguments):
             forced = ""  # a file of choices does not decide how exact results are
         return _core.Plan(*arguments, forced)
-    except (ValueError, OverflowError) as error:
+    except OverflowError:
+        size = " x ".join(map(str, (geometry.out_channels, *geometry.output_size(h, w))))
+        got = f"an image of {h} x {w} makes an output of {size}"
+        raise ArgumentRangeError(text("conv2d", got, "sizes must fit in 64 bits", "use less padding")) from None
+    except ValueError as error:
         raise ArgumentError(str(error)) from None
 
 

@@ -166,7 +166,7 @@ def conv2d_grad_weight(x: Array, gy: Array, geometry: ConvGeometry, force: str =
             memory = _core.grad_weight(sizes, geometry.padding_mode, name, precision, *ins, force)
     except (ValueError, OverflowError) as error:
         raise ArgumentError(str(error)) from None
-    return np.ndarray(geometry.weight_shape, x.dtype.newbyteorder("="), memory)
+    return np.ndarray(geometry.weight_shape, x.dtype.newbyteorder("="), memory)  # type: ignore[arg-type]
 
 
 def conv2d_grad_bias(gy: Array) -> Array:
@@ -188,7 +188,7 @@ def conv2d_grad_bias(gy: Array) -> Array:
             memory = _core.grad_bias(plain(given))
     except ValueError as error:
         raise ArgumentError(str(error)) from None
-    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), memory)
+    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), memory)  # type: ignore[arg-type]
 
 
 def _entry(geometry: ConvGeometry, h: int, w: int, dtype: np.dtype[Any]) -> _Entry:
@@ -213,9 +213,11 @@ def _pack(entry: _Entry, weight: Array) -> _core.Packed:
         weight = _raw(weight)
     try:
         packed = _core.pack_grad_input(entry.plan, weight)
-        return packed if packed is not None else _core.pack_grad_input(entry.plan, plain(weight))
+        if packed is None:
+            packed = _core.pack_grad_input(entry.plan, plain(weight))
     except ValueError as error:
         raise ArgumentError(str(error)) from None
+    return packed  # type: ignore[return-value]  # a plain array is never refused
 
 
 def _run(entry: _Entry, gy: Array, packed: _core.Packed, bias: Array | None) -> Array:
@@ -230,7 +232,7 @@ def _run(entry: _Entry, gy: Array, packed: _core.Packed, bias: Array | None) -> 
         raise ArgumentError(str(error)) from None
     except MemoryError as error:
         raise no_memory("conv_transpose2d", (gy.shape[0], *entry.tail), entry.dtype) from error
-    return np.ndarray((gy.shape[0], *entry.tail), entry.dtype, memory)
+    return np.ndarray((gy.shape[0], *entry.tail), entry.dtype, memory)  # type: ignore[arg-type]
 
 
 def _make_plan(geometry: ConvGeometry, h: int, w: int, name: str, precision: str, forced: str) -> _core.GradInputPlan:

@@ -41,7 +41,7 @@ def fit(
     shift: int = 2,
     on_batch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Trains a classifier with AdamW and cross entropy (slightly smoothed); the learning rate rises first and then falls to zero.
+    """Trains a classifier with AdamW and slightly smoothed cross entropy; the learning rate rises, then falls.
 
     Args:
         model: Maps (N, C, H, W) to (N, classes).

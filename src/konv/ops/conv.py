@@ -220,8 +220,8 @@ def convolve(x: Any, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
         x = as_tensor_operand(x, who)
     check(x, weight, bias, geometry, who)
     if x._array.ndim == 4:
-        return Convolution.apply(x, weight, bias, geometry)  # type: ignore[no-any-return]
-    return Convolution.apply(x.unsqueeze(0), weight, bias, geometry).squeeze(0)  # type: ignore[no-any-return]
+        return Convolution.apply(x, weight, bias, geometry)
+    return Convolution.apply(x.unsqueeze(0), weight, bias, geometry).squeeze(0)
 
 
 def convolve_transposed(

@@ -1,7 +1,7 @@
 """Schedules: what the learning rate is after so many steps.
 
-A schedule changes ``lr`` in the optimiser's groups. Most multiply the rate that stands there, so several can be
-chained. Call ``scheduler.step()`` after ``optimizer.step()``, once an epoch or a batch, as the schedule means it.
+A schedule changes ``lr`` in the groups; most multiply what stands there, so several can be chained. Call
+``scheduler.step()`` after ``optimizer.step()``, once an epoch or a batch, as the schedule means it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class LRScheduler:
                 raise NameRefusedError(text(type(self).__name__, got, "it is needed when resuming"))
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
         self.last_epoch = last_epoch
-        self._last_lr: list[float] = []
         self.step()
 
     def get_lr(self) -> list[float]:
@@ -54,9 +53,9 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Go on to the next step, or to ``epoch``, and set the learning rates."""
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+        self._last_lr: list[float] = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _rates(self) -> list[float]:
         return [group["lr"] for group in self.optimizer.param_groups]

@@ -21,7 +21,8 @@ function numberField(text, value, least, most, change) {
 }
 
 function choice(text, names, chosen, change) {
-  const select = el("select", {}, ...names.map((name) => el("option", { value: name, selected: name === chosen }, name)));
+  const options = names.map((name) => el("option", { value: name, selected: name === chosen }, name));
+  const select = el("select", {}, ...options);
   select.addEventListener("input", () => change(select.value));
   return labelled(text, select);
 }

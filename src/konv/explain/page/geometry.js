@@ -28,9 +28,9 @@ function axisOf(name, size, kernel, stride, dilation, padding, mode) {
   const padded = size + before + after;
   const most = { reflect: size - 1, circular: size }[mode];
   if (most !== undefined && Math.max(before, after) > most)
-    return INVALID(`${mode} padding can add at most ${most} cells to a ${name} of ${size}, not ${Math.max(before, after)}`);
+    return INVALID(`${mode} padding can add at most ${most} cells to a ${name} of ${size}`);
   if (padded < extent)
-    return INVALID(`the kernel spans ${extent} cells and the padded ${name} is only ${padded}: pad more or dilate less`);
+    return INVALID(`the kernel spans ${extent} cells, the padded ${name} is only ${padded}: pad more or dilate less`);
   const output = Math.floor((padded - extent) / stride) + 1;
   return { name, size, kernel, stride, dilation, before, after, extent, padded, output,
     unused: (padded - extent) % stride };
@@ -38,7 +38,8 @@ function axisOf(name, size, kernel, stride, dilation, padding, mode) {
 
 function formulaOf(axis) {
   const { name, size, before, after, dilation, kernel, stride, output } = axis;
-  return `${name}: floor((${size} + ${before} + ${after} - ${dilation}*(${kernel} - 1) - 1) / ${stride}) + 1 = ${output}`;
+  const padded = `${size} + ${before} + ${after}`;
+  return `${name}: floor((${padded} - ${dilation}*(${kernel} - 1) - 1) / ${stride}) + 1 = ${output}`;
 }
 
 // {axes: [height, width], ...} for the options of a Conv2d, or {error}.
@@ -47,7 +48,7 @@ function layerOf(options) {
   for (const [name, value] of [["in_channels", inChannels], ["out_channels", outChannels]])
     if (value % groups) return INVALID(`${name}=${value} is not divisible by groups=${groups}`);
   if (padding === "same" && (stride[0] > 1 || stride[1] > 1))
-    return INVALID("padding='same' keeps the size, so it needs stride 1; 'same_upper' and 'same_lower' take any stride");
+    return INVALID("padding='same' keeps the size, so it needs stride 1; same_upper and same_lower take any stride");
   const axes = ["height", "width"].map((name, i) =>
     axisOf(name, size[i], kernel[i], stride[i], dilation[i], Array.isArray(padding) ? padding[i] : padding, mode));
   const failed = axes.find((axis) => axis.error);

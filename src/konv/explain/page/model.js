@@ -129,7 +129,8 @@ class ModelView {
     const rows = Object.entries(this.report.totals)
       .filter(([, value]) => typeof value === "number")
       .map(([name, value]) => [name.replace(/_/g, " "), value]);
-    return el("section", { "aria-label": "Totals" }, el("h2", {}, "Totals"), table("The whole model", ["what", "how much"], rows));
+    return el("section", { "aria-label": "Totals" }, el("h2", {}, "Totals"),
+      table("The whole model", ["what", "how much"], rows));
   }
 
   layerPart(row) {
