@@ -250,8 +250,19 @@ class Forward {
 };
 
 // ---- packing -------------------------------------------------------------------------------------------------------
-constexpr index pack_channels =
-    16;  // read at a time: rows of the weight are long, and often the same sets of the cache
+// Channels read at a time: rows of the weight are long, and often on the same sets of the cache.
+constexpr index pack_channels = 16;
+
+template <class T>
+struct PackScratch {
+  Carver carver;
+  T *read, *taps;
+
+  PackScratch(const Problem<T>& p, char* base) : carver{base} {
+    carver.take(read, pack_channels * p.g.taps() * p.lanes);
+    carver.take(taps, p.tiling.h.r * p.tiling.w.r * p.lanes);
+  }
+};
 
 // The taps of one stride phase and one channel, those of lane i at read[i*row], transformed.
 template <class T>
@@ -270,20 +281,21 @@ void pack_taps(const Problem<T>& p, index phase, const T* read, index row, index
 
 // Output channels [o, o + channels) of a group in the lanes, for every phase and channel: u[at[phase][xi] + c*width].
 template <class T>
-void pack_vector(const Problem<T>& p, const WeightView& w, index group, index o, index channels, index width, T* u) {
+void pack_vector(const Problem<T>& p, const PackScratch<T>& own, const WeightView& w, index group, index o,
+                 index channels, index width, T* u) {
   const Geometry& g = p.g;
-  const index l = p.lanes, row = pack_channels * g.taps();
-  std::vector<T> read(row * l), taps(p.tiling.h.r * p.tiling.w.r * l);
+  const index row = pack_channels * g.taps();
   index at[max_phases][max_products];
   for (index phase = 0; phase < p.tiling.stride_phases(); phase++) p.rows.offsets(p.tiling, phase, width, 0, at[phase]);
+  std::fill_n(own.taps, p.tiling.h.r * p.tiling.w.r * p.lanes, T(0));  // lanes without a channel
   for (index first = 0; first < p.rows.channels; first += pack_channels) {
     const index last = std::min(first + pack_channels, p.rows.channels);
     for (index i = 0; i < channels; i++)
       for (index c = first; c < last; c++)
-        read_taps(p.isa, w, group, o + i, c, g.kh, g.kw, read.data() + i * row + (c - first) * g.taps());
+        read_taps(p.isa, w, group, o + i, c, g.kh, g.kw, own.read + i * row + (c - first) * g.taps());
     for (index phase = 0; phase < p.tiling.stride_phases(); phase++)
       for (index c = first; c < last; c++)
-        pack_taps(p, phase, read.data() + (c - first) * g.taps(), row, channels, at[phase], taps.data(), u + c * width);
+        pack_taps(p, phase, own.read + (c - first) * g.taps(), row, channels, at[phase], own.taps, u + c * width);
   }
 }
 
@@ -298,12 +310,19 @@ index packed_size(const Plan& plan) {
 template <class T>
 void pack(const Plan& plan, const WeightView& w, T* dst) {
   const Problem<T> p(plan.g, *plan.isa, plan.tile);
-  const index vectors = ceil_div(p.g.group_oc(), p.lanes);
-  parallel_for(p.g.groups * vectors, [&](index task, int) {
-    const index group = task / vectors, o = task % vectors * p.lanes, panel = o / p.panels.width;
-    pack_vector(p, w, group, o, std::min(p.lanes, p.g.group_oc() - o), p.panels.stored(panel),
-                dst + p.panels.offset(group, panel) + o % p.panels.width);
-  });
+  const index vectors = ceil_div(p.g.group_oc(), p.lanes), tasks = p.g.groups * vectors;
+  const index work = checked_mul(tasks, p.rows.all);  // vectors of results
+  const int threads = static_cast<int>(std::min<index>({tasks, 1 + (work >> 14), num_threads()}));
+  const Workspace scratch(0, PackScratch<T>(p, nullptr).carver.bytes, threads);
+  parallel_for(
+      tasks,
+      [&](index task, int slot) {
+        const PackScratch<T> own(p, scratch.slot<char>(slot));
+        const index group = task / vectors, o = task % vectors * p.lanes, panel = o / p.panels.width;
+        pack_vector(p, own, w, group, o, std::min(p.lanes, p.g.group_oc() - o), p.panels.stored(panel),
+                    dst + p.panels.offset(group, panel) + o % p.panels.width);
+      },
+      threads);
 }
 
 template <class T>
