@@ -1,7 +1,7 @@
 """konv: two-dimensional convolution on the CPU, with everything around it that a network needs.
 
-PyTorch's names and meanings: ``import konv as torch`` runs what was written for it, as far as konv goes. `bench`,
-`data`, `models` and `onnx` are loaded when they are first asked for.
+PyTorch's names and meanings: ``import konv as torch`` runs what was written for it, as far as konv goes. What stands
+in ``_LATER`` is loaded when it is first asked for, so that a program that needs a part of konv starts at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from . import (
     backends as backends,
     errors as errors,
     geometry as geometry,
-    nn as nn,
-    optim as optim,
     random as random,
 )
 from ._version import __version__ as __version__
@@ -57,9 +55,7 @@ from .dtypes import (
     uint8 as uint8,
 )
 from .errors import KonvError as KonvError
-from .explain import explain as explain, receptive_field as receptive_field, solve as solve
 from .interop import from_dlpack as from_dlpack, from_numpy as from_numpy
-from .io import load as load, save as save
 from .kernels import (
     get_float32_precision as get_float32_precision,
     get_num_threads as get_num_threads,
@@ -98,18 +94,38 @@ from .sizes import (
     preserve_format as preserve_format,
 )
 from .tensor import Size as Size, Tensor as Tensor, device as device
-from .tuning import autotune as autotune
 
-_LATER = ("bench", "data", "models", "onnx")
+# Name -> the module that has it, or, for a whole module, itself.
+_LATER = {
+    **{name: name for name in ("nn", "optim", "explain", "bench", "data", "models", "onnx")},
+    "receptive_field": "explain",
+    "solve": "explain",
+    "load": "io",
+    "save": "io",
+    "autotune": "tuning",
+}
 
 if TYPE_CHECKING:
-    from . import bench as bench, data as data, models as models, onnx as onnx
+    from . import bench as bench, data as data, models as models, nn as nn, onnx as onnx, optim as optim
+    from .explain import explain as explain, receptive_field as receptive_field, solve as solve
+    from .io import load as load, save as save
+    from .tuning import autotune as autotune
 else:  # a type checker would let every name pass
 
     def __getattr__(name: str) -> object:
-        if name in _LATER:
-            return _importlib.import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module 'konv' has no attribute {name!r}")
+        if name not in _LATER:
+            raise AttributeError(f"module 'konv' has no attribute {name!r}")
+        module = _importlib.import_module(f"{__name__}.{_LATER[name]}")
+        return globals().setdefault(name, module if name == _LATER[name] else getattr(module, name))
+
+
+def _teach(error: KonvError) -> str:
+    from .explain.hints import hint
+
+    return hint(error)
+
+
+errors.teacher = _teach
 
 
 def __dir__() -> list[str]:

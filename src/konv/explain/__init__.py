@@ -9,11 +9,9 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import errors
 from .solve import solve
 
 if TYPE_CHECKING:
-    from ..errors import KonvError
     from .trace import Field, LayerReport, ModelReport
 
 __all__ = ["explain", "receptive_field", "solve"]
@@ -87,12 +85,3 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
-
-
-def _teach(error: KonvError) -> str:
-    from .hints import hint
-
-    return hint(error)
-
-
-errors.teacher = _teach
