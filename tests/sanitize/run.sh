@@ -18,5 +18,5 @@ tests=("$@")
 compiler=${CXX:-c++}
 # Python itself is not built with the sanitizers, so their runtime must come first; it also never frees all it has.
 export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
-export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-"$work/venv/bin/python" -m pytest -q -p no:cacheprovider -m 'not torch' "${tests[@]}"
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+"$work/venv/bin/python" -m pytest -q -n "${WORKERS:-2}" -p no:cacheprovider -m 'not torch' "${tests[@]}"
