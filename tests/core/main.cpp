@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "../cpu.hpp"
-#include "../parallel.hpp"
-#include "../plan.hpp"
+#include "cpu.hpp"
+#include "parallel.hpp"
+#include "plan.hpp"
 
 namespace konv {
 namespace {
