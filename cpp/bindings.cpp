@@ -133,7 +133,7 @@ NB_MODULE(_core, m) {
   m.def("available_isas", &isa_names);
   m.def("current_isa", [] { return current_isa().name; });
   m.def("use_isa", &use_isa, "name"_a);
-  m.def("vector_bytes", [] { return current_isa().tiles_f32.lanes * static_cast<int>(sizeof(float)); });
+  m.def("vector_bytes", [] { return current_isa().tiles<float>().lanes * static_cast<int>(sizeof(float)); });
   m.def(
       "fma_peak",
       [](bool doubles, double seconds) { return doubles ? fma_peak<double>(seconds) : fma_peak<float>(seconds); },

@@ -13,10 +13,10 @@
 
 namespace konv {
 
-// Each instruction set's table.cpp defines one of these; compiled with its flags, so call it only when it can run.
-#define KONV_DECLARE_ISA(isa) \
-  namespace isa {             \
-  const IsaTable& table();    \
+// Each instruction set's table.cpp defines one of these.
+#define KONV_DECLARE_ISA(isa)   \
+  namespace isa {               \
+  extern const IsaTable table;  \
   }
 #if defined(KONV_HAS_avx512)
 KONV_DECLARE_ISA(avx512)
@@ -81,16 +81,16 @@ std::vector<const IsaTable*> available_isas() {
   static const std::vector<const IsaTable*> found = [] {
     std::vector<const IsaTable*> isas;
 #if defined(KONV_HAS_avx512)
-    if (has_avx512()) isas.push_back(&avx512::table());
+    if (has_avx512()) isas.push_back(&avx512::table);
 #endif
 #if defined(KONV_HAS_avx2)
-    if (has_avx2()) isas.push_back(&avx2::table());
+    if (has_avx2()) isas.push_back(&avx2::table);
 #endif
 #if defined(KONV_HAS_neon)
-    isas.push_back(&neon::table());
+    isas.push_back(&neon::table);
 #endif
 #if defined(KONV_HAS_baseline)
-    isas.push_back(&baseline::table());
+    isas.push_back(&baseline::table);
 #endif
     return isas;
   }();

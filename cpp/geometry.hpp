@@ -5,6 +5,7 @@
 #pragma once
 #include <cstdint>
 #include <stdexcept>
+#include <type_traits>
 
 namespace konv {
 
@@ -19,6 +20,12 @@ constexpr index scalar_bytes(Scalar s) {
   constexpr index bytes[] = {4, 8, 2, 2, 1, 2, 4, 8, 1};
   return bytes[static_cast<int>(s)];
 }
+
+// The scalar that memory holds when it holds the compute type T itself: such rows need no conversion.
+template <class T>
+constexpr Scalar scalar_of = std::is_same_v<T, float>    ? Scalar::f32
+                             : std::is_same_v<T, double> ? Scalar::f64
+                                                         : Scalar::i64;
 
 // The only home of checked size arithmetic: throws instead of wrapping.
 inline index checked_mul(index a, index b) {

@@ -250,11 +250,6 @@ class BorderAdder {
 };
 
 template <class T>
-constexpr Scalar scalar_of() {
-  return sizeof(T) == 4 ? Scalar::f32 : static_cast<T>(0.5) != T(0) ? Scalar::f64 : Scalar::i64;
-}
-
-template <class T>
 void add_border(const GradInputPlan& plan, const GradInputRegion& region, const char* packed, const ImageView& gy,
                 const OutputView& result, index n) {
   const Geometry& g = plan.g;
@@ -273,7 +268,7 @@ void add_border(const GradInputPlan& plan, const GradInputRegion& region, const 
       T* buffer = scratch.shared<T>();
       if (region.gaps || region.phases.empty()) std::fill_n(buffer, n1 * g.c * piece * region.columns, T(0));
       const index plane = piece * region.columns;
-      OutputView y{buffer, scalar_of<T>(), 1, piece, region.columns, g.c * plane, plane, region.columns, 1};
+      OutputView y{buffer, scalar_of<T>, 1, piece, region.columns, g.c * plane, plane, region.columns, 1};
       ImageView from = gy;
       from.data = gy.plane(n0, 0);
       run_rows<T>(plan, region, row, piece, packed, zeros.data(), from, y, n1);

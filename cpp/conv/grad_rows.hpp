@@ -15,7 +15,7 @@ class WeightGradWriter {
         parts_(parts),
         columns_(columns),
         store_(isa.rows<T>().store[static_cast<int>(scalar)]),
-        direct_(parts == 1 && scalar == (sizeof(T) == 4 ? Scalar::f32 : Scalar::f64)) {}
+        direct_(parts == 1 && scalar == scalar_of<T>) {}
 
   // Where output o, column c may be written as T without conversion, rows `columns` apart; else nullptr.
   T* in_place(index o, index c) const { return direct_ ? reinterpret_cast<T*>(dw_) + o * columns_ + c : nullptr; }

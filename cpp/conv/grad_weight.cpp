@@ -275,7 +275,7 @@ class Driver {
     const index last_column = (g_.ow - 1) * g_.stride_w + (g_.kw - 1) * g_.dilation_w - g_.pad_left;
     const bool inside = g_.pad_top <= 0 && g_.pad_left <= 0 && last_row < g_.h && last_column < g_.w;
     const bool same_sets = call_.x.sc * index{sizeof(T)} % 1024 == 0 && call_.x.sc != 0;  // see Layout
-    return inside && !same_sets && call_.x.scalar == (sizeof(T) == 4 ? Scalar::f32 : Scalar::f64);
+    return inside && !same_sets && call_.x.scalar == scalar_of<T>;
   }
   const T* find_x(const Cell& cell, const Block& b, const Scratch& s) const {
     const ImageView& v = call_.x;

@@ -6,11 +6,6 @@
 namespace konv {
 
 template <class T>
-constexpr Scalar scalar_of = sizeof(T) == 4                ? Scalar::f32
-                             : static_cast<T>(0.5) != T(0) ? Scalar::f64
-                                                           : Scalar::i64;
-
-template <class T>
 RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
     : x_(x),
       mode_(mode),

@@ -15,9 +15,8 @@
 //
 // Columns: offset[b] says where column b of the kernel starts in a staged row, so that column strides and dilations are
 // the driver's business. The last vector of a row overlaps the one before it and writes the same values again.
-#include "depthwise_table.hpp"
-
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
@@ -211,11 +210,13 @@ void copy2(const FrameCopy<T>& m) {
   }
 }
 
+template <class T>
+constexpr DepthwiseTable<T> table_of() {
+  return {lanes_of<T>, block<T>, copy1<T>, copy2<T>};
+}
+
 }  // namespace
 
-extern const DepthwiseTable<float> depthwise_f32;
-extern const DepthwiseTable<double> depthwise_f64;
-const DepthwiseTable<float> depthwise_f32 = {lanes_of<float>, block<float>, copy1<float>, copy2<float>};
-const DepthwiseTable<double> depthwise_f64 = {lanes_of<double>, block<double>, copy1<double>, copy2<double>};
+extern constinit const Family<DepthwiseTable> depthwise = {table_of<float>(), table_of<double>()};
 
 }  // namespace konv::KONV_ISA

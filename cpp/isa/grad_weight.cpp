@@ -13,9 +13,8 @@
 // image vector is loaded once and feeds every tap of its kernel column; lanes are summed at the end of the block. Lanes
 // past the end of a row are zeros in both operands: an infinity next to the row must not meet a zero, and gy and x may
 // be the caller's own memory, which is not read past its end.
-#include "grad_weight_table.hpp"
-
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
@@ -232,15 +231,13 @@ double sum(const T* src, index count) {
   return total[0];
 }
 
+template <class T>
+constexpr GradWeightTable<T> table_of() {
+  return {lanes_of<T>, most_columns, half_of<T>, any_tile<T>, transpose_load<T>, depthwise<T>, sum<T>};
+}
+
 }  // namespace
 
-extern const GradWeightTable<float> grad_weight_f32;
-extern const GradWeightTable<double> grad_weight_f64;
-const GradWeightTable<float> grad_weight_f32 = {lanes_of<float>, most_columns,          half_of<float>,
-                                                any_tile<float>, transpose_load<float>, depthwise<float>,
-                                                sum<float>};
-const GradWeightTable<double> grad_weight_f64 = {lanes_of<double>, most_columns,           half_of<double>,
-                                                 any_tile<double>, transpose_load<double>, depthwise<double>,
-                                                 sum<double>};
+extern constinit const Family<GradWeightTable> grad_weight = {table_of<float>(), table_of<double>()};
 
 }  // namespace konv::KONV_ISA

@@ -9,8 +9,8 @@
 // Maxima follow PyTorch's rule, "v > best, or v is NaN", scanning the window row by row: the first of equal cells is
 // chosen, and the last NaN. Rows are reduced first, columns afterwards; keys (the cell's place in scanning order) bring
 // back the order that this loses.
-#include "layers_table.hpp"
 #include "simd.hpp"
+#include "table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
@@ -218,7 +218,7 @@ constexpr LayerKernels<T> kernels() {
   k.add = add<T>, k.max = max<T>, k.max_key = max_key<T>;
   k.sum_taps = sum_taps<T>, k.max_taps = max_taps<T>, k.max_taps_key = max_taps_key<T>, k.cells = cells<T>;
   k.divide = divide<T>, k.add_divided = add_divided<T>, k.spread_taps = spread_taps<T>;
-  if constexpr (static_cast<T>(0.5) != T(0)) {
+  if constexpr (!std::is_integral_v<T>) {
     k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>;
     k.relu = relu<T>, k.relu_gradient = relu_gradient<T>;
   }
@@ -227,6 +227,6 @@ constexpr LayerKernels<T> kernels() {
 
 }  // namespace
 
-extern constinit const LayerTable layers = {kernels<float>(), kernels<double>(), kernels<index>()};
+extern constinit const Family<LayerKernels> layers = {kernels<float>(), kernels<double>(), kernels<index>()};
 
 }  // namespace konv::KONV_ISA

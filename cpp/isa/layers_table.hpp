@@ -49,17 +49,4 @@ struct LayerKernels {
   void (*relu_gradient)(T* gx, const T* g, const T* y, index n);  // 0 where y <= 0
 };
 
-struct LayerTable {
-  LayerKernels<float> f32;
-  LayerKernels<double> f64;
-  LayerKernels<index> i64;
-
-  template <class T>
-  const LayerKernels<T>& of() const {
-    if constexpr (sizeof(T) == 4) return f32;
-    else if constexpr (static_cast<T>(0.5) != T(0)) return f64;
-    else return i64;
-  }
-};
-
 }  // namespace konv

@@ -10,7 +10,7 @@
 // float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
 // the rest is done on the bits (F. Giesen, "float->half variants", 2012).
 #include "simd.hpp"
-#include "tiles_table.hpp"
+#include "table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
@@ -257,8 +257,7 @@ void store_block(const BlockStore<T>& b) {
 // clang-format on
 #define KONV_ROWS(types) {types(load_row), types(store_row), types(load_block), types(store_block)}
 
-extern constinit const RowTable<float> rows_f32 = KONV_ROWS(KONV_FLOATS);
-extern constinit const RowTable<double> rows_f64 = KONV_ROWS(KONV_DOUBLES);
-extern constinit const RowTable<index> rows_i64 = KONV_ROWS(KONV_INTEGERS);
+extern constinit const Family<RowTable> rows = {KONV_ROWS(KONV_FLOATS), KONV_ROWS(KONV_DOUBLES),
+                                                KONV_ROWS(KONV_INTEGERS)};
 
 }  // namespace konv::KONV_ISA

@@ -1,61 +1,281 @@
-// What one instruction set offers: tables of functions, one table a family of kernels, one IsaTable for all of them.
+// What one instruction set offers: tables of functions, one table a family of kernels and compute type, one IsaTable
+// for all of them.
 //
 // Each cpp/isa/<family>.cpp is compiled once per instruction set into its own namespace (konv::baseline, konv::avx2,
 // konv::avx512, konv::neon) and defines that family's tables there; table.cpp, compiled the same way, gathers them.
 // Drivers (cpp/conv, cpp/layers) are compiled once, for the baseline, and reach vectors only through these tables.
+//
+// The compute type T is float (for f32, f16, bf16), double (f64) or index (all integers; they wrap when stored).
 #pragma once
+#include <type_traits>
+
 #include "../geometry.hpp"
-#include "depthwise_table.hpp"
-#include "grad_weight_table.hpp"
 #include "layers_table.hpp"
-#include "tiles_table.hpp"
-#include "winograd_table.hpp"
 
 namespace konv {
 
+// ---- rows.cpp: rows in and out of memory ---------------------------------------------------------------------------
+// Rows of a block between a margin of zeros on either side:
+//   dst[r*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0 up to the right margin
+template <class T>
+struct BlockLoad {
+  T* dst;
+  index pitch;
+  const void* src;
+  index src_pitch, stride;  // in elements of the storage type
+  index rows, left, count, right;
+};
+// dst[r*dst_pitch + j*stride] = src[r*pitch + j]
+template <class T>
+struct BlockStore {
+  void* dst;
+  index dst_pitch, stride;  // in elements of the storage type
+  const T* src;
+  index pitch;
+  index rows, count;
+};
+
+// One function for each storage scalar that computes in T, else nullptr.
+template <class T>
+struct RowTable {
+  // dst[j] = src[j * stride], converted.
+  void (*load[static_cast<int>(Scalar::count)])(T* dst, const void* src, index stride, index count);
+  // dst[j * stride] = src[j], converted (float16 and bfloat16 round to nearest even; integers wrap).
+  void (*store[static_cast<int>(Scalar::count)])(void* dst, index stride, const T* src, index count);
+  // The same for many rows.
+  void (*load_block[static_cast<int>(Scalar::count)])(const BlockLoad<T>&);
+  void (*store_block[static_cast<int>(Scalar::count)])(const BlockStore<T>&);
+};
+
+// ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
+// Cells that follow each other in a plane and in the im2col panel.
+struct Run {
+  index from, to, count;
+};
+
+template <class T>
+struct TileTable {
+  int lanes;      // T in one vector
+  int o_columns;  // columns of the output-lane tile
+  int p_rows;     // most rows of output channels of the pixel-lane tile
+
+  // Output-lane: for columns t and lanes l of nv (1 or 2) vectors of output channels
+  //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * v[k*ldv + t]
+  void (*output_lane)(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
+                      index ldi);
+
+  // Pixel-lane: for rows r and pixels q
+  //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]        (y[r*ldy + q] + sum_k ... without bias)
+  // x is readable up to the next whole vector past q = count; y is written only up to count.
+  void (*pixel_lane)(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
+                     index ldy);
+
+  // The im2col panel of one channel: dst[t*pitch + run.to + j] = plane[offset[t] + run.from + j], j < run.count. Whole
+  // vectors are read and written, runs in order: both sides have room for one vector past the last run.
+  void (*gather_taps)(const T* plane, const index* offset, index taps, const Run* runs, index run_count, T* dst,
+                      index pitch);
+
+  // dst[l*plane + q] = src[q*lds + l] for q < count, l < channels (<= lanes): channels leave the lanes.
+  void (*transpose_store)(const T* src, index lds, index count, T* dst, index plane, int channels);
+};
+
+// ---- winograd.cpp: the transforms of Winograd convolution ----------------------------------------------------------
+// One set of functions for each F(mh x mw, rh x rw).
+//
+// A tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw = mw+rw-1) and
+// becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile. Where a table of
+// offsets at[xi] says where product xi lies, only the first `rows` rows and `columns` columns of it are read: the last
+// row or column is left out for kernels that have no last tap there (see conv/winograd.cpp, strides).
+template <class T>
+struct WinogradTransform {
+  int mh, mw, rh, rw;
+
+  int ah() const { return mh + rh - 1; }
+  int aw() const { return mw + rw - 1; }
+  int products() const { return ah() * aw(); }
+
+  // B^T over the columns of one row of tiles: image rows x[0..ah) become s[i*pitch + q], 0 <= q < count. Columns
+  // [first, last) are in memory (x[i][q] is read there alone), the others are zero. Whole vectors are written: pitch is
+  // at least count rounded up to the vector.
+  void (*input_columns)(const T* const* x, index first, index last, index count, T* s, index pitch);
+
+  // B^T over the rows of s, then tiles in lanes: v[at[xi] + t] for t < tiles. Whole vectors are written and read:
+  // v up to `tiles` rounded up by `padded_tiles`, s up to padded_tiles*mw + aw.
+  void (*input_rows)(const T* s, index pitch, index tiles, int rows, int columns, const index* at, T* v);
+  // The same for tiles that begin at s[0], s[1] ... and read every step-th column (dilation). Whole vectors are read
+  // and written, as many as for a row of so many tiles.
+  void (*input_phases)(const T* s, index pitch, index step, index tiles, int rows, int columns, const index* at, T* v);
+  // The same for tiles anywhere: tile t begins at s[window[t]] and reads 8 columns. Tiles are rounded up to the vector;
+  // window has as many (valid) entries.
+  void (*input_windows)(const T* s, index pitch, const index* window, index tiles, int rows, int columns,
+                        const index* at, T* v);
+
+  // G w G^T for one vector of output channels: taps[(a*rw + b)*lanes + l] to u[at[xi] + l].
+  void (*weight)(const T* taps, int rows, int columns, const index* at, T* u);
+
+  // A^T m A + bias for one vector of output channels of `tiles` neighbours. Product xi of tile t is
+  // m[(t*products + xi)*width + l]; pixel (i, j) of it goes to z[(i*pitch + q)*lanes + l], q = t*tile_step +
+  // j*pixel_step, where q < columns.
+  void (*output)(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index tile_step,
+                 index pixel_step, index columns);
+
+  // For the weight's gradient, the adjoints of output and weight.
+  // A z A^T of every pixel of z (laid out as above): y[xi*stride + t*width + l].
+  void (*output_adjoint)(const T* z, index pitch, index tile_step, index pixel_step, index tiles, T* y, index width,
+                         index stride);
+  // G^T d G: taps[(a*rw + b)*lanes + l] from product xi at d[xi*stride + l].
+  void (*weight_adjoint)(const T* d, index stride, T* taps);
+};
+
+template <class T>
+struct WinogradTable {
+  int lanes;
+  int count;
+  const WinogradTransform<T>* transforms;
+  index (*padded_tiles)(index tiles);
+
+  const WinogradTransform<T>* find(index mh, index mw, index rh, index rw) const {
+    for (int i = 0; i < count; i++) {
+      const WinogradTransform<T>& f = transforms[i];
+      if (f.mh == mh && f.mw == mw && f.rh == rh && f.rw == rw) return &f;
+    }
+    return nullptr;
+  }
+};
+
+// ---- depthwise.cpp: one channel in, one channel out, pixels of a row in the lanes ----------------------------------
+// A block of output rows of one channel over staged rows of its image channel:
+//   y[i*ldy + q] = bias + sum_{a,b} w[a*kw + b] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
+// Each row of x is readable up to the next whole vector past its last column; y is written up to `columns` alone.
+template <class T>
+struct DepthwiseBlock {
+  index rows, columns;
+  index kh, kw;
+  index row_step, tap_step;
+  const T* x;
+  index pitch;
+  const index* offset;
+  const T* w;
+  T bias;
+  T* y;
+  index ldy;
+};
+
+// Rows of one plane copied into a frame of zeros: `top` rows of zeros, then for r < rows and every column j
+//   dst[(top + r)*pitch + j] = src[r*src_pitch + j - left] inside [left, left + count), else 0,
+// up to left + count + right, then `bottom` rows of zeros. Up to a vector more is written in each row. copy2 puts the
+// even staged columns first and the odd ones from dst[r*pitch + half] on.
+template <class T>
+struct FrameCopy {
+  T* dst;
+  index pitch;
+  const T* src;
+  index src_pitch;
+  index top, rows, bottom, left, count, right;
+  index half;
+};
+
+template <class T>
+struct DepthwiseTable {
+  int lanes;
+  void (*block)(const DepthwiseBlock<T>&);
+  void (*copy1)(const FrameCopy<T>&);
+  void (*copy2)(const FrameCopy<T>&);
+};
+
+// ---- grad_weight.cpp: the gradient of the weight -------------------------------------------------------------------
+// A register tile with output channels in the lanes, and a depthwise one with pixels there.
+//
+// One tile of the product: `columns` columns (an image channel and a tap each) by `width` output channels, summed over
+// the pixels of `rows` rows of `row_length` pixels:
+//   d[t*width + l] += sum_{r,j} u[(r*row_length + j)*width + l] * x[row_offset[r] + column_offset[t] + j*step]
+template <class T>
+struct GradWeightTile {
+  index rows, row_length;
+  const T* u;
+  const T* x;
+  const index* row_offset;
+  const index* column_offset;
+  index step;
+  T* d;
+};
+
+// One channel against its gradient:
+//   d[(a*kw + b)*d_step] += sum_{i,q} gy[i*gy_pitch + q] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
+// for i < rows, q < columns; nothing else is read.
+template <class T>
+struct GradWeightDepthwise {
+  index rows, columns;
+  index kh, kw;
+  index row_step, tap_step;
+  const T* x;
+  index pitch;
+  const index* offset;
+  const T* gy;
+  index gy_pitch;
+  T* d;
+  index d_step;
+};
+
+template <class T>
+struct GradWeightTable {
+  int lanes;        // T in one vector
+  int columns;      // most columns of one tile
+  int least_width;  // widths of tiles: 2*lanes, lanes and, where a vector can be halved, lanes/2
+
+  // first: d is written, not added to.
+  void (*tile)(index width, index columns, bool first, const GradWeightTile<T>&);
+  // dst[q*width + l] = src[l*plane + q] for q < count, l < channels; zero for channels <= l < width.
+  void (*transpose_load)(const T* src, index plane, index count, int channels, T* dst, index width);
+  void (*depthwise)(const GradWeightDepthwise<T>&);
+  // The sum in double precision.
+  double (*sum)(const T* src, index count);
+};
+
+// ---- all of them ---------------------------------------------------------------------------------------------------
+// One family for every compute type; some have no kernels for integers.
+template <template <class> class Table>
+struct Family {
+  Table<float> f32;
+  Table<double> f64;
+  Table<index> i64{};
+
+  template <class T>
+  const Table<T>& of() const {
+    if constexpr (std::is_same_v<T, float>) return f32;
+    else if constexpr (std::is_same_v<T, double>) return f64;
+    else return i64;
+  }
+};
+
 struct IsaTable {
   const char* name;  // "baseline", "avx2", "avx512", "neon"
-
-  RowTable<float> rows_f32;
-  RowTable<double> rows_f64;
-  RowTable<index> rows_i64;
-  TileTable<float> tiles_f32;
-  TileTable<double> tiles_f64;
-  TileTable<index> tiles_i64;
-  WinogradTable<float> winograd_f32;
-  WinogradTable<double> winograd_f64;
-  DepthwiseTable<float> depthwise_f32;
-  DepthwiseTable<double> depthwise_f64;
-  GradWeightTable<float> grad_weight_f32;
-  GradWeightTable<double> grad_weight_f64;
-  LayerTable layers;
+  const Family<RowTable>& all_rows;
+  const Family<TileTable>& all_tiles;
+  const Family<WinogradTable>& all_winograd;
+  const Family<DepthwiseTable>& all_depthwise;
+  const Family<GradWeightTable>& all_grad_weight;
+  const Family<LayerKernels>& layers;
 
   template <class T>
   const RowTable<T>& rows() const {
-    if constexpr (sizeof(T) == 4) return rows_f32;
-    else if constexpr (static_cast<T>(0.5) != T(0)) return rows_f64;
-    else return rows_i64;
+    return all_rows.of<T>();
   }
   template <class T>
   const TileTable<T>& tiles() const {
-    if constexpr (sizeof(T) == 4) return tiles_f32;
-    else if constexpr (static_cast<T>(0.5) != T(0)) return tiles_f64;
-    else return tiles_i64;
+    return all_tiles.of<T>();
   }
   template <class T>
   const WinogradTable<T>& winograd() const {
-    if constexpr (sizeof(T) == 4) return winograd_f32;
-    else return winograd_f64;
+    return all_winograd.of<T>();
   }
   template <class T>
   const DepthwiseTable<T>& depthwise() const {
-    if constexpr (sizeof(T) == 4) return depthwise_f32;
-    else return depthwise_f64;
+    return all_depthwise.of<T>();
   }
   template <class T>
   const GradWeightTable<T>& grad_weight() const {
-    if constexpr (sizeof(T) == 4) return grad_weight_f32;
-    else return grad_weight_f64;
+    return all_grad_weight.of<T>();
   }
 };
 

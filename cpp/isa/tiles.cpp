@@ -24,7 +24,7 @@
 // the multipliers. Source: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008,
 // section 6.
 #include "simd.hpp"
-#include "tiles_table.hpp"
+#include "table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
@@ -236,8 +236,6 @@ constexpr TileTable<T> table_of() {
 
 }  // namespace
 
-extern constinit const TileTable<float> tiles_f32 = table_of<float>();
-extern constinit const TileTable<double> tiles_f64 = table_of<double>();
-extern constinit const TileTable<index> tiles_i64 = table_of<index>();
+extern constinit const Family<TileTable> tiles = {table_of<float>(), table_of<double>(), table_of<index>()};
 
 }  // namespace konv::KONV_ISA

@@ -19,8 +19,8 @@
 //
 //   m[tile][xi][width channels] -> z[pixel row][pixel column][channel lanes]
 #include "simd.hpp"
+#include "table.hpp"
 #include "toom_cook.hpp"
-#include "winograd_table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
@@ -358,7 +358,6 @@ constexpr WinogradTable<T> table_of() {
 
 }  // namespace
 
-extern constinit const WinogradTable<float> winograd_f32 = table_of<float>();
-extern constinit const WinogradTable<double> winograd_f64 = table_of<double>();
+extern constinit const Family<WinogradTable> winograd = {table_of<float>(), table_of<double>()};
 
 }  // namespace konv::KONV_ISA

@@ -90,7 +90,7 @@ class AvgPool {
 
   bool one_window() const {
     const auto whole = [](const PoolAxis& a) { return a.outputs == 1 && a.first(0) == 0 && a.taps(0) == a.size; };
-    return !integral<T> && whole(p_.rows) && whole(p_.columns);
+    return !std::is_integral_v<T> && whole(p_.rows) && whole(p_.columns);
   }
 
   // One output a channel, and the channel in one piece: a plain sum, or one value everywhere.

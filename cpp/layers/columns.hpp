@@ -22,13 +22,6 @@
 
 namespace konv {
 
-template <class T>
-constexpr bool integral = static_cast<T>(0.5) == T(0);
-template <class T>
-constexpr Scalar scalar_of = sizeof(T) == 4 ? Scalar::f32
-                             : integral<T>  ? Scalar::i64
-                                            : Scalar::f64;
-
 // Padded rows side by side, and their phases: cell q of row r stands at r*pitch + pad + q, output j of row r at
 // r*out_pitch + j. Taps of outputs beyond a row's own read the next row: in bounds, and of no use.
 template <class T>

@@ -11,9 +11,6 @@ namespace {
 
 constexpr index piece_cells = 4096;
 
-template <class T>
-constexpr Scalar scalar_of = sizeof(T) == 4 ? Scalar::f32 : Scalar::f64;
-
 // Joins axes a-1 and a wherever every array steps over them alike.
 void join_axes(std::vector<index>& shape, std::vector<Strided*> arrays) {
   for (std::size_t a = shape.size(); a-- > 1;) {

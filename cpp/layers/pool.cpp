@@ -12,7 +12,7 @@ namespace {
 // What padding holds when maxima are sought: the least value that memory of this kind can hold.
 template <class T>
 T lowest_of(Scalar scalar) {
-  if constexpr (!integral<T>) return -std::numeric_limits<T>::infinity();
+  if constexpr (!std::is_integral_v<T>) return -std::numeric_limits<T>::infinity();
   switch (scalar) {
     case Scalar::u8:
       return T(0);
