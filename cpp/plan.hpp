@@ -90,5 +90,10 @@ void with_compute_type(Scalar s, F&& f) {
 //   template <class T> index packed_size(const Plan&)
 //   template <class T> void pack(const Plan&, const WeightView&, T* dst)
 //   template <class T> void run(const Call<T>&)
+// and ends with this for each type that it computes in.
+#define KONV_DRIVER(T)                                       \
+  template index packed_size<T>(const Plan&);                \
+  template void pack<T>(const Plan&, const WeightView&, T*); \
+  template void run<T>(const Call<T>&)
 
 }  // namespace konv

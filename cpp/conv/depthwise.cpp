@@ -167,11 +167,7 @@ void run(const Call<T>& call) {
   if (call.n > 0 && g.oc > 0 && g.oh > 0 && g.ow > 0) Driver<T>(call).run();
 }
 
-template index packed_size<float>(const Plan&);
-template index packed_size<double>(const Plan&);
-template void pack<float>(const Plan&, const WeightView&, float*);
-template void pack<double>(const Plan&, const WeightView&, double*);
-template void run<float>(const Call<float>&);
-template void run<double>(const Call<double>&);
+KONV_DRIVER(float);
+KONV_DRIVER(double);
 
 }  // namespace konv::depthwise

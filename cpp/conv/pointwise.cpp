@@ -122,12 +122,8 @@ void run(const Call<T>& call) {
   else run_copied(call);
 }
 
-#define KONV_DRIVER(T)                                       \
-  template index packed_size<T>(const Plan&);                \
-  template void pack<T>(const Plan&, const WeightView&, T*); \
-  template void run<T>(const Call<T>&);
-KONV_DRIVER(float)
-KONV_DRIVER(double)
-KONV_DRIVER(index)
+KONV_DRIVER(float);
+KONV_DRIVER(double);
+KONV_DRIVER(index);
 
 }  // namespace konv::pointwise

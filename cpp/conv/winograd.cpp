@@ -330,11 +330,7 @@ void run(const Call<T>& call) {
   Forward<T>(call).run();
 }
 
-#define KONV_WINOGRAD(T)                                     \
-  template index packed_size<T>(const Plan&);                \
-  template void pack<T>(const Plan&, const WeightView&, T*); \
-  template void run<T>(const Call<T>&);
-KONV_WINOGRAD(float)
-KONV_WINOGRAD(double)
+KONV_DRIVER(float);
+KONV_DRIVER(double);
 
 }  // namespace konv::winograd
