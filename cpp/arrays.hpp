@@ -12,6 +12,7 @@
 
 #include "geometry.hpp"
 #include "plan.hpp"
+#include "workspace.hpp"
 
 namespace konv {
 
@@ -70,21 +71,6 @@ class ReleaseGil {
 
  private:
   PyThreadState* state_;
-};
-
-// 64-byte aligned memory for results; NumPy arrays are made over it. Throws std::bad_alloc.
-class Memory {
- public:
-  explicit Memory(index bytes);
-  Memory(Memory&& other) noexcept : data_(other.data_), bytes_(other.bytes_) { other.data_ = nullptr; }
-  Memory(const Memory&) = delete;
-  ~Memory();
-  void* data() const { return data_; }
-  index bytes() const { return bytes_; }
-
- private:
-  void* data_;
-  index bytes_;
 };
 
 // A weight packed for one layout.

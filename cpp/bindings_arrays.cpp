@@ -1,11 +1,5 @@
 // Arrays at the border: see arrays.hpp.
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 
 #include "arrays.hpp"
@@ -97,21 +91,6 @@ void Array::expect(Scalar scalar, int parts, int ndim, const char* who) const {
   if (scalar_ != scalar || parts_ != parts)
     throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's dtype");
 }
-
-// Fresh pages cost more than many a layer: ask for large ones where they come straight from the system.
-Memory::Memory(index bytes) : data_(nullptr), bytes_(bytes) {
-  constexpr index huge_page = index(2) << 20;
-  const index alignment = bytes >= 16 * huge_page ? huge_page : 64;
-  // At least one line, and room for a vector past the end.
-  const index room = checked_add(bytes, 63 + alignment) / alignment * alignment;
-  data_ = std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(room));
-  if (!data_) throw std::bad_alloc();
-#if defined(__linux__)
-  if (alignment == huge_page) madvise(data_, static_cast<std::size_t>(room), MADV_HUGEPAGE);  // a wish: failing is fine
-#endif
-}
-
-Memory::~Memory() { std::free(data_); }
 
 OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w) {
   const index plane = h * w * parts;

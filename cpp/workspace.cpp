@@ -1,9 +1,15 @@
-// Scratch comes from a few slots that keep the blocks of earlier calls: a block is taken by exchanging a slot with null
-// and given back the same way. No lock, so a fork in the middle leaves nothing locked and loses at most one block.
+// Blocks that are given back stand in a few slots until another call can use them: a block is taken by exchanging a
+// slot with null and put back the same way. No lock, so a fork in the middle leaves nothing locked and loses at most
+// the blocks that other threads had in their hands.
 //
 // Fresh pages cost about 0.25 us per KiB (the kernel clears them), as much as a small layer takes to compute; that is
-// what keeping blocks saves. What is kept is bounded; larger blocks go back to the system at once.
+// what keeping blocks saves, of scratch and of results alike. What is kept is bounded. Small blocks are malloc's
+// business, which keeps them itself; larger ones than the cache can hold go back to the system at once.
 #include "workspace.hpp"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <atomic>
 #include <cstdlib>
@@ -12,70 +18,105 @@
 namespace konv {
 namespace {
 
-constexpr index alignment = 64;
-constexpr int kept_blocks = 8;
-constexpr index largest_kept = index{16} << 20;  // 128 MiB at the very most, after calls of that size
+constexpr index alignment = 64, mebibyte = index{1} << 20;
+constexpr index smallest_kept = index{64} << 10;  // malloc returns nothing to the system for less
+constexpr index largest_kept = 32 * mebibyte;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr index most_kept = 0;  // every block is malloc's own, so that AddressSanitizer sees what is done to it
+#else
+constexpr index most_kept = 64 * mebibyte;  // all blocks together
+#endif
+constexpr unsigned slots = 16;
 
-index whole_lines(index bytes) { return checked_add(bytes, alignment - 1) / alignment * alignment; }
-
-struct Block {  // stands in the first `alignment` bytes of its own memory
+struct Block {  // stands at the start of its own memory while that is kept
   index capacity;
 };
 
-std::atomic<Block*> cache[kept_blocks];
+std::atomic<Block*> cache[slots];
+std::atomic<index> kept{0};  // bytes in the cache and on the way there
 
 thread_local bool dry_run = false;
 
-Block* take(index bytes) {
+index whole_lines(index bytes) { return checked_add(bytes, alignment - 1) / alignment * alignment; }
+
+void let_go(Block* block) {
+  if (!block) return;
+  kept.fetch_sub(block->capacity);
+  std::free(block);
+}
+
+// A kept block of `least` to `most` bytes, or nullptr.
+Block* take(index least, index most) {
   for (std::atomic<Block*>& slot : cache) {
     if (!slot.load(std::memory_order_relaxed)) continue;
     Block* block = slot.exchange(nullptr, std::memory_order_acquire);
     if (!block) continue;
-    if (block->capacity >= bytes && block->capacity / 8 <= bytes + (1 << 20)) return block;
-    std::free(slot.exchange(block, std::memory_order_acq_rel));  // whatever was put there meanwhile is let go
+    if (least <= block->capacity && block->capacity <= most) {
+      kept.fetch_sub(block->capacity);
+      return block;
+    }
+    let_go(slot.exchange(block, std::memory_order_acq_rel));  // whatever was put there meanwhile
   }
   return nullptr;
 }
 
-void give_back(Block* block) {
-  if (block->capacity <= largest_kept) {
-    for (std::atomic<Block*>& slot : cache) {
-      Block* none = nullptr;
-      if (slot.compare_exchange_strong(none, block, std::memory_order_release, std::memory_order_relaxed)) return;
-    }
-    // All slots are full of blocks that did not serve: replace one, in turn.
-    static std::atomic<unsigned> turn{0};
-    const unsigned at = turn.fetch_add(1, std::memory_order_relaxed) % kept_blocks;
-    block = cache[at].exchange(block, std::memory_order_acq_rel);
+void keep(Block* block) {
+  static std::atomic<unsigned> turn{0};
+  const auto next = [&]() -> std::atomic<Block*>& { return cache[turn.fetch_add(1) % slots]; };
+  // Blocks that did not serve make room, in turn.
+  kept.fetch_add(block->capacity);
+  for (unsigned i = 0; kept.load() > most_kept && i < slots; i++) let_go(next().exchange(nullptr));
+  if (kept.load() > most_kept) return let_go(block);  // other threads are about to keep theirs
+  for (std::atomic<Block*>& slot : cache) {
+    Block* none = nullptr;
+    if (slot.compare_exchange_strong(none, block, std::memory_order_release, std::memory_order_relaxed)) return;
   }
-  std::free(block);
+  let_go(next().exchange(block, std::memory_order_acq_rel));
+}
+
+// Bytes of a workspace in all.
+index total(index shared, index per_slot, int slots) {
+  const index bytes = checked_add(shared, checked_mul(per_slot, slots));
+  if (dry_run) throw Workspace::Request{shared, per_slot, slots, bytes};
+  return bytes;
+}
+
+// One odd cache line more a slot: slices a power of two apart would fight for the same sets of the cache.
+index slice(index bytes) {
+  const index lines = whole_lines(bytes);
+  return lines && lines % 4096 == 0 ? lines + alignment : lines;
 }
 
 }  // namespace
 
-Workspace::Workspace(index shared, index per_slot, int slots)
-    : shared_(whole_lines(shared)), per_slot_(whole_lines(per_slot)) {
-  // One odd cache line more a slot: slices a power of two apart would fight for the same sets of the cache.
-  if (per_slot_ % 4096 == 0 && per_slot_) per_slot_ += alignment;
-  capacity_ = checked_add(shared_, checked_mul(per_slot_, slots));
-  if (dry_run) throw Request{shared_, per_slot_, slots, capacity_};
-  if (capacity_ == 0) return;
-  Block* block = take(capacity_);
-  if (!block) {
-    // One line before for the Block, one after so that a vector may start at the last element.
-    const index bytes = checked_add(capacity_, 2 * alignment);
-    block = static_cast<Block*>(std::aligned_alloc(alignment, static_cast<std::size_t>(bytes)));
-    if (!block) throw std::bad_alloc();
-    block->capacity = capacity_;
-  }
-  base_ = reinterpret_cast<char*>(block) + alignment;
+Memory::Memory(index bytes, Use use) : data_(nullptr), bytes_(bytes) {
+  capacity_ = checked_add(whole_lines(bytes), alignment);
+  if (capacity_ <= largest_kept && capacity_ >= smallest_kept)
+    if (Block* block = take(capacity_, use == Use::result ? capacity_ + capacity_ / 8 : 8 * (capacity_ + mebibyte))) {
+      data_ = block, capacity_ = block->capacity;
+      return;
+    }
+  // Large ones come fresh each time: ask for large pages.
+  const index page = capacity_ > largest_kept ? 2 * mebibyte : alignment;
+  capacity_ = checked_add(capacity_, page - 1) / page * page;
+  data_ = std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(capacity_));
+  if (!data_) throw std::bad_alloc();
+#if defined(__linux__)
+  if (page > alignment) madvise(data_, static_cast<std::size_t>(capacity_), MADV_HUGEPAGE);  // a wish: failing is fine
+#endif
 }
+
+Memory::~Memory() {
+  if (data_ && capacity_ >= smallest_kept && capacity_ <= largest_kept) keep(new (data_) Block{capacity_});
+  else std::free(data_);
+}
+
+Workspace::Workspace(index shared, index per_slot, int slots)
+    : shared_(whole_lines(shared)),
+      per_slot_(slice(per_slot)),
+      memory_(total(shared_, per_slot_, slots), Memory::Use::scratch) {}
 
 Workspace::DryRun::DryRun() { dry_run = true; }
 Workspace::DryRun::~DryRun() { dry_run = false; }
-
-Workspace::~Workspace() {
-  if (base_) give_back(reinterpret_cast<Block*>(base_ - alignment));
-}
 
 }  // namespace konv

@@ -1,14 +1,25 @@
-"""The promise about memory: scratch stays under a quarter of input and output, or 8 MiB, on any number of threads."""
+"""The promises about memory: scratch stays under a quarter of input and output, or 8 MiB, on any number of threads; a
+result's memory is its own while it lives, and what is kept of it afterwards is bounded.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from konv import kernels
 from konv.errors import ArgumentError
 from konv.geometry import ConvGeometry
+from konv.kernels import layers
+
+sanitized = "libasan" in os.environ.get("LD_PRELOAD", "")  # then no memory is kept
 
 # n, h, w, then the layer
 LAYERS: list[tuple[int, int, int, dict[str, Any]]] = [
@@ -53,3 +64,100 @@ def _plan(geometry: ConvGeometry, h: int, w: int, dtype: str, forced: str) -> An
         return kernels.plan(geometry, h, w, dtype)
     with kernels.force_plan(forced):
         return kernels.plan(geometry, h, w, dtype)
+
+
+def result(cells: int, value: float) -> Any:
+    return layers.relu(np.full(cells, value, np.float32))
+
+
+def numbered(rng: np.random.Generator, rounds: int) -> None:
+    """Results of all sizes that come and go: each keeps its own number as long as it lives."""
+    alive: list[tuple[float, Any]] = []
+    for number in range(1, rounds + 1):
+        alive.append((number, result(int(2 ** rng.uniform(0, 20)), number)))
+        if len(alive) > 12:
+            del alive[int(rng.integers(12))]
+        assert all((array == value).all() for value, array in alive)
+    starts = sorted((array.ctypes.data, array.nbytes) for _, array in alive)
+    assert all(a + size <= b for (a, size), (b, _) in pairwise(starts))
+
+
+def test_results_that_live_share_no_memory() -> None:
+    numbered(np.random.default_rng(0), 150)
+
+
+def test_results_of_many_threads_share_no_memory() -> None:
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            numbered(np.random.default_rng(seed), 60)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_results_after_fork_share_no_memory() -> None:
+    done, mine = threading.Event(), result(300_000, 7)
+
+    def busy() -> None:
+        while not done.is_set():
+            result(300_000, 1)
+
+    other = threading.Thread(target=busy)
+    other.start()
+    try:
+        for seed in range(5):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    numbered(np.random.default_rng(seed), 40)
+                    code = 0 if (mine == 7).all() else 2
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        done.set()
+        other.join()
+    assert (mine == 7).all()
+
+
+@pytest.mark.skipif(sanitized, reason="AddressSanitizer sees every block")
+def test_memory_of_a_result_serves_the_next_one_of_its_size() -> None:
+    first = result(500_000, 1)
+    address = first.ctypes.data
+    del first
+    assert result(100_000, 2).ctypes.data != address  # far too small for it
+    alive = [result(490_000, 3) for _ in range(17)]  # whatever else is kept
+    assert address in [array.ctypes.data for array in alive]
+    assert alive[0].nbytes == 490_000 * 4
+
+
+@pytest.mark.skipif(sanitized or not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_that_is_kept_is_bounded() -> None:
+    code = """
+import numpy as np
+from konv.kernels import layers
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+x = np.ones(6 << 20, np.float32)
+layers.relu(x[:9])
+before = resident()
+results = [layers.relu(x[: size << 18]) for size in range(1, 24)]
+assert resident() - before > 250 << 20
+del results
+print((resident() - before) >> 20)
+"""
+    # malloc gives every larger block back to the system at once, so that what stays is what konv keeps.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert 16 < int(done.stdout) <= 64 + 4
