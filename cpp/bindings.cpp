@@ -140,6 +140,7 @@ NB_MODULE(_core, m) {
       "doubles"_a, "seconds"_a, nb::call_guard<ReleaseGil>(), "Operations a second that the multipliers do.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);
+  m.def("set_cpus", &set_cpus, "n"_a);
 
   bind_layers(m);
   bind_gradients(m);

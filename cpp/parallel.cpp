@@ -21,20 +21,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <new>
-#include <string>
 #include <thread>
-#if defined(__linux__)
-#include <sched.h>
-#endif
 
 namespace konv {
 namespace {
 
-constexpr int max_workers = 1023;
+constexpr int most_threads = 1024, max_workers = most_threads - 1;
 constexpr auto spin_time = std::chrono::microseconds(100);  // longer than Python takes between two layers
 
 inline void relax() {
@@ -45,72 +38,9 @@ inline void relax() {
 #endif
 }
 
-// ---- how many threads -----------------------------------------------------------------------------------------------
+int hardware_cpus() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, most_threads); }
 
-#if defined(__linux__)
-// CPUs that a control group's quota amounts to, rounded up; 0 when there is none. Groups nest: the smallest counts.
-int quota_cpus() {
-  std::string group;
-  if (std::FILE* f = std::fopen("/proc/self/cgroup", "r")) {
-    char line[4096];
-    while (std::fgets(line, sizeof line, f))
-      if (!std::strncmp(line, "0::", 3)) group.assign(line + 3, std::strcspn(line + 3, "\n"));
-    std::fclose(f);
-  }
-  int least = 0;
-  const auto consider = [&](double quota, double period) {
-    if (quota <= 0 || period <= 0 || quota / period >= max_workers) return;
-    const int cpus = std::max(1, static_cast<int>(quota / period + 0.999));
-    if (!least || cpus < least) least = cpus;
-  };
-  for (;; group.resize(group.rfind('/'))) {
-    if (!group.empty() && group.back() == '/') group.pop_back();
-    double quota, period;
-    if (std::FILE* f = std::fopen(("/sys/fs/cgroup" + group + "/cpu.max").c_str(), "r")) {
-      if (std::fscanf(f, "%lf %lf", &quota, &period) == 2) consider(quota, period);  // "max 100000" does not match
-      std::fclose(f);
-    }
-    if (group.rfind('/') == std::string::npos) break;
-  }
-  double values[2] = {0, 0};  // control groups of the first version
-  const char* const names[2] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
-  for (int i = 0; i < 2; i++)
-    if (std::FILE* f = std::fopen(names[i], "r")) {
-      if (std::fscanf(f, "%lf", &values[i]) != 1) values[i] = 0;
-      std::fclose(f);
-    }
-  consider(values[0], values[1]);
-  return least;
-}
-#endif
-
-int available_cpus() {
-  int cpus = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#if defined(__linux__)
-  cpu_set_t set;
-  if (!sched_getaffinity(0, sizeof set, &set)) cpus = std::max(1, CPU_COUNT(&set));
-  if (const int quota = quota_cpus()) cpus = std::min(cpus, quota);
-#endif
-  return std::min(cpus, max_workers + 1);
-}
-
-int default_threads() {
-  for (const char* name : {"KONV_NUM_THREADS", "OMP_NUM_THREADS"})
-    if (const char* value = std::getenv(name)) {
-      const long n = std::strtol(value, nullptr, 10);  // OpenMP allows "4,2": the first level counts
-      if (n >= 1) return static_cast<int>(std::min<long>(n, max_workers + 1));
-    }
-  return available_cpus();
-}
-
-std::atomic<int> wanted_threads{0};  // 0: not asked for yet
-std::atomic<int> cpus_at_start{0};
-
-bool crowded() {  // more threads than CPUs: spinning would take the CPU from the one that is waited for
-  int cpus = cpus_at_start.load(std::memory_order_relaxed);
-  if (!cpus) cpus_at_start.store(cpus = available_cpus(), std::memory_order_relaxed);
-  return wanted_threads.load(std::memory_order_relaxed) > cpus;
-}
+std::atomic<int> wanted_threads{hardware_cpus()}, cpus{hardware_cpus()};
 
 // ---- the pool -------------------------------------------------------------------------------------------------------
 
@@ -195,7 +125,8 @@ class Pool {
   }
 
   static void wait_for_call(Worker& me) {
-    if (!crowded()) {
+    // With more threads than CPUs, spinning would take the CPU from the one that is waited for.
+    if (num_threads() <= cpus.load(std::memory_order_relaxed)) {
       const auto until = std::chrono::steady_clock::now() + spin_time;
       do {
         for (int i = 0; i < 64 && me.state.load(std::memory_order_relaxed) == Worker::idle; i++) relax();
@@ -235,18 +166,14 @@ Pool* the_pool() {
 
 }  // namespace
 
-int num_threads() {
-  int n = wanted_threads.load(std::memory_order_relaxed);
-  if (n) return n;
-  int none = 0;
-  wanted_threads.compare_exchange_strong(none, default_threads(), std::memory_order_relaxed);
-  return wanted_threads.load(std::memory_order_relaxed);
-}
+int num_threads() { return wanted_threads.load(std::memory_order_relaxed); }
 
 void set_num_threads(int n) {
   if (n < 1) throw std::invalid_argument("konv: the number of threads must be at least 1");
-  wanted_threads.store(std::min(n, max_workers + 1), std::memory_order_relaxed);
+  wanted_threads.store(std::min(n, most_threads), std::memory_order_relaxed);
 }
+
+void set_cpus(int n) { cpus.store(n, std::memory_order_relaxed); }
 
 namespace detail {
 

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 import konv
 from konv import kernels
 from konv.geometry import ConvGeometry
+from konv.kernels.threads import MOST, quota
 
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -201,6 +203,32 @@ def test_affinity_says_how_many():
         print(konv.get_num_threads())
     """
     assert run(code) == "1"
+
+
+def test_the_smallest_quota_of_nested_groups_counts(tmp_path: Path):
+    def found(group: str, **limits: str) -> int:
+        for name, limit in limits.items():
+            path = tmp_path / name.replace("_", "/") / "cpu.max"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(limit)
+        (tmp_path / "groups").write_text(f"2:cpu:/other\n0::{group}\n")
+        return quota(tmp_path / "groups", tmp_path)
+
+    assert found("/") == MOST
+    assert found("/a/b c") == MOST
+    assert found("/a/b", a="max 100000\n", a_b="300000 100000\n") == 3
+    assert found("/a/b", a="150000 100000\n") == 2  # rounded up
+    assert found("/a/b", a="1000 100000\n") == 1
+    assert found("/elsewhere") == MOST
+    assert quota(tmp_path / "nothing", tmp_path / "nowhere") == MOST
+
+
+def test_a_quota_of_the_first_version(tmp_path: Path):
+    (tmp_path / "cpu").mkdir()
+    for limit, cpus in ((250_000, 3), (-1, MOST)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{limit}\n")
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+        assert quota(tmp_path / "nothing", tmp_path) == cpus
 
 
 def test_ends_cleanly_while_a_daemon_thread_computes():

@@ -25,12 +25,11 @@ from .settings import (
     current_isa,
     force_plan,
     get_float32_precision,
-    get_num_threads,
     set_float32_precision,
-    set_num_threads,
     settings_version,
     use_isa,
 )
+from .threads import cores, get_num_threads, set_num_threads
 
 __all__ = [
     "choices",
@@ -43,6 +42,7 @@ __all__ = [
     "conv2d_grad_input",
     "conv2d_grad_weight",
     "conv_transpose2d",
+    "cores",
     "describe",
     "grad_input_plan",
     "pack_grad_input",

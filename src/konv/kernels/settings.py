@@ -1,4 +1,4 @@
-"""What may be set for all kernels: threads, instruction set, float32 precision, a plan by force.
+"""What may be set for all kernels: instruction set, float32 precision, a plan by force.
 
 A setting belongs to the process. Whoever caches something that depends on one compares ``settings_version()``.
 """
@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import _core
-from ..errors import ArgumentError, ArgumentRangeError, ArgumentTypeError, text
-from ..geometry import integer
+from ..errors import ArgumentError, ArgumentTypeError, text
 
 PRECISIONS = ("highest", "high", "medium")
 PLANS = ("winograd", "pointwise", "planes", "output_lane", "depthwise")
@@ -39,32 +38,6 @@ def _changed() -> None:
     _version = next(_versions)
     for forget in _listeners:
         forget()
-
-
-def set_num_threads(n: int) -> None:
-    """Threads that kernels of this process may use; the results do not depend on it.
-
-    Raises:
-        ArgumentTypeError: ``n`` is not a whole number.
-        ArgumentRangeError: ``n`` is less than 1 or more than 1024.
-
-    Example:
-        >>> import konv
-        >>> before = konv.get_num_threads()
-        >>> konv.set_num_threads(1)
-        >>> konv.get_num_threads()
-        1
-        >>> konv.set_num_threads(before)
-    """
-    number = integer(n, "n", "set_num_threads", 1)
-    if number > 1024:
-        raise ArgumentRangeError(text("set_num_threads", f"n={number}", "at most 1024 threads can be used"))
-    _core.set_num_threads(number)
-
-
-def get_num_threads() -> int:
-    """Threads that kernels use: set, or ``KONV_NUM_THREADS``, ``OMP_NUM_THREADS``, or the CPUs of this process."""
-    return _core.num_threads()
 
 
 def set_float32_precision(precision: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .host import commit, cores, cpu
+from ..kernels import cores
+from .host import commit, cpu
 from .peak import Bound, Peak, bound, peak
 from .timing import alternate, burst
 

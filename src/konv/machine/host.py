@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -18,17 +17,12 @@ def cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def commit() -> str:
     """The commit of the source tree that konv runs from; empty for an installed package."""
     root = Path(__file__).parents[3]
     if not (root / "pyproject.toml").is_file():
         return ""
-    import subprocess  # only here: who asks for the processor or the cores does not need it
+    import subprocess  # only here: who asks for the processor does not need it
 
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
     try:

@@ -13,7 +13,6 @@ from functools import lru_cache
 import numpy as np
 
 from .. import kernels
-from .host import cores
 from .timing import burst
 
 COPIED_BYTES = 64 * 2**20
@@ -77,7 +76,7 @@ def _peak(dtype: str, threads: int) -> Peak:
 def _bytes() -> float:
     from concurrent.futures import ThreadPoolExecutor  # `import konv` does without it
 
-    parts = cores()
+    parts = kernels.cores()
     source = np.ones(COPIED_BYTES // 8)
     target = np.zeros_like(source)
     pairs = list(zip(np.array_split(target, parts), np.array_split(source, parts), strict=True))
