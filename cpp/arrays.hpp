@@ -7,6 +7,7 @@
 #include <nanobind/nanobind.h>
 #include <unistd.h>
 
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,9 @@ class Array {
 
   // Throws std::invalid_argument unless the array has this type and rank.
   void expect(Scalar scalar, int parts, int ndim, const char* who) const;
+  // The same, and this shape; axes may be of `any` size.
+  void expect(Scalar scalar, int parts, std::initializer_list<index> shape, const char* who) const;
+  static constexpr index any = -1;
 
   ImageView image() const {
     return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
@@ -78,6 +82,9 @@ struct Packed {
   std::string layout;
   Memory memory;
 };
+
+// The weight (out_channels, in_channels/groups, kh, kw) of a geometry; throws unless it has that shape.
+WeightView weight_of(const Array& weight, Scalar scalar, int parts, const Geometry& g);
 
 // A contiguous (n, c, h, w) result; c counts real channels.
 OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w);

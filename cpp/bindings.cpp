@@ -40,14 +40,7 @@ std::vector<std::string> candidates_of(const std::vector<index>& sizes, const st
 std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
   const Array array(weight);
   if (array.foreign()) return std::nullopt;
-  array.expect(plan.scalar, plan.parts, 4, "the weight");
-  const Geometry& g = plan.g;
-  if (array.size(0) * plan.parts != g.oc || array.size(1) * plan.parts != g.group_c() || array.size(2) != g.kh ||
-      array.size(3) != g.kw)
-    throw std::invalid_argument("konv: the weight does not have the plan's shape");
-  const WeightView view{
-      array.data(),    plan.scalar,     plan.parts,     1, g.group_oc() / plan.parts * array.stride(0), array.stride(0),
-      array.stride(1), array.stride(2), array.stride(3)};
+  const WeightView view = weight_of(array, plan.scalar, plan.parts, plan.g);
   Packed packed{plan.layout, Memory(packed_bytes(plan))};
   const ReleaseGil released;
   with_compute_type(plan.scalar,
@@ -62,13 +55,8 @@ std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle input, const P
   if (!bias.is_none()) b.emplace(bias);
   if (x.foreign() || (b && b->foreign())) return std::nullopt;
   const Geometry& g = plan.g;
-  x.expect(plan.scalar, plan.parts, 4, "the input");
-  if (x.size(1) * plan.parts != g.c || x.size(2) != g.h || x.size(3) != g.w)
-    throw std::invalid_argument("konv: the input does not have the plan's shape");
-  if (b) {
-    b->expect(plan.scalar, plan.parts, 1, "the bias");
-    if (b->size(0) * plan.parts != g.oc) throw std::invalid_argument("konv: the bias does not have the plan's shape");
-  }
+  x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
+  if (b) b->expect(plan.scalar, plan.parts, {g.oc / plan.parts}, "the bias");
   if (packed.layout != plan.layout) throw std::invalid_argument("konv: the weight was packed for another plan");
 
   const index n = x.size(0), image = g.oc * g.oh * g.ow * scalar_bytes(plan.scalar);

@@ -44,22 +44,11 @@ Problem parse_problem(const std::vector<index>& s, const std::string& mode, cons
   if (s.size() != 15) throw std::invalid_argument("konv: a problem has 15 sizes");
   const int parts = dtype == "complex64" || dtype == "complex128" ? 2 : 1;
   const std::string part = dtype == "complex64" ? "float32" : dtype == "complex128" ? "float64" : dtype;
-  const Geometry g{checked_mul(s[0], parts),
-                   s[1],
-                   s[2],
-                   checked_mul(s[3], parts),
-                   s[4],
-                   s[5],
-                   s[6],
-                   s[7],
-                   s[8],
-                   s[9],
-                   s[10],
-                   s[11],
-                   s[12],
-                   s[13],
-                   s[14],
+  // clang-format off
+  const Geometry g{checked_mul(s[0], parts), s[1], s[2], checked_mul(s[3], parts), s[4], s[5],
+                   s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13], s[14],
                    by_name<PadMode>(mode_names, mode, "padding mode")};
+  // clang-format on
   return {g, by_name<Scalar>(scalar_names, part, "dtype"), parts,
           by_name<Precision>(precision_names, precision, "precision")};
 }
@@ -90,6 +79,20 @@ void Array::expect(Scalar scalar, int parts, int ndim, const char* who) const {
     throw std::invalid_argument(std::string("konv: ") + who + " must have " + std::to_string(ndim) + " axes");
   if (scalar_ != scalar || parts_ != parts)
     throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's dtype");
+}
+
+void Array::expect(Scalar scalar, int parts, std::initializer_list<index> shape, const char* who) const {
+  expect(scalar, parts, static_cast<int>(shape.size()), who);
+  const index* sizes = shape.begin();
+  for (int axis = 0; axis < view_.ndim; axis++)
+    if (sizes[axis] != any && sizes[axis] != size(axis))
+      throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's shape");
+}
+
+WeightView weight_of(const Array& a, Scalar scalar, int parts, const Geometry& g) {
+  a.expect(scalar, parts, {g.oc / parts, g.group_c() / parts, g.kh, g.kw}, "the weight");
+  const index of_group = g.group_oc() / parts * a.stride(0);
+  return {a.data(), scalar, parts, 1, of_group, a.stride(0), a.stride(1), a.stride(2), a.stride(3)};
 }
 
 OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w) {

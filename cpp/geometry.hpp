@@ -66,35 +66,24 @@ constexpr index out_extent(index size, index pads, index kernel, index stride, i
 }
 
 // (n, c, h, w) in memory; channel 2c+p of a complex image is part p of channel c.
-struct ImageView {
-  const void* data;
+template <class Void>
+struct View {
+  Void* data;
   Scalar scalar;
   int parts;  // 1 real, 2 complex
   index h, w;
   index sn, sc, sh, sw;  // strides in scalars
 
-  const void* plane(index n, index c) const {
+  Void* plane(index n, index c) const {
+    using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
     const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
-    return static_cast<const char*>(data) + at * scalar_bytes(scalar);
+    return static_cast<Byte*>(data) + at * scalar_bytes(scalar);
   }
   bool rows_contiguous() const { return sw == 1; }
   bool plane_contiguous() const { return sw == 1 && (sh == w || h == 1); }
 };
-
-struct OutputView {
-  void* data;
-  Scalar scalar;
-  int parts;
-  index h, w;
-  index sn, sc, sh, sw;
-
-  void* plane(index n, index c) const {
-    const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
-    return static_cast<char*>(data) + at * scalar_bytes(scalar);
-  }
-  bool rows_contiguous() const { return sw == 1; }
-  bool plane_contiguous() const { return sw == 1 && (sh == w || h == 1); }
-};
+using ImageView = View<const void>;
+using OutputView = View<void>;
 
 // Element (group g, output o of the group, input i of the group, kh, kw). A flip, a transposition of channels and a
 // choice of every s-th tap (the input gradient needs all three) are only strides.
