@@ -123,9 +123,9 @@ NB_MODULE(_core, m) {
   m.def("use_isa", &use_isa, "name"_a);
   m.def("vector_bytes", [] { return current_isa().tiles<float>().lanes * static_cast<int>(sizeof(float)); });
   m.def(
-      "fma_peak",
-      [](bool doubles, double seconds) { return doubles ? fma_peak<double>(seconds) : fma_peak<float>(seconds); },
-      "doubles"_a, "seconds"_a, nb::call_guard<ReleaseGil>(), "Operations a second that the multipliers do.");
+      "fma_rate",
+      [](bool doubles, index repeats) { return doubles ? fma_rate<double>(repeats) : fma_rate<float>(repeats); },
+      "doubles"_a, "repeats"_a, nb::call_guard<ReleaseGil>(), "Operations a second that the multipliers did.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);
   m.def("set_cpus", &set_cpus, "n"_a);
