@@ -57,6 +57,22 @@ struct Job {
   int slots = 0;
 };
 
+#if defined(__linux__)
+// A thread that is woken on the CPU of the thread that called it waits until that one sleeps, call after call. It goes
+// to another one that it may use; where it goes is the system's choice again at once.
+void leave_cpu(int cpu) {
+  cpu_set_t mine, others;
+  if (cpu < 0 || sched_getcpu() != cpu || sched_getaffinity(0, sizeof mine, &mine)) return;
+  others = mine;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof mine, &mine);
+}
+int this_cpu() { return sched_getcpu(); }
+#else
+void leave_cpu(int) {}
+int this_cpu() { return -1; }
+#endif
+
 thread_local bool inside_task = false;
 
 class Pool {
@@ -67,6 +83,7 @@ class Pool {
   void run(const Job& job) {
     start_workers(job.slots - 1);
     job_ = job;
+    cpu_.store(this_cpu(), std::memory_order_relaxed);
     next_.store(0, std::memory_order_relaxed);
     door_.store(open, std::memory_order_release);
     const int called = std::min(job.slots - 1, started_);
@@ -116,6 +133,7 @@ class Pool {
 #endif
     for (;;) {
       wait_for_call(me);
+      leave_cpu(cpu_.load(std::memory_order_relaxed));
       std::uint32_t door = door_.load(std::memory_order_acquire);
       while ((door & open) && !door_.compare_exchange_weak(door, door + 1, std::memory_order_acq_rel)) relax();
       if (!(door & open)) continue;
@@ -141,6 +159,7 @@ class Pool {
   alignas(64) std::atomic<bool> owned_{false};
   int started_ = 0;
   Job job_;
+  std::atomic<int> cpu_{-1};  // of the caller
   alignas(64) std::atomic<index> next_{0};
   alignas(64) std::atomic<std::uint32_t> door_{0};
   alignas(64) Worker* workers_[max_workers] = {};
