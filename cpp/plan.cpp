@@ -75,7 +75,8 @@ bool prefers_output_lane(const Plan& plan) {
   if (filters < lanes || k < 64) return false;
   if (pixels <= 3 * lanes) return true;
   if (filters < 2 * lanes || 5 * round_up(filters, lanes) > 6 * filters) return false;  // a fifth of the lanes empty
-  if (pointwise::fits(g)) return pixels <= 100 || (few_registers && k >= 256);
+  if (pointwise::fits(g)) return pixels <= 100 || (few_registers && k >= 768);
+  if (few_registers && filters < 4 * lanes) return false;
   return pixels <= 256 || (few_registers && g.stride_w > 1 && pixels <= 1024);
 }
 

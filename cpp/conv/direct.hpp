@@ -65,14 +65,13 @@ inline int threads_within(index limit, index shared, index per_slot, int threads
   return static_cast<int>(std::clamp<index>(room, 1, threads));
 }
 
-// Cuts `count` into blocks of at most `most`, so that `others * blocks` keeps all threads busy to the end: a multiple
-// of the thread count while there are few. Returns the size of a block.
-inline index balanced(index count, index most, index others, int threads, index least = 1) {
-  index blocks = ceil_div(count, most);
-  if (blocks * others < 8 * threads) {
-    while (blocks < count && blocks * others % threads != 0 && blocks < 8 * threads) blocks++;
-  }
-  return std::max(std::min(least, count), ceil_div(count, blocks));
+// Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
+// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns the size of a block.
+inline index balanced(index count, index most, index others, int threads, index least) {
+  constexpr index blocks_a_thread = 6;
+  const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);
+  const index blocks = std::max(ceil_div(count, most), std::min(enough, count / std::max(index{1}, least)));
+  return ceil_div(count, std::max(index{1}, blocks));
 }
 
 // A 1x1 convolution does not know rows: h x w pixels become one row, where memory allows it.

@@ -23,10 +23,11 @@
 namespace konv::output_lane {
 namespace {
 
-constexpr index k_step = 512;             // u: 512 x 2 vectors are 64 KiB with AVX-512
+constexpr index k_step = 256;             // u: 256 x 2 vectors are 16 KiB with AVX2, 32 KiB with AVX-512
 constexpr index panel_bytes = 640 << 10;  // v of one thread
 constexpr index shared_panel = 4 << 20;   // v that all threads build together
 constexpr index plane_bytes = 128 << 10;  // padded planes of one channel
+constexpr index weights_in_l2 = 256 << 10;  // a narrow block reads all of them for few pixels
 constexpr index most_columns = 168;
 
 template <class T>
@@ -114,7 +115,8 @@ class Driver {
       return std::clamp(size / bytes / k / unit * unit, index(0), most_columns / unit * unit);
     };
     const index own = columns_within(std::min(panel_bytes, limit / threads_));
-    columns_ = own >= 2 * unit ? direct::balanced(pixels_, own, g_.groups, threads_) : 0;
+    const index least = panels_.group_size() * bytes > weights_in_l2 ? 4 * unit : 2 * unit;
+    columns_ = own >= 2 * unit ? direct::balanced(pixels_, own, g_.groups, threads_, least) : 0;
     blocks_ = columns_ ? ceil_div(pixels_, columns_) : 0;
     k_part_ = panels_.k;
     // Own panels when they keep all threads busy: many, or exactly shared out.

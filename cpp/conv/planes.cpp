@@ -113,7 +113,7 @@ class Driver {
     while (rows < g_.oh && block_bytes(rows + 1, columns, channels) <= target) rows++;
 
     const index others = call_.n * g_.groups * ceil_div(g_.ow, columns);
-    rows = direct::balanced(g_.oh, rows, others, threads);
+    rows = direct::balanced(g_.oh, rows, others, threads, 4);
     const index blocks = others * ceil_div(g_.oh, rows);
     b_.parts = blocks >= threads ? 1 : std::min(panels_.count(), ceil_div(threads, blocks));
     b_.threads = static_cast<int>(std::min<index>(threads, blocks * b_.parts));

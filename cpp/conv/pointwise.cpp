@@ -64,7 +64,7 @@ void run_in_place(const Call<T>& call) {
   int threads = direct::useful_threads(g, call.n);
   index columns =
       std::clamp(cache_bytes / index(sizeof(T)) / std::max<index>(1, g.group_c()) / unit * unit, unit, 8 * unit);
-  columns = round_up(direct::balanced(pixels, columns, call.n * g.groups, threads), tiles.lanes);
+  columns = round_up(direct::balanced(pixels, columns, call.n * g.groups, threads, 2 * unit), tiles.lanes);
   const index blocks = ceil_div(pixels, columns), all = call.n * g.groups * blocks;
   const index parts = all >= threads ? 1 : std::min(panels.count(), ceil_div(threads, all));
   threads = static_cast<int>(std::min<index>(threads, all * parts));
