@@ -83,9 +83,6 @@ struct Packed {
   Memory memory;
 };
 
-// The weight (out_channels, in_channels/groups, kh, kw) of a geometry; throws unless it has that shape.
-WeightView weight_of(const Array& weight, Scalar scalar, int parts, const Geometry& g);
-
 // A contiguous (n, c, h, w) result; c counts real channels.
 OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w);
 

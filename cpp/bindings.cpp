@@ -1,10 +1,14 @@
 // The Python module konv._core: arrays are checked against the plan, the GIL is released, nothing is computed here.
 //
 // Whatever a caller passes, no kernel reads or writes outside an array: shapes and dtypes must be the plan's, results
-// are allocated here, and packed weights carry the layout they were made for.
+// are allocated or checked here, and packed weights carry the layout they were made for.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
 
 #include "arrays.hpp"
 #include "cpu.hpp"
@@ -36,11 +40,16 @@ std::vector<std::string> candidates_of(const std::vector<index>& sizes, const st
   return plan_candidates(p.g, p.scalar, p.parts, current_isa(), p.precision);
 }
 
-// The weight (out_channels, in_channels/groups, kh, kw) of a plan in the plan's layout; None when it must be copied.
+// The weight of a plan in the plan's layout; None when it must be copied. It comes as (groups, out_channels/groups,
+// in_channels/groups, kh, kw), so that weights whose channels are exchanged group by group are views too.
 std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
   const Array array(weight);
   if (array.foreign()) return std::nullopt;
-  const WeightView view = weight_of(array, plan.scalar, plan.parts, plan.g);
+  const Geometry& g = plan.g;
+  array.expect(plan.scalar, plan.parts, {g.groups, g.group_oc() / plan.parts, g.group_c() / plan.parts, g.kh, g.kw},
+               "the weight");
+  const WeightView view{array.data(),    plan.scalar,     plan.parts,      array.stride(0),
+                        array.stride(1), array.stride(2), array.stride(3), array.stride(4)};
   Packed packed{plan.layout, Memory(packed_bytes(plan))};
   const ReleaseGil released;
   with_compute_type(plan.scalar,
@@ -48,28 +57,75 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
   return packed;
 }
 
-// y = conv(x) + bias, contiguous (n, out_channels, oh, ow); None when x or bias must be copied first.
-std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle input, const Packed& packed, nb::handle bias) {
-  const Array x(input);
-  std::optional<Array> b;
-  if (!bias.is_none()) b.emplace(bias);
-  if (x.foreign() || (b && b->foreign())) return std::nullopt;
-  const Geometry& g = plan.g;
-  x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
-  if (b) b->expect(plan.scalar, plan.parts, {g.oc / plan.parts}, "the bias");
-  if (packed.layout != plan.layout) throw std::invalid_argument("konv: the weight was packed for another plan");
+// What a convolution reads: x (n, in_channels, h, w) and a bias (out_channels,) or None.
+struct Inputs {
+  Inputs(nb::handle input, nb::handle vector) : x(input) {
+    if (!vector.is_none()) bias.emplace(vector);
+  }
+  bool foreign() const { return x.foreign() || (bias && bias->foreign()); }
 
-  const index n = x.size(0), image = g.oc * g.oh * g.ow * scalar_bytes(plan.scalar);
-  Memory memory(checked_mul(n, image));
-  checked_mul(n, checked_mul(g.c * g.h, g.w));  // a broadcast batch: more cells than there is memory
+  const Array x;
+  std::optional<Array> bias;
+};
+
+void check_inputs(const Plan& plan, const Inputs& in, const Packed& packed) {
+  const Geometry& g = plan.g;
+  in.x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
+  checked_mul(in.x.size(0), checked_mul(g.c * g.h, g.w));  // a broadcast batch: more cells than there is memory
+  if (in.bias) in.bias->expect(plan.scalar, plan.parts, {g.oc / plan.parts}, "the bias");
+  if (packed.layout != plan.layout) throw std::invalid_argument("konv: the weight was packed for another plan");
+}
+
+// y = conv(x) + bias, for inputs that were checked.
+void convolve(const Plan& plan, const Inputs& in, const Packed& packed, const OutputView& y) {
   with_compute_type(plan.scalar, [&](auto t) {
     using T = decltype(t);
-    const std::vector<T> values = in_compute_type<T>(*plan.isa, b ? &*b : nullptr, g.oc);
-    const OutputView y = dense_output(memory.data(), plan.scalar, plan.parts, g.oc, g.oh, g.ow);
+    const std::vector<T> values = in_compute_type<T>(*plan.isa, in.bias ? &*in.bias : nullptr, plan.g.oc);
     const ReleaseGil released;
-    run<T>({plan, static_cast<const T*>(packed.memory.data()), values.data(), x.image(), y, n});
+    run<T>({plan, static_cast<const T*>(packed.memory.data()), values.data(), in.x.image(), y, in.x.size(0)});
   });
+}
+
+// Contiguous (n, out_channels, oh, ow); None when x or bias must be copied first.
+std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle input, const Packed& packed, nb::handle bias) {
+  const Inputs in(input, bias);
+  if (in.foreign()) return std::nullopt;
+  check_inputs(plan, in, packed);
+  const Geometry& g = plan.g;
+  Memory memory(checked_mul(in.x.size(0), g.oc * g.oh * g.ow * scalar_bytes(plan.scalar)));
+  convolve(plan, in, packed, dense_output(memory.data(), plan.scalar, plan.parts, g.oc, g.oh, g.ow));
   return memory;
+}
+
+// Whether no two elements share memory: along every axis one step passes all that the axes of shorter steps span. Views
+// that interleave without this are refused too.
+bool elements_apart(const Array& a) {
+  std::vector<std::pair<index, index>> axes;  // (step, size)
+  for (int axis = 0; axis < a.ndim(); axis++) {
+    if (a.size(axis) == 0) return true;
+    if (a.size(axis) > 1) axes.emplace_back(std::abs(a.stride(axis)), a.size(axis));
+  }
+  std::sort(axes.begin(), axes.end());
+  index span = a.parts();
+  for (const auto& [step, size] : axes) {
+    if (step < span) return false;
+    span += (size - 1) * step;
+  }
+  return true;
+}
+
+// The same into `result` (n, out_channels, oh, ow), of any strides; false when an array must be copied first. That it
+// shares no memory with x is the caller's word.
+bool conv2d_into(const Plan& plan, nb::handle input, const Packed& packed, nb::handle bias, nb::handle result) {
+  const Inputs in(input, bias);
+  const Array y(result, true);
+  if (in.foreign() || y.foreign()) return false;
+  check_inputs(plan, in, packed);
+  const Geometry& g = plan.g;
+  y.expect(plan.scalar, plan.parts, {in.x.size(0), g.oc / plan.parts, g.oh, g.ow}, "the output");
+  if (!elements_apart(y)) throw std::invalid_argument("konv: elements of the output share memory");
+  convolve(plan, in, packed, y.output());
+  return true;
 }
 
 int export_memory(PyObject* self, Py_buffer* view, int flags) {
@@ -117,6 +173,7 @@ NB_MODULE(_core, m) {
   m.def("allocate", [](index bytes) { return Memory(bytes); }, "nbytes"_a);
   m.def("pack_weight", &pack_weight, "plan"_a, "weight"_a);
   m.def("conv2d_forward", &conv2d_forward, "plan"_a, "x"_a, "packed"_a, "bias"_a.none());
+  m.def("conv2d_into", &conv2d_into, "plan"_a, "x"_a, "packed"_a, "bias"_a.none(), "out"_a);
 
   m.def("available_isas", &isa_names);
   m.def("current_isa", [] { return current_isa().name; });

@@ -89,12 +89,6 @@ void Array::expect(Scalar scalar, int parts, std::initializer_list<index> shape,
       throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's shape");
 }
 
-WeightView weight_of(const Array& a, Scalar scalar, int parts, const Geometry& g) {
-  a.expect(scalar, parts, {g.oc / parts, g.group_c() / parts, g.kh, g.kw}, "the weight");
-  const index of_group = g.group_oc() / parts * a.stride(0);
-  return {a.data(), scalar, parts, 1, of_group, a.stride(0), a.stride(1), a.stride(2), a.stride(3)};
-}
-
 OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w) {
   const index plane = h * w * parts;
   return {data, scalar, parts, h, w, c / parts * plane, plane, w * parts, parts};

@@ -85,13 +85,12 @@ struct View {
 using ImageView = View<const void>;
 using OutputView = View<void>;
 
-// Element (group g, output o of the group, input i of the group, kh, kw). A flip, a transposition of channels and a
-// choice of every s-th tap (the input gradient needs all three) are only strides.
+// Element (group g, output o of the group, input i of the group, kh, kw). A flip, an exchange of channels and a choice
+// of every s-th tap (the input gradient needs all three) are only strides.
 struct WeightView {
   const void* data;
   Scalar scalar;
   int parts;                 // 2: o and i count real channels; the 2x2 block is [[re, -im], [im, re]]
-  int im_sign;               // -1 conjugates
   index sg, so, si, sh, sw;  // strides in scalars between complex/real elements
 };
 

@@ -34,6 +34,8 @@ void check_sizes(const Geometry& g, Scalar scalar) {
   // The last cell that a window reads, in rows and in columns.
   checked_add(checked_mul(g.oh, g.stride_h), checked_mul(g.kh, g.dilation_h));
   checked_add(checked_mul(g.ow, g.stride_w), checked_mul(g.kw, g.dilation_w));
+  for (index pad : {g.pad_top, g.pad_left})
+    if (pad < -(index{1} << 61) || pad > index{1} << 61) throw std::overflow_error("konv: a pad does not fit");
 }
 
 struct Choice {

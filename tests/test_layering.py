@@ -18,6 +18,8 @@ FLOORS = {
     "errors": 0,
     "dtypes": 0,
     "geometry": 1,
+    "adjoint": 1,
+    "borders": 2,
     "reference": 2,
     "kernels": 2,
     "machine": 2,

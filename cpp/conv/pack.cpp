@@ -21,7 +21,7 @@ void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index
   } else {
     for (index r = 0; r < kh; r++) load(dst + r * kw, source + r * w.sh * bytes, w.sw, kw);
   }
-  if (p != q && (p == 0) == (w.im_sign > 0))
+  if (p < q)
     for (index t = 0; t < kh * kw; t++) dst[t] = T(0) - dst[t];
 }
 

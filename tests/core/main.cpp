@@ -155,7 +155,7 @@ void test_plan(const IsaTable& isa, Scalar scalar, const Geometry& g, const std:
   const index n = 2, k = g.group_c() * g.taps(), outputs = g.oh * g.ow;
   const auto x = random.small<T>(n * g.c * g.h * g.w), w = random.small<T>(g.oc * k), bias = random.small<T>(g.oc);
   std::vector<T> packed(plan.packed + 64), y(n * g.oc * outputs);
-  const WeightView view{w.data(), scalar, 1, 1, g.group_oc() * k, k, g.taps(), g.kw, 1};
+  const WeightView view{w.data(), scalar, 1, g.group_oc() * k, k, g.taps(), g.kw, 1};
   pack<T>(plan, view, packed.data());
   const ImageView image{x.data(), scalar, 1, g.h, g.w, g.c * g.h * g.w, g.h * g.w, g.w, 1};
   const OutputView output{y.data(), scalar, 1, g.oh, g.ow, g.oc * outputs, outputs, g.ow, 1};

@@ -22,7 +22,7 @@ def plan_of(geometry: ConvGeometry, image: Pair, dtype: str) -> Plan | None:
         if not geometry.transposed:
             found = kernels.plan(geometry, *image, kind)
             return Plan(found.name, found.reason)
-        phases = kernels.grad_input_plan(geometry, *image, kind).names
+        phases = kernels.grad_input_plan(geometry.adjoint, *geometry.output_size(*image), kind).names
     except KonvError:
         return None
     names = ", ".join(dict.fromkeys(phases))

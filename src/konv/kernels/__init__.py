@@ -8,13 +8,13 @@ to C++; what has a meaning to a user is checked by the layers above.
 from __future__ import annotations
 
 from . import choices, layers
+from .arrays import zeros
 from .candidates import candidates, contender
-from .conv import conv2d, pack_weight, plan, zeros
+from .conv import conv2d, pack_weight, plan
 from .gradients import (
     conv2d_grad_bias,
     conv2d_grad_input,
     conv2d_grad_weight,
-    conv_transpose2d,
     grad_input_plan,
     pack_grad_input,
 )
@@ -41,7 +41,6 @@ __all__ = [
     "conv2d_grad_bias",
     "conv2d_grad_input",
     "conv2d_grad_weight",
-    "conv_transpose2d",
     "cores",
     "describe",
     "grad_input_plan",

@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import _core
 from ..geometry import ConvGeometry
-from . import settings
-from .conv import Array, _as_raw, _make_plan, core_arguments, plain
+from .arrays import Array, plain, raw
+from .conv import by_group, core_arguments, named_plan
 
 
 def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> list[str]:
@@ -23,14 +23,14 @@ def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -
         ['pointwise', 'output_lane']
     """
     name = np.dtype(dtype).name
-    return _core.plan_candidates(*core_arguments(geometry, h, w, name, settings.get_float32_precision()))
+    return _core.plan_candidates(*core_arguments(geometry, h, w, name))
 
 
 def contender(x: Array, weight: Array, geometry: ConvGeometry, name: str) -> Callable[[], object]:
     """A call of the plan ``name`` on these arrays: no look-up, no packing, the result thrown away."""
     h, w = x.shape[2:]
-    plan = _make_plan(geometry, h, w, x.dtype.name, settings.get_float32_precision(), name)
-    x, weight = (_as_raw(plain(array)) for array in (x, weight))
-    packed = _core.pack_weight(plan, weight)
+    plan = named_plan(geometry, h, w, x.dtype.name, name)
+    packed = _core.pack_weight(plan, by_group(plain(weight), geometry))
     assert packed is not None  # a plain array needs no other copy
+    x = raw(plain(x))
     return lambda: _core.conv2d_forward(plan, x, packed, None)

@@ -1,4 +1,10 @@
-"""Gradients of convolution on plain arrays, and the transposed convolution, which is one of them."""
+"""Gradients of convolution on plain arrays; that of the image is also the forward of a transposed convolution.
+
+The image's gradient is made of ordinary convolutions of ``gy``, by the plans and kernels of the forward pass, Winograd
+included: one for each phase of the stride (``konv.adjoint`` says which). The weight of a phase and the cells that it
+fills are strided views. Where padding copies the image (reflect, replicate, circular), that is the gradient of the
+padded image, whose borders are then folded back on the cells that they were copied from (``konv.borders``).
+"""
 
 from __future__ import annotations
 
@@ -6,29 +12,46 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import _core
+from .. import _core, adjoint, borders
 from ..errors import ArgumentError, DtypeError, text
-from ..geometry import ConvGeometry, Pair
-from . import settings
-from .conv import DTYPES, PLANS_KEPT, Array, no_memory, plain
+from ..geometry import ConvGeometry, Pads, Pair
+from . import entries, settings
+from .arrays import Array, call, empty, no_memory, raw
+from .conv import DTYPES, by_group, core_arguments
 
 FLOATING = DTYPES[:6]
 GRADIENT_PLANS = ("matrix", "depthwise", "winograd")
 
 
-class _Entry(NamedTuple):
-    """What one call needs, found by one look-up."""
+class Phase(NamedTuple):
+    """One of the convolutions of ``gy`` that make the gradient of an image."""
 
-    geometry: ConvGeometry  # kept, so that its id stays its own
-    plan: _core.GradInputPlan
-    tail: tuple[int, int, int]  # (channels, rows, columns) of the result
-    dtype: np.dtype[Any]  # in native byte order
-    raw: bool  # bfloat16: NumPy has no buffer of it, so it crosses the border as uint16
+    plan: _core.Plan
+    taps: tuple[Any, ...]  # of the weight, by group
+    cells: tuple[Any, ...]  # of what the phases fill
 
 
-_recent: dict[tuple[Any, ...], _Entry] = {}
-_plans: dict[tuple[Any, ...], _core.GradInputPlan] = {}
-settings.on_change(_recent.clear)
+class GradInputPlan(NamedTuple):
+    """What fills the gradient of images of one size."""
+
+    phases: list[Phase]
+    layouts: list[tuple[Any, ...]]  # what the packed weights depend on
+    shape: tuple[int, int, int]  # what the phases fill: channels, rows, columns
+    gaps: bool  # there are cells in it that no tap reaches
+    borders: Pads | None  # those in it that are folded back
+    simple: bool  # one convolution does it all
+
+    @property
+    def names(self) -> list[str]:
+        """Of the plans, one a phase."""
+        return [phase.plan.name for phase in self.phases]
+
+
+class PackedGradient(NamedTuple):
+    """A weight as the phases of a plan read it."""
+
+    layouts: list[tuple[Any, ...]]
+    weights: list[_core.Packed]
 
 
 def conv2d_grad_input(
@@ -36,10 +59,10 @@ def conv2d_grad_input(
     weight: Array,
     geometry: ConvGeometry,
     size: Pair,
-    packed: _core.Packed | None = None,
+    packed: PackedGradient | None = None,
     bias: Array | None = None,
 ) -> Array:
-    """Gradient of the image of ``conv2d``: its adjoint, applied to ``gy``.
+    """Gradient of the image of ``conv2d``: its adjoint, applied to ``gy``; complex weights are conjugated.
 
     Args:
         gy: (N, C_out, H_out, W_out), any strides.
@@ -66,51 +89,65 @@ def conv2d_grad_input(
         >>> kernels.conv2d_grad_input(gy, weight, geometry, (2, 3))[0, 0].tolist()
         [[1.0, 3.0, 2.0], [3.0, 7.0, 4.0]]
     """
-    entry = _entry(geometry, size[0], size[1], gy.dtype)
-    return _run(entry, gy, _pack(entry, weight) if packed is None else packed, bias)
+    h, w = size
+    entry = entries.find(make_grad_input_plan, geometry, h, w, gy.dtype)
+    plan: GradInputPlan = entry.plan
+    if packed is None:
+        packed = pack_grad_input(weight, geometry, h, w)
+    elif packed.layouts != plan.layouts:
+        raise ArgumentError("konv: the weight was packed for another plan")
+    shape = (gy.shape[0], geometry.in_channels, h, w)
+    ins = (raw(gy), None if bias is None else raw(bias)) if entry.raw else (gy, bias)
+    try:
+        if plan.simple:
+            memory = call(_core.conv2d_forward, plan.phases[0].plan, ins[0], packed.weights[0], ins[1])
+            return np.ndarray(shape, entry.dtype, memory)
+        if plan.borders is None:
+            return call(_filled, plan, packed, *ins, entry.dtype)
+        padded = call(_filled, plan, packed, ins[0], None, entry.dtype)
+        return _folded(padded, plan.borders, geometry.padding_mode, bias)
+    except MemoryError as error:
+        raise no_memory("conv_transpose2d", shape, entry.dtype) from error
 
 
-def conv_transpose2d(
-    x: Array, weight: Array, bias: Array | None, geometry: ConvGeometry, packed: _core.Packed | None = None
-) -> Array:
-    """Transposed convolution: the adjoint of the convolution whose options ``geometry`` carries, plus a bias.
-
-    Args:
-        x: (N, C_in, H, W), any strides.
-        weight: (C_in, C_out/groups, kh, kw) of the same dtype.
-        bias: (C_out,) of the same dtype, or None.
-        geometry: The layer's options, ``transposed``.
-        packed: ``pack_grad_input`` of this weight for images of H x W; None packs for this call alone.
-
-    Returns:
-        (N, C_out, H_out, W_out), contiguous, of the same dtype.
-
-    Raises:
-        ShapeError: the output would be empty.
-        ArgumentError: the arrays do not have the shapes or dtypes above.
-
-    Example:
-        >>> import numpy as np
-        >>> from konv import kernels
-        >>> from konv.geometry import ConvGeometry
-        >>> geometry = ConvGeometry.of(1, 1, 2, stride=2, transposed=True)
-        >>> x, weight = np.array([[[[1.0, 2.0]]]]), np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
-        >>> kernels.conv_transpose2d(x, weight, None, geometry)[0, 0].tolist()
-        [[1.0, 2.0, 2.0, 4.0], [3.0, 4.0, 6.0, 8.0]]
-    """
-    entry = _entry(geometry, x.shape[2], x.shape[3], x.dtype)
-    return _run(entry, x, _pack(entry, weight) if packed is None else packed, bias)
+def _filled(
+    plan: GradInputPlan, packed: PackedGradient, gy: Array, bias: Array | None, dtype: np.dtype[Any]
+) -> Array | None:
+    """What the phases make of ``gy``; None when it or the bias must be copied first."""
+    out = empty((gy.shape[0], *plan.shape), dtype)
+    cells = raw(out)
+    if plan.gaps:
+        cells[...] = 0 if bias is None else bias[:, None, None]
+    for phase, weight in zip(plan.phases, packed.weights, strict=True):
+        if not _core.conv2d_into(phase.plan, gy, weight, bias, cells[phase.cells]):
+            return None
+    return out
 
 
-def pack_grad_input(weight: Array, geometry: ConvGeometry, h: int, w: int) -> _core.Packed:
-    """The weight as ``conv2d_grad_input`` reads it for images of ``h`` x ``w``, or ``conv_transpose2d`` if transposed.
+def _folded(padded: Array, around: Pads, mode: str, bias: Array | None) -> Array:
+    """The gradient of the image from that of the padded image; float16 and bfloat16 are added in float32."""
+    half = padded.dtype.name in ("float16", "bfloat16")
+    work = padded.astype(np.float32) if half else padded
+    image = borders.fold(work, ((0, 0), (0, 0), *around), mode)
+    if bias is not None:
+        image += bias[:, None, None]
+    out = empty(image.shape, padded.dtype)
+    out[...] = image
+    return out
+
+
+def pack_grad_input(weight: Array, geometry: ConvGeometry, h: int, w: int) -> PackedGradient:
+    """The weight as ``conv2d_grad_input`` reads it for images of ``h`` x ``w``.
 
     It stays valid until the weight or the settings change.
     """
-    return _pack(_entry(geometry, h, w, weight.dtype), weight)
+    plan: GradInputPlan = entries.find(make_grad_input_plan, geometry, h, w, weight.dtype).plan
+    exchanged = by_group(weight, geometry).swapaxes(1, 2).conj()  # of real numbers still a view
+    weights = [call(_core.pack_weight, phase.plan, exchanged[phase.taps]) for phase in plan.phases]
+    return PackedGradient(plan.layouts, weights)
 
 
-def grad_input_plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> _core.GradInputPlan:
+def grad_input_plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> GradInputPlan:
     """What fills the gradient of images of ``h`` x ``w``: ``names`` of the plans, one a phase of the stride.
 
     Example:
@@ -119,15 +156,42 @@ def grad_input_plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float3
         >>> kernels.grad_input_plan(ConvGeometry.of(4, 4, 3, groups=4), 8, 8).names
         ['depthwise']
     """
-    name = np.dtype(dtype).name
-    isa, precision, forced = settings.current_isa(), settings.get_float32_precision(), settings.forced_plan()
-    key = (geometry, h, w, name, isa, precision, forced)
-    found = _plans.get(key)
-    if found is None:
-        if len(_plans) >= PLANS_KEPT:
-            _plans.clear()
-        found = _plans[key] = _make_plan(geometry, h, w, name, precision, forced)
-    return found
+    return entries.plan(make_grad_input_plan, geometry, h, w, dtype)
+
+
+def make_grad_input_plan(geometry: ConvGeometry, h: int, w: int, name: str) -> GradInputPlan:
+    """The plan under the settings of the moment, for ``entries`` to keep."""
+    settings.current_isa()  # says what is wrong with KONV_ISA
+    channels, gradient = geometry.in_channels, core_arguments(geometry, h, w, name)[0][3:6]
+    nothing = 0 in (channels, h, w, *gradient)  # to add up
+    phases: list[Phase] = []
+    filled = 0
+    for down, across in [] if nothing else adjoint.phases(geometry, h, w):
+        sizes = [*gradient, channels, down.outputs, across.outputs, down.kernel, across.kernel]
+        sizes += [1, 1, down.dilation, across.dilation, down.pad, across.pad, geometry.groups]
+        phases.append(Phase(_phase_plan(sizes, name), (..., down.taps, across.taps), (..., down.cells, across.cells)))
+        filled += down.outputs * across.outputs
+    around = adjoint.borders(geometry, h, w)
+    rows, columns = h + sum(around[0]), w + sum(around[1])
+    gaps, folds = filled < rows * columns, (rows, columns) != (h, w)
+    return GradInputPlan(
+        phases=phases,
+        layouts=[(phase.plan.layout, phase.taps) for phase in phases],
+        shape=(channels, rows, columns),
+        gaps=gaps,
+        borders=around if folds else None,
+        simple=len(phases) == 1 and not gaps and not folds,
+    )
+
+
+def _phase_plan(sizes: list[int], name: str) -> _core.Plan:
+    """The plan of one phase; a plan that is forced is for the phases that it fits."""
+    for forced in (settings.forced_plan(), ""):
+        try:
+            return _core.Plan(sizes, "zeros", name, settings.get_float32_precision(), forced)
+        except (ValueError, OverflowError) as error:
+            refusal = str(error)
+    raise ArgumentError(refusal)
 
 
 def conv2d_grad_weight(x: Array, gy: Array, geometry: ConvGeometry, force: str = "") -> Array:
@@ -155,18 +219,10 @@ def conv2d_grad_weight(x: Array, gy: Array, geometry: ConvGeometry, force: str =
         [[8.0, 12.0], [20.0, 24.0]]
     """
     name = _floating(x.dtype, "conv2d_grad_weight")
-    raw = name == "bfloat16"
-    ins = (_raw(x), _raw(gy)) if raw else (x, gy)
-    sizes = _sizes(geometry, x.shape[2], x.shape[3])
-    precision = settings.get_float32_precision()
-    try:
-        memory = _core.grad_weight(sizes, geometry.padding_mode, name, precision, *ins, force)
-        if memory is None:
-            ins = (plain(ins[0]), plain(ins[1]))
-            memory = _core.grad_weight(sizes, geometry.padding_mode, name, precision, *ins, force)
-    except (ValueError, OverflowError) as error:
-        raise ArgumentError(str(error)) from None
-    return np.ndarray(geometry.weight_shape, x.dtype.newbyteorder("="), memory)  # type: ignore[arg-type]
+    ins = (raw(x), raw(gy)) if name == "bfloat16" else (x, gy)
+    arguments = core_arguments(geometry, x.shape[2], x.shape[3], name)
+    memory = call(_core.grad_weight, *arguments, *ins, force)
+    return np.ndarray(geometry.weight_shape, x.dtype.newbyteorder("="), memory)
 
 
 def conv2d_grad_bias(gy: Array) -> Array:
@@ -180,87 +236,12 @@ def conv2d_grad_bias(gy: Array) -> Array:
         >>> kernels.conv2d_grad_bias(np.ones((2, 1, 2, 3))).tolist()
         [12.0]
     """
-    raw = _floating(gy.dtype, "conv2d_grad_bias") == "bfloat16"
-    given = _raw(gy) if raw else gy
-    try:
-        memory = _core.grad_bias(given)
-        if memory is None:
-            memory = _core.grad_bias(plain(given))
-    except ValueError as error:
-        raise ArgumentError(str(error)) from None
-    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), memory)  # type: ignore[arg-type]
-
-
-def _entry(geometry: ConvGeometry, h: int, w: int, dtype: np.dtype[Any]) -> _Entry:
-    """Of a convolution ``h`` x ``w`` is the size of the result, of a transposed one that of its input."""
-    found = _recent.get((id(geometry), h, w, dtype))
-    if found is not None:
-        return found
-    if geometry.transposed:
-        tail = (geometry.out_channels, *geometry.output_size(h, w, "conv_transpose2d"))
-    else:
-        tail = (geometry.in_channels, h, w)
-    plan = grad_input_plan(geometry, h, w, dtype)
-    entry = _Entry(geometry, plan, tail, dtype.newbyteorder("="), dtype.name == "bfloat16")
-    if len(_recent) >= PLANS_KEPT:
-        _recent.clear()
-    _recent[id(geometry), h, w, dtype] = entry
-    return entry
-
-
-def _pack(entry: _Entry, weight: Array) -> _core.Packed:
-    if entry.raw:
-        weight = _raw(weight)
-    try:
-        packed = _core.pack_grad_input(entry.plan, weight)
-        if packed is None:
-            packed = _core.pack_grad_input(entry.plan, plain(weight))
-    except ValueError as error:
-        raise ArgumentError(str(error)) from None
-    return packed  # type: ignore[return-value]  # a plain array is never refused
-
-
-def _run(entry: _Entry, gy: Array, packed: _core.Packed, bias: Array | None) -> Array:
-    if entry.raw:
-        gy, bias = _raw(gy), None if bias is None else _raw(bias)
-    try:
-        memory = _core.run_grad_input(entry.plan, gy, packed, bias)
-        if memory is None:
-            bias = None if bias is None else plain(bias)
-            memory = _core.run_grad_input(entry.plan, plain(gy), packed, bias)
-    except (ValueError, OverflowError) as error:
-        raise ArgumentError(str(error)) from None
-    except MemoryError as error:
-        raise no_memory("conv_transpose2d", (gy.shape[0], *entry.tail), entry.dtype) from error
-    return np.ndarray((gy.shape[0], *entry.tail), entry.dtype, memory)  # type: ignore[arg-type]
-
-
-def _make_plan(geometry: ConvGeometry, h: int, w: int, name: str, precision: str, forced: str) -> _core.GradInputPlan:
-    if name not in DTYPES:
-        raise DtypeError(text("conv2d", f"got {name}", f"a convolution computes in {', '.join(DTYPES)}"))
-    sizes = _sizes(geometry, h, w)
-    conjugate = not geometry.transposed
-    try:
-        return _core.GradInputPlan(sizes, geometry.padding_mode, name, precision, conjugate, forced)
-    except (ValueError, OverflowError) as error:
-        raise ArgumentError(str(error)) from None
-
-
-def _sizes(geometry: ConvGeometry, h: int, w: int) -> list[int]:
-    """The convolution as the core counts it; of a transposed layer the one that it is the adjoint of."""
-    image, output = (geometry.in_channels, h, w), (geometry.out_channels, *geometry.output_size(h, w))
-    if geometry.transposed:
-        image, output = output, image
-    (top, _), (left, _) = geometry.pads(h, w)
-    options = (*geometry.kernel_size, *geometry.stride, *geometry.dilation, top, left, geometry.groups)
-    return [*image, *output, *options]
+    name = _floating(gy.dtype, "conv2d_grad_bias")
+    memory = call(_core.grad_bias, raw(gy) if name == "bfloat16" else gy)
+    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), memory)
 
 
 def _floating(dtype: np.dtype[Any], who: str) -> str:
     if dtype.name not in FLOATING:
         raise DtypeError(text(who, f"got {dtype.name}", f"a gradient is of {', '.join(FLOATING)}"))
     return dtype.name
-
-
-def _raw(array: Array) -> Array:
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array

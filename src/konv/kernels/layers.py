@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import _core
 from ..errors import ArgumentError
 from ..geometry import adaptive_window
-from .conv import plain
+from .arrays import call, raw
 
 Array = NDArray[Any]
 Windows: TypeAlias = _core.Windows
@@ -149,18 +149,7 @@ def relu_gradient(gy: Array, y: Array) -> Array:
 
 
 def _call(function: Any, *arrays: Array) -> Any:
-    """``function`` of the arrays as they lie, or of copies where the core cannot read them."""
-    raw = tuple([_raw(array) for array in arrays])
-    try:
-        found = function(*raw)
-        return found if found is not None else function(*[plain(array) for array in raw])
-    except (ValueError, OverflowError) as error:
-        raise ArgumentError(str(error)) from None
-
-
-def _raw(array: Array) -> Array:
-    """bfloat16 crosses the border as uint16: NumPy has no buffer of it."""
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+    return call(function, *[raw(array) for array in arrays])
 
 
 def _result(shape: tuple[int, ...], like: Array, memory: Any) -> Array:

@@ -1,22 +1,19 @@
 """Padding: a tensor inside a larger one, the edge filled by a constant or from the tensor itself.
 
 Each mode is linear, so its gradient is its transpose, and the gradient of that is the mode again: derivatives of any
-order need two Functions. Edges are filled axis after axis, each from what the axes before have completed:
-
-    reflect    c b | a b c d | c b        the edge itself is not repeated
-    replicate  a a | a b c d | d d
-    circular   c d | a b c d | a b
+order need two Functions. What the modes copy, and the transpose of that, is the business of ``borders``.
 
 Negative amounts crop: before the edges are filled for circular, after for the others (as in PyTorch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import borders
 from ..autograd import Function
 from ..errors import ArgumentTypeError, ShapeError, UnsupportedError, text
 from ..tensor import Tensor
@@ -24,7 +21,6 @@ from ..tensor import Tensor
 MODES = ("constant", "reflect", "replicate", "circular")
 NAMES = {"reflect": "ReflectionPad", "replicate": "ReplicationPad", "circular": "CircularPad"}
 Pads = tuple[tuple[int, int], ...]
-Slices = tuple[slice, ...]
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -110,20 +106,11 @@ def _negated(pads: Pads) -> Pads:
     return tuple((-before, -after) for before, after in pads)
 
 
-def _inner(shape: Sequence[int], pads: Pads) -> Slices:
-    """Where an array stands inside the one that ``pads`` (none negative) makes of it."""
-    return tuple(slice(before, before + size) for size, (before, _) in zip(shape, pads, strict=True))
-
-
 def _split(pads: Pads) -> tuple[Pads, Pads]:
     """The growing and the cropping part, both as non-negative amounts."""
     grow = tuple((max(before, 0), max(after, 0)) for before, after in pads)
     crop = tuple((max(-before, 0), max(-after, 0)) for before, after in pads)
     return grow, crop
-
-
-def _cropped(shape: Sequence[int], crop: Pads) -> Slices:
-    return tuple(slice(before, size - after) for size, (before, after) in zip(shape, crop, strict=True))
 
 
 def _total(shape: Sequence[int], pads: Pads) -> tuple[int, ...]:
@@ -143,10 +130,10 @@ class ConstantPad(Function):
         if x._meta:
             return Tensor._wrap_meta(shape, x._dtype)
         grow, crop = _split(pads)
-        inner = x._array[_cropped(x._array.shape, crop)]
-        out = np.empty(shape, inner.dtype)
+        kept = x._array[borders.inside(x._array.shape, crop)]
+        out = np.empty(shape, kept.dtype)
         out[...] = value
-        out[_inner(inner.shape, grow)] = inner
+        out[borders.inside(shape, grow)] = kept
         return Tensor._wrap(out, x._dtype)
 
     @staticmethod
@@ -166,13 +153,12 @@ class EdgePad(Function):
         if x._meta:
             return Tensor._wrap_meta(_total(x._array.shape, pads), x._dtype)
         grow, crop = _split(pads)
-        source = x._array[_cropped(x._array.shape, crop)] if mode == "circular" else x._array
+        source = x._array[borders.inside(x._array.shape, crop)] if mode == "circular" else x._array
         out = np.empty(_total(source.shape, grow), source.dtype)
-        out[_inner(source.shape, grow)] = source
-        for _, edge, origin in _edges(source.shape, grow, mode):
-            out[edge] = out[origin]
+        out[borders.inside(out.shape, grow)] = source
+        borders.fill(out, grow, mode)
         if mode != "circular" and any(before or after for before, after in crop):
-            out = out[_cropped(out.shape, crop)].copy()
+            out = out[borders.inside(out.shape, crop)].copy()
         return Tensor._wrap(out, x._dtype)
 
     @staticmethod
@@ -191,43 +177,15 @@ class EdgeUnpad(Function):
         if grad._meta:
             return Tensor._wrap_meta(shape, grad._dtype)
         grow, crop = _split(pads)
-        inner = _cropped(shape, crop) if mode == "circular" else tuple(slice(0, size) for size in shape)
-        source = tuple(part.stop - part.start for part in inner)
+        kept = borders.inside(shape, crop) if mode == "circular" else tuple(slice(0, size) for size in shape)
+        source = tuple(part.stop - part.start for part in kept)
         kind = np.dtype(np.float32) if grad._dtype.is_half else grad._array.dtype
         work = np.zeros(_total(source, grow), kind)
-        work[_cropped(work.shape, crop) if mode != "circular" else ...] = grad._array
-        for axis, edge, origin in reversed(list(_edges(source, grow, mode))):
-            added = work[edge]
-            work[origin] += added.sum(axis, keepdims=True) if mode == "replicate" else added
+        work[borders.inside(work.shape, crop) if mode != "circular" else ...] = grad._array
         out = np.zeros(shape, grad._array.dtype)
-        out[inner] = work[_inner(source, grow)]
+        out[kept] = borders.fold(work, grow, mode)
         return Tensor._wrap(out, grad._dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return EdgePad.apply(grad, *ctx.case), None, None, None
-
-
-def _edges(shape: Sequence[int], pads: Pads, mode: str) -> Iterator[tuple[int, Slices, Slices]]:
-    """(axis, edge, origin) of every edge in the order in which they are filled."""
-    for axis, (size, (before, after)) in enumerate(zip(shape, pads, strict=True)):
-        end = before + size
-        if before:
-            origin = {
-                "reflect": slice(2 * before, before, -1),
-                "replicate": slice(before, before + 1),
-                "circular": slice(size, size + before),
-            }[mode]
-            yield axis, _along(axis, slice(0, before), len(shape)), _along(axis, origin, len(shape))
-        if after:
-            last = end - 2 - after
-            origin = {
-                "reflect": slice(end - 2, last if last >= 0 else None, -1),
-                "replicate": slice(end - 1, end),
-                "circular": slice(before, before + after),
-            }[mode]
-            yield axis, _along(axis, slice(end, end + after), len(shape)), _along(axis, origin, len(shape))
-
-
-def _along(axis: int, part: slice, ndim: int) -> Slices:
-    return tuple(part if a == axis else slice(None) for a in range(ndim))

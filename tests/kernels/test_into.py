@@ -1,0 +1,111 @@
+"""The forward pass into an array of the caller's: any strides, nothing else touched, nothing unsafe accepted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import as_strided
+
+from konv import _core, kernels
+from konv.errors import ArgumentError
+from konv.geometry import ConvGeometry
+from konv.kernels.conv import by_group
+
+LAYERS = [
+    ConvGeometry.of(3, 5, 3, padding=1),
+    ConvGeometry.of(64, 33, 1),
+    ConvGeometry.of(4, 4, 3, groups=4),
+    ConvGeometry.of(8, 40, (2, 5), 2, 1, groups=2),
+]
+# A view of the given shape in the middle of an array that the function makes.
+VIEWS: dict[str, Any] = {
+    "contiguous": lambda n, c, h, w: ((n, c, h, w), ...),
+    "cells of a stride": lambda n, c, h, w: ((n, c, 2 * h + 1, 3 * w + 2), np.s_[:, :, 1::2, 2::3]),
+    "padded": lambda n, c, h, w: ((n + 1, c + 2, h + 3, w + 4), np.s_[1:, 1:-1, 1:-2, 3:-1]),
+    "backwards": lambda n, c, h, w: ((n, c, h, w), np.s_[::-1, ::-1, ::-1, ::-1]),
+}
+
+
+def made(x: Any, weight: Any, geometry: ConvGeometry) -> tuple[_core.Plan, _core.Packed]:
+    plan = kernels.plan(geometry, *x.shape[2:], x.dtype)
+    packed = _core.pack_weight(plan, by_group(weight, geometry))
+    assert packed is not None
+    return plan, packed
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("geometry", LAYERS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "complex64", "int8"])
+def test_the_view_and_nothing_else_is_written(
+    isa: str, dtype: str, geometry: ConvGeometry, view: str, problem: Any
+) -> None:
+    p = problem(geometry, 2, 9, 21, dtype)
+    for forced in ("planes", "output_lane", "pointwise", "winograd", "depthwise"):
+        with kernels.force_plan(forced):
+            try:
+                plan, packed = made(p.x, p.weight, geometry)
+            except ArgumentError:
+                continue  # not for this layer
+            exact = p.run()
+        shape, cells = VIEWS[view](*exact.shape)
+        whole = np.full(shape, 77, dtype)
+        expected = whole.copy()
+        expected[cells] = exact
+        assert _core.conv2d_into(plan, p.x, packed, p.bias, whole[cells])
+        np.testing.assert_array_equal(whole, expected)
+
+
+def test_channels_last(isa: str, problem: Any) -> None:
+    p = problem(LAYERS[0], 2, 9, 21)
+    out = np.zeros((2, 9, 21, 5), np.float32)
+    plan, packed = made(p.x, p.weight, LAYERS[0])
+    assert _core.conv2d_into(plan, p.x, packed, None, out.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(out.transpose(0, 3, 1, 2), kernels.conv2d(p.x, p.weight, None, LAYERS[0]))
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_nothing_outside_an_array_is_touched(isa: str, at_end: bool, problem: Any, guarded: Any) -> None:
+    for geometry in LAYERS:
+        for forced in ("planes", "output_lane", "pointwise", "winograd", "depthwise"):
+            p = problem(geometry, 2, 9, 21)
+            with kernels.force_plan(forced):
+                try:
+                    plan, packed = made(p.x, p.weight, geometry)
+                except ArgumentError:
+                    continue
+                exact = p.run()
+            out = guarded.copy(np.zeros_like(exact), at_end)
+            assert _core.conv2d_into(plan, guarded.copy(p.x, at_end), packed, guarded.copy(p.bias, at_end), out)
+            np.testing.assert_array_equal(out, exact)
+
+
+def test_outputs_that_are_not_the_plans_are_refused(problem: Any) -> None:
+    geometry = ConvGeometry.of(3, 4, 3)
+    p = problem(geometry, 2, 6, 8)
+    plan, packed = made(p.x, p.weight, geometry)
+    good = np.zeros((2, 4, 4, 6), np.float32)
+    for out in (good[:1], good[:, :3], good[:, :, 1:], good[..., 1:], good[0], good.astype(float)):
+        with pytest.raises(ValueError, match="konv: the output"):
+            _core.conv2d_into(plan, p.x, packed, None, out)
+    for axis in range(4):
+        strides = tuple(0 if a == axis else stride for a, stride in enumerate(good.strides))
+        with pytest.raises(ValueError, match="share memory"):
+            _core.conv2d_into(plan, p.x, packed, None, as_strided(good, strides=strides))
+    with pytest.raises(ValueError, match="share memory"):  # rows that overlap
+        _core.conv2d_into(plan, p.x, packed, None, as_strided(good, strides=(*good.strides[:2], 20, 4)))
+    good.flags.writeable = False
+    with pytest.raises((ValueError, BufferError), match="read-only"):
+        _core.conv2d_into(plan, p.x, packed, None, good)
+    assert not good.any()
+
+
+def test_foreign_memory_is_told(problem: Any) -> None:
+    p = problem(LAYERS[0], 1, 5, 6)
+    plan, packed = made(p.x, p.weight, LAYERS[0])
+    out = np.zeros((1, 5, 5, 6), np.float32)
+    swapped = np.dtype(np.float32).newbyteorder(">")
+    assert not _core.conv2d_into(plan, p.x.astype(swapped), packed, None, out)
+    assert not _core.conv2d_into(plan, p.x, packed, None, out.astype(swapped))
+    assert not out.any()
