@@ -1,10 +1,11 @@
-// The windows along a row: every tap of neighbouring outputs brought side by side, so that vectors can walk them.
+// The windows along rows: every tap of neighbouring outputs brought side by side, so that vectors can walk them.
 //
-//   padded   # 0 1 2 3 4 5 #        kernel 3, stride 2:   phase 0: # 1 3 5     taps 0 and 2 read phase 0
-//                                                         phase 1: 0 2 4 #     tap 1 reads phase 1
+//   padded   # 0 1 2 3 4 5 # | # 0 1 2 ...        kernel 3, stride 2:   phase 0: # 1 3 5 | # 1 ...   taps 0 and 2
+//            <---- pitch --->  the next row                             phase 1: 0 2 4 # | 0 2 ...   tap 1
 //
-// Adaptive windows, which follow no rule, get a run of their own for each tap; the taps that a shorter window lacks
-// read the cell after the row, which holds the padding.
+// Rows side by side keep the vectors full where images are narrow; what is computed between rows is of no use. Adaptive
+// windows, which follow no rule, get a run of their own for each tap; the taps that a shorter window lacks read the
+// cell after the row, which holds the padding.
 #pragma once
 #include <numeric>
 
@@ -18,39 +19,45 @@ class Columns {
  public:
   const PoolAxis& axis;
 
-  Columns(const IsaTable& isa, const PoolAxis& axis)
+  index rows, pitch, out_pitch;  // at most; cell q of row r stands at r*pitch + pad + q, output j at r*out_pitch + j
+
+  Columns(const IsaTable& isa, const PoolAxis& axis, index least_rows, index most_rows)
       : axis(axis),
         stride_(axis.outputs == 1 || axis.adaptive() ? 1 : axis.stride),
         load_(isa.rows<T>().load[static_cast<int>(scalar_of<T>)]) {
     const index reach = (axis.outputs - 1) * stride_ + (axis.kernel - 1) * axis.dilation + 1;
-    run_ = ceil_div(std::max(reach, axis.size + axis.pad), stride_);
-    cells_ = run_ * stride_;
-    if (stride_ > 1) phases_ = std::min(axis.kernel, stride_ / std::gcd(stride_, axis.dilation)), staged_ = cells_;
-    if (!axis.adaptive() || axis.whole()) return;
-    run_ = axis.outputs, cells_ = axis.size + 1, staged_ = axis.kernel * run_;
-    for (index t = 0; t < axis.kernel; t++)
-      for (index j = 0; j < run_; j++) place_.push_back(t < axis.taps(j) ? axis.begin[j] + t : axis.size);
+    out_pitch = axis.adaptive() ? axis.outputs : ceil_div(std::max(reach, axis.size + axis.pad), stride_);
+    pitch = axis.adaptive() ? axis.size + 1 : out_pitch * stride_;
+    rows = std::max(least_rows, std::min(most_rows, std::clamp<index>(2048 / pitch, 1, 64)));
+    if (stride_ > 1) phases_ = std::min(axis.kernel, stride_ / std::gcd(stride_, axis.dilation));
+    for (index t = 0; t < axis.kernel && axis.adaptive(); t++)
+      for (index j = 0; j < axis.outputs; j++) place_.push_back(t < axis.taps(j) ? axis.begin[j] + t : axis.size);
   }
 
-  // Scratch of one row: the padded cells, whose image starts at `pad`, and behind them the runs of the taps.
-  index cells() const { return cells_ + staged_; }
+  // Scratch: the padded cells, and behind them the runs of the taps.
+  index cells() const { return rows * (pitch + std::max(stride_, axis.adaptive() ? axis.kernel : 0) * out_pitch); }
+  index outputs(index count) const { return (count - 1) * out_pitch + axis.outputs; }
   const T* tap(const T* padded, index t) const {
-    if (!place_.empty()) return padded + cells_ + t * run_;
+    if (axis.adaptive()) return padded + rows * pitch + t * rows * out_pitch;
     const index right = t * axis.dilation;
-    return padded + (stride_ == 1 ? right : cells_ + phase(t) * run_ + right / stride_);
+    return padded + (stride_ == 1 ? right : rows * pitch + phase(t) * rows * out_pitch + right / stride_);
   }
 
-  void split(T* padded) const {
-    T* staged = padded + cells_;
-    for (std::size_t i = 0; i < place_.size(); i++) staged[i] = padded[place_[i]];
-    for (index t = 0; t < phases_; t++) load_(staged + phase(t) * run_, padded + phase(t), stride_, run_);
+  void split(T* padded, index count) const {
+    T* staged = padded + rows * pitch;
+    for (index t = 0; t < axis.kernel && axis.adaptive(); t++)
+      for (index r = 0; r < count; r++)
+        for (index j = 0; j < out_pitch; j++)
+          staged[(t * rows + r) * out_pitch + j] = padded[r * pitch + place_[t * out_pitch + j]];
+    for (index t = 0; t < phases_; t++)
+      load_(staged + phase(t) * rows * out_pitch, padded + phase(t), stride_, count * out_pitch);
   }
 
  private:
   index phase(index t) const { return t * axis.dilation % stride_; }
 
-  index stride_, run_, cells_, staged_ = 0, phases_ = 0;  // phases that taps read
-  std::vector<index> place_;                              // adaptive: the cell of tap t of output j
+  index stride_, phases_ = 0;  // phases that taps read
+  std::vector<index> place_;   // adaptive: the cell of tap t of output j
   void (*load_)(T* dst, const void* src, index stride, index count);
 };
 

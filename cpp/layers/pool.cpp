@@ -10,8 +10,7 @@
 //
 // Down costs one pass of vectors over the window's rows as they lie in memory, so it comes first wherever the order is
 // free. Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row; across
-// first and down afterwards is that order. There each image row is reduced once and kept in a ring for the outputs that
-// share it.
+// first and down afterwards is that order.
 //
 // A key says where a maximum was found: its column, plus the cells between the window's first row in the image and its
 // own. The key to begin with is that of the window's first cell inside the image, so a window that holds nothing above
@@ -51,18 +50,18 @@ class Pool {
         reduce_(kind == Kind::maximum ? kernels_.max_taps : kernels_.sum_taps),
         padding_(kind == Kind::maximum ? lowest_of<T>(x.scalar) : T(0)),
         cells_(cells),
-        ring_(std::min(p.rows.size, (p.rows.kernel - 1) * p.rows.dilation + 1)),
         x_(isa, x),
         y_(isa, y),
-        columns_(isa, p.columns),
+        columns_(isa, p.columns, cells ? std::min(p.rows.size, (p.rows.kernel - 1) * p.rows.dilation + 1) : 1,
+                 cells ? p.rows.size : 64),
         averages_(averages) {
     for (index j = 0; j < averages.columns.outputs; j++) cells_across_.push_back(divisor(averages.columns, j));
-    if (!cells) return;
-    for (index j = 0; j < p.columns.outputs; j++) {
+    for (index at = 0; at < columns_.rows * columns_.out_pitch && cells; at++) {
+      const index j = std::min(at % columns_.out_pitch, p.columns.outputs - 1);
       start_.push_back(static_cast<Key<T>>(p.columns.start(j)));
       first_.push_back(p.columns.taps(j) ? static_cast<Key<T>>(p.columns.inside(j, 0)) : no_cell<T>);
     }
-    for (index t = 0; t < p.columns.kernel; t++) {
+    for (index t = 0; t < p.columns.kernel && cells; t++) {
       across_key_.push_back(t ? start_.data() : first_.data());
       across_step_.push_back(static_cast<Key<T>>(t * p.columns.dilation));
     }
@@ -74,42 +73,28 @@ class Pool {
         p_.n * p_.c * p_.rows.outputs, cells, [this](Cutter& cut) { return Scratch(cut, *this); },
         [this](const Scratch& s, index first, index last) {
           std::fill_n(s.padded, columns_.cells(), padding_);
-          if (cells_) std::fill_n(s.held, ring_, index{-1});
-          for (index unit = first; unit < last; unit++) row(s, unit);
+          for (index unit = first; unit < last;) unit += cells_ ? places(s, unit, last) : values(s, unit, last);
         });
   }
 
  private:
   struct Scratch {
-    T *read, *padded, *out;
+    T *read, *padded, *out, *row;
     const T **down, **across;
-    // Of maxima with places: rows that were reduced across, which image row each of them is, and keys.
-    T* ring;
-    index* held;
-    Key<T>*ring_key, *key, *down_step;
+    Key<T>*out_key, *key, *down_step;  // of maxima with places
     const Key<T>** down_key;
 
     Scratch(Cutter& cut, const Pool& m) {
       const index kh = std::min(m.p_.rows.kernel, m.p_.rows.size), kw = m.p_.columns.kernel;
-      const index ow = m.p_.columns.outputs, keys = m.cells_ ? 1 : 0;
+      const index ow = m.p_.columns.outputs, outputs = m.columns_.rows * m.columns_.out_pitch, keys = m.cells_ ? 1 : 0;
       read = cut.take<T>(keys ? 0 : kh * m.p_.columns.size);
-      padded = cut.take<T>(m.columns_.cells()), out = cut.take<T>(ow);
+      padded = cut.take<T>(m.columns_.cells()), out = cut.take<T>(outputs), row = cut.take<T>(ow);
       down = cut.take<const T*>(kh), across = cut.take<const T*>(kw);
-      ring = cut.take<T>(keys * m.ring_ * ow), held = cut.take<index>(keys * m.ring_);
-      ring_key = cut.take<Key<T>>(keys * m.ring_ * ow), key = cut.take<Key<T>>(keys * ow);
+      out_key = cut.take<Key<T>>(keys * outputs), key = cut.take<Key<T>>(keys * ow);
       down_step = cut.take<Key<T>>(keys * kh), down_key = cut.take<const Key<T>*>(keys * kh);
       for (index t = 0; t < kw && across; t++) across[t] = m.columns_.tap(padded, t);
     }
   };
-
-  void row(const Scratch& s, index unit) const {
-    const index i = unit % p_.rows.outputs, plane = unit / p_.rows.outputs, n = plane / p_.c, c = plane % p_.c;
-    T* out = y_.place(n, c, i, 0, s.out);
-    if (cells_) places(s, n, c, i, out, cells_ + unit * p_.columns.outputs);
-    else values(s, n, c, i, out);
-    if (kind_ == Kind::average) divide(out, out, i, p_.columns.outputs);
-    y_.done(n, c, i, 0, p_.columns.outputs, s.out);
-  }
 
   // Sums of a row of outputs become averages: over the window's rows times its columns, or one number for all.
   void divide(T* y, const T* x, index row, index count) const {
@@ -120,38 +105,73 @@ class Pool {
     return static_cast<T>(averages_.divisor ? 1 : std::max<index>(1, axis.count(i, averages_.count_pad)));
   }
 
-  void values(const Scratch& s, index n, index c, index i, T* out) const {
-    const index w = p_.columns.size, taps = p_.rows.taps(i);
-    for (index t = 0; t < taps; t++) {
-      T* own = s.read + t * w;
-      s.down[t] = x_.row(n, c, p_.rows.inside(i, t), 0, w, own);
-      if (kind_ != Kind::transposed_average) continue;
-      divide(own, s.down[t], p_.rows.inside(i, t), w);
-      s.down[t] = own;
+  // Rows of outputs from `unit` on, before `last`; returns how many.
+  index values(const Scratch& s, index unit, index last) const {
+    const index oh = p_.rows.outputs, ow = p_.columns.outputs, count = std::min(columns_.rows, last - unit);
+    for (index r = 0; r < count; r++)
+      down(s, (unit + r) / oh, (unit + r) % oh, s.padded + r * columns_.pitch + p_.columns.pad);
+    columns_.split(s.padded, count);
+    reduce_(s.out, s.across, p_.columns.kernel, columns_.outputs(count));
+    for (index r = 0; r < count; r++) {
+      const index plane = (unit + r) / oh, n = plane / p_.c, c = plane % p_.c, i = (unit + r) % oh;
+      const T* out = s.out + r * columns_.out_pitch;
+      T* y = y_.place(n, c, i, 0, s.row);
+      if (kind_ == Kind::average) divide(y, out, i, ow);
+      else std::copy_n(out, ow, y);
+      y_.done(n, c, i, 0, ow, s.row);
     }
-    T* row = s.padded + p_.columns.pad;
-    if (taps) reduce_(row, s.down, taps, w);
-    else std::fill_n(row, w, padding_);
-    columns_.split(s.padded);
-    reduce_(out, s.across, p_.columns.kernel, p_.columns.outputs);
+    return count;
   }
 
-  void places(const Scratch& s, index n, index c, index i, T* out, index* cells) const {
-    const index ow = p_.columns.outputs, w = p_.columns.size, taps = p_.rows.taps(i);
+  void down(const Scratch& s, index plane, index i, T* out) const {
+    const index w = p_.columns.size, taps = p_.rows.taps(i);
     for (index t = 0; t < taps; t++) {
-      const index r = p_.rows.inside(i, t), place = r % ring_ * ow, held = (n * p_.c + c) * p_.rows.size + r;
-      s.down[t] = s.ring + place, s.down_key[t] = s.ring_key + place;
-      s.down_step[t] = static_cast<Key<T>>(t * p_.rows.dilation * w);
-      if (s.held[r % ring_] == held) continue;
-      s.held[r % ring_] = held;
-      x_.copy(n, c, r, w, s.padded + p_.columns.pad);
-      columns_.split(s.padded);
-      kernels_.max_taps_key(s.ring + place, s.ring_key + place, s.across, across_key_.data(), across_step_.data(),
-                            p_.columns.kernel, ow);
+      const index r = p_.rows.inside(i, t);
+      T* own = s.read + t * w;
+      s.down[t] = x_.row(plane / p_.c, plane % p_.c, r, 0, w, own);
+      if (kind_ != Kind::transposed_average) continue;
+      divide(own, s.down[t], r, w);
+      s.down[t] = own;
     }
-    if (taps) kernels_.max_taps_key(out, s.key, s.down, s.down_key, s.down_step, taps, ow);
-    else std::fill_n(out, ow, padding_), std::fill_n(s.key, ow, no_cell<T>);
-    kernels_.cells(cells, s.key, p_.rows.inside(i, 0) * w, ow);
+    if (taps) reduce_(out, s.down, taps, w);
+    else std::fill_n(out, w, padding_);
+  }
+
+  // The same with places, for rows of one channel; theirs are the image rows low .. high.
+  index places(const Scratch& s, index unit, index last) const {
+    const index oh = p_.rows.outputs, ow = p_.columns.outputs, w = p_.columns.size;
+    const index plane = unit / oh, n = plane / p_.c, c = plane % p_.c, begin = unit % oh;
+    const index end = std::min(oh, begin + last - unit);
+    index low = p_.rows.size, high = 0, i = begin;
+    for (; i < end; i++) {
+      const index taps = p_.rows.taps(i);
+      if (!taps) continue;
+      // With dilation the first and the last cell inside the image need not ascend.
+      const index top = std::min(low, p_.rows.inside(i, 0));
+      const index bottom = std::max(high, p_.rows.inside(i, taps - 1) + 1);
+      if (i > begin && bottom - top > columns_.rows) break;
+      low = top, high = bottom;
+    }
+    if (low < high) {
+      x_.copy(n, c, low, high - low, w, s.padded + p_.columns.pad, columns_.pitch);
+      columns_.split(s.padded, high - low);
+      kernels_.max_taps_key(s.out, s.out_key, s.across, across_key_.data(), across_step_.data(), p_.columns.kernel,
+                            columns_.outputs(high - low));
+    }
+    for (index row = begin; row < i; row++) {
+      const index taps = p_.rows.taps(row);
+      for (index t = 0; t < taps; t++) {
+        const index at = (p_.rows.inside(row, t) - low) * columns_.out_pitch;
+        s.down[t] = s.out + at, s.down_key[t] = s.out_key + at;
+        s.down_step[t] = static_cast<Key<T>>(t * p_.rows.dilation * w);
+      }
+      T* y = y_.place(n, c, row, 0, s.row);
+      if (taps) kernels_.max_taps_key(y, s.key, s.down, s.down_key, s.down_step, taps, ow);
+      else std::fill_n(y, ow, padding_), std::fill_n(s.key, ow, no_cell<T>);
+      kernels_.cells(cells_ + (plane * oh + row) * ow, s.key, p_.rows.inside(row, 0) * w, ow);
+      y_.done(n, c, row, 0, ow, s.row);
+    }
+    return i - begin;
   }
 
   const Pooling& p_;
@@ -160,7 +180,6 @@ class Pool {
   void (*reduce_)(T* out, const T* const* taps, index k, index n);
   T padding_;
   index* cells_;
-  index ring_;
   Source<T> x_;
   Target<T> y_;
   Columns<T> columns_;

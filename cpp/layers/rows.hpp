@@ -32,7 +32,9 @@ class Source {
     reader_.read(buffer, n, c, row, column, 1, count);
     return buffer;
   }
-  void copy(index n, index c, index row, index count, T* dst) const { reader_.read(dst, n, c, row, 0, 1, count); }
+  void copy(index n, index c, index row, index rows, index count, T* dst, index pitch) const {
+    reader_.read_rows(dst, pitch, n, c, row, 1, rows, 0, 1, count);
+  }
 
  private:
   RowReader<T> reader_;
