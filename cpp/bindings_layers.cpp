@@ -4,7 +4,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <deque>
 #include <initializer_list>
 #include <optional>
 
@@ -21,17 +20,18 @@ using Handles = std::initializer_list<nb::handle>;
 
 [[noreturn]] void refuse(const char* what) { throw std::invalid_argument(std::string("konv: ") + what); }
 
-// The arrays of one call, all of them readable where they lie, or none.
+// The arrays of one call, at most four.
 class Arrays {
  public:
   explicit Arrays(Handles handles) {
-    for (const nb::handle& handle : handles) foreign_ |= arrays_.emplace_back(handle).foreign();
+    std::optional<Array>* next = arrays_;
+    for (const nb::handle& handle : handles) foreign_ |= (next++)->emplace(handle).foreign();
   }
   bool foreign() const { return foreign_; }
-  const Array& operator[](std::size_t i) const { return arrays_[i]; }
+  const Array& operator[](std::size_t i) const { return *arrays_[i]; }
 
  private:
-  std::deque<Array> arrays_;
+  std::optional<Array> arrays_[4];
   bool foreign_ = false;
 };
 

@@ -28,7 +28,7 @@ class Columns {
     const index reach = (axis.outputs - 1) * stride_ + (axis.kernel - 1) * axis.dilation + 1;
     out_pitch = axis.adaptive() ? axis.outputs : ceil_div(std::max(reach, axis.size + axis.pad), stride_);
     pitch = axis.adaptive() ? axis.size + 1 : out_pitch * stride_;
-    rows = std::max(least_rows, std::min(most_rows, std::clamp<index>(2048 / pitch, 1, 64)));
+    rows = std::max(least_rows, std::min(most_rows, std::clamp<index>(1024 / std::max(pitch, out_pitch), 1, 64)));
     if (stride_ > 1) phases_ = std::min(axis.kernel, stride_ / std::gcd(stride_, axis.dilation));
     for (index t = 0; t < axis.kernel && axis.adaptive(); t++)
       for (index j = 0; j < axis.outputs; j++) place_.push_back(t < axis.taps(j) ? axis.begin[j] + t : axis.size);
@@ -46,9 +46,12 @@ class Columns {
   void split(T* padded, index count) const {
     T* staged = padded + rows * pitch;
     for (index t = 0; t < axis.kernel && axis.adaptive(); t++)
-      for (index r = 0; r < count; r++)
-        for (index j = 0; j < out_pitch; j++)
-          staged[(t * rows + r) * out_pitch + j] = padded[r * pitch + place_[t * out_pitch + j]];
+      for (index r = 0; r < count; r++) {
+        const index* place = place_.data() + t * out_pitch;
+        const T* row = padded + r * pitch;
+        T* out = staged + (t * rows + r) * out_pitch;
+        for (index j = 0; j < axis.outputs; j++) out[j] = row[place[j]];
+      }
     for (index t = 0; t < phases_; t++)
       load_(staged + phase(t) * rows * out_pitch, padded + phase(t), stride_, count * out_pitch);
   }

@@ -36,6 +36,8 @@ T lowest_of(Scalar scalar) {
   return static_cast<T>(std::numeric_limits<index>::min() >> (64 - 8 * scalar_bytes(scalar)));
 }
 
+constexpr index slack = 8;  // lanes after a row of scratch, so that whole vectors may walk it
+
 enum class Kind { maximum, average, transposed_average };
 
 template <class T>
@@ -56,10 +58,15 @@ class Pool {
                  cells ? p.rows.size : 64),
         averages_(averages) {
     for (index j = 0; j < averages.columns.outputs; j++) cells_across_.push_back(divisor(averages.columns, j));
-    for (index at = 0; at < columns_.rows * columns_.out_pitch && cells; at++) {
-      const index j = std::min(at % columns_.out_pitch, p.columns.outputs - 1);
+    for (index i = 0; i < p.rows.outputs; i++) windows_.push_back({p.rows.inside(i, 0), p.rows.taps(i)});
+    for (index j = 0; j < p.columns.outputs && cells; j++) {
       start_.push_back(static_cast<Key<T>>(p.columns.start(j)));
       first_.push_back(p.columns.taps(j) ? static_cast<Key<T>>(p.columns.inside(j, 0)) : no_cell<T>);
+    }
+    for (std::vector<Key<T>>* keys : {&start_, &first_}) {  // the same for each of the rows side by side
+      keys->resize(cells ? columns_.rows * columns_.out_pitch : 0);
+      for (index at = columns_.out_pitch; at < static_cast<index>(keys->size()); at++)
+        (*keys)[at] = (*keys)[at - columns_.out_pitch];
     }
     for (index t = 0; t < p.columns.kernel && cells; t++) {
       across_key_.push_back(t ? start_.data() : first_.data());
@@ -72,7 +79,6 @@ class Pool {
     each_range(
         p_.n * p_.c * p_.rows.outputs, cells, [this](Cutter& cut) { return Scratch(cut, *this); },
         [this](const Scratch& s, index first, index last) {
-          std::fill_n(s.padded, columns_.cells(), padding_);
           for (index unit = first; unit < last;) unit += cells_ ? places(s, unit, last) : values(s, unit, last);
         });
   }
@@ -86,13 +92,17 @@ class Pool {
 
     Scratch(Cutter& cut, const Pool& m) {
       const index kh = std::min(m.p_.rows.kernel, m.p_.rows.size), kw = m.p_.columns.kernel;
-      const index ow = m.p_.columns.outputs, outputs = m.columns_.rows * m.columns_.out_pitch, keys = m.cells_ ? 1 : 0;
+      const index ow = m.p_.columns.outputs, outputs = m.columns_.rows * m.columns_.out_pitch + slack;
+      const index keys = m.cells_ ? 1 : 0;
       read = cut.take<T>(keys ? 0 : kh * m.p_.columns.size);
       padded = cut.take<T>(m.columns_.cells()), out = cut.take<T>(outputs), row = cut.take<T>(ow);
       down = cut.take<const T*>(kh), across = cut.take<const T*>(kw);
       out_key = cut.take<Key<T>>(keys * outputs), key = cut.take<Key<T>>(keys * ow);
       down_step = cut.take<Key<T>>(keys * kh), down_key = cut.take<const Key<T>*>(keys * kh);
-      for (index t = 0; t < kw && across; t++) across[t] = m.columns_.tap(padded, t);
+      if (!across) return;  // only counting
+      for (index t = 0; t < kw; t++) across[t] = m.columns_.tap(padded, t);
+      std::fill_n(padded, m.columns_.cells(), m.padding_);
+      std::fill_n(out_key, keys * outputs, Key<T>{0});  // what nobody uses is added to, too
     }
   };
 
@@ -105,16 +115,19 @@ class Pool {
     return static_cast<T>(averages_.divisor ? 1 : std::max<index>(1, axis.count(i, averages_.count_pad)));
   }
 
-  // Rows of outputs from `unit` on, before `last`; returns how many.
+  // Rows of outputs from `unit` on, before `last`; returns how many. Neighbours with the same window, as the transpose
+  // of windows that do not overlap has them, are one row.
   index values(const Scratch& s, index unit, index last) const {
-    const index oh = p_.rows.outputs, ow = p_.columns.outputs, count = std::min(columns_.rows, last - unit);
-    for (index r = 0; r < count; r++)
-      down(s, (unit + r) / oh, (unit + r) % oh, s.padded + r * columns_.pitch + p_.columns.pad);
-    columns_.split(s.padded, count);
-    reduce_(s.out, s.across, p_.columns.kernel, columns_.outputs(count));
-    for (index r = 0; r < count; r++) {
-      const index plane = (unit + r) / oh, n = plane / p_.c, c = plane % p_.c, i = (unit + r) % oh;
-      const T* out = s.out + r * columns_.out_pitch;
+    const index oh = p_.rows.outputs, ow = p_.columns.outputs, k = p_.columns.kernel;
+    index count = 0, rows = 0;
+    for (index at = unit; at < last && (again(at, unit) || rows < columns_.rows); at++, count++)
+      if (!again(at, unit)) down(s, at / oh, at % oh, s.padded + rows++ * columns_.pitch + p_.columns.pad);
+    columns_.split(s.padded, rows);
+    const T* out = k == 1 ? s.across[0] : s.out;
+    if (k > 1) reduce_(s.out, s.across, k, columns_.outputs(rows));
+    for (index at = unit; at < unit + count; at++) {
+      const index n = at / oh / p_.c, c = at / oh % p_.c, i = at % oh;
+      if (at > unit && !again(at, unit)) out += columns_.out_pitch;
       T* y = y_.place(n, c, i, 0, s.row);
       if (kind_ == Kind::average) divide(y, out, i, ow);
       else std::copy_n(out, ow, y);
@@ -123,18 +136,25 @@ class Pool {
     return count;
   }
 
+  bool again(index unit, index first) const {
+    const index i = unit % p_.rows.outputs;
+    return unit > first && i > 0 && windows_[i] == windows_[i - 1];
+  }
+
   void down(const Scratch& s, index plane, index i, T* out) const {
-    const index w = p_.columns.size, taps = p_.rows.taps(i);
+    const index w = p_.columns.size;
+    const auto [top, taps] = windows_[i];
     for (index t = 0; t < taps; t++) {
-      const index r = p_.rows.inside(i, t);
-      T* own = s.read + t * w;
+      const index r = top + t * p_.rows.dilation;
+      T* own = taps == 1 ? out : s.read + t * w;
       s.down[t] = x_.row(plane / p_.c, plane % p_.c, r, 0, w, own);
       if (kind_ != Kind::transposed_average) continue;
       divide(own, s.down[t], r, w);
       s.down[t] = own;
     }
-    if (taps) reduce_(out, s.down, taps, w);
-    else std::fill_n(out, w, padding_);
+    if (taps > 1) reduce_(out, s.down, taps, w);
+    else if (!taps) std::fill_n(out, w, padding_);
+    else if (s.down[0] != out) std::copy_n(s.down[0], w, out);
   }
 
   // The same with places, for rows of one channel; theirs are the image rows low .. high.
@@ -144,11 +164,10 @@ class Pool {
     const index end = std::min(oh, begin + last - unit);
     index low = p_.rows.size, high = 0, i = begin;
     for (; i < end; i++) {
-      const index taps = p_.rows.taps(i);
+      const auto [first, taps] = windows_[i];
       if (!taps) continue;
       // With dilation the first and the last cell inside the image need not ascend.
-      const index top = std::min(low, p_.rows.inside(i, 0));
-      const index bottom = std::max(high, p_.rows.inside(i, taps - 1) + 1);
+      const index top = std::min(low, first), bottom = std::max(high, first + (taps - 1) * p_.rows.dilation + 1);
       if (i > begin && bottom - top > columns_.rows) break;
       low = top, high = bottom;
     }
@@ -159,16 +178,17 @@ class Pool {
                             columns_.outputs(high - low));
     }
     for (index row = begin; row < i; row++) {
-      const index taps = p_.rows.taps(row);
+      const auto [first, taps] = windows_[row];
       for (index t = 0; t < taps; t++) {
-        const index at = (p_.rows.inside(row, t) - low) * columns_.out_pitch;
+        const index at = (first + t * p_.rows.dilation - low) * columns_.out_pitch;
         s.down[t] = s.out + at, s.down_key[t] = s.out_key + at;
         s.down_step[t] = static_cast<Key<T>>(t * p_.rows.dilation * w);
       }
+      if (taps) kernels_.max_taps_key(s.row, s.key, s.down, s.down_key, s.down_step, taps, round_up(ow, slack));
+      else std::fill_n(s.row, ow, padding_), std::fill_n(s.key, ow, no_cell<T>);
+      kernels_.cells(cells_ + (plane * oh + row) * ow, s.key, first * w, ow);
       T* y = y_.place(n, c, row, 0, s.row);
-      if (taps) kernels_.max_taps_key(y, s.key, s.down, s.down_key, s.down_step, taps, ow);
-      else std::fill_n(y, ow, padding_), std::fill_n(s.key, ow, no_cell<T>);
-      kernels_.cells(cells_ + (plane * oh + row) * ow, s.key, p_.rows.inside(row, 0) * w, ow);
+      if (y != s.row) std::copy_n(s.row, ow, y);
       y_.done(n, c, row, 0, ow, s.row);
     }
     return i - begin;
@@ -185,6 +205,11 @@ class Pool {
   Columns<T> columns_;
   const Pooling& averages_;
   std::vector<T> cells_across_;
+  struct Window {
+    index first, taps;
+    bool operator==(const Window&) const = default;
+  };
+  std::vector<Window> windows_;        // down: first image row, and number of rows
   std::vector<Key<T>> start_, first_;  // of the windows along a row, and of their cells inside the image
   std::vector<const Key<T>*> across_key_;
   std::vector<Key<T>> across_step_;
