@@ -6,9 +6,8 @@
 // Sums keep four vectors of partial sums: four chains hide the adder's latency, and the error of a sum grows with the
 // n/(4*lanes) additions of one chain instead of with n.
 //
-// Maxima follow PyTorch's rule, "v > best, or v is NaN", scanning the window row by row: the first of equal cells is
-// chosen, and the last NaN. Rows are reduced first, columns afterwards; keys (the cell's place in scanning order) bring
-// back the order that this loses.
+// Maxima follow PyTorch's rule, "v > best, or v is NaN": of taps in scanning order, the first of equal cells is chosen,
+// and the last NaN.
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -24,30 +23,6 @@ KONV_INLINE void for_lanes(index n, F&& f) {
   if constexpr (L > 4)
     for (; j + L / 4 <= n; j += L / 4) f(j, constant<L / 4>{});
   for (; j < n; j++) f(j, constant<1>{});
-}
-
-template <class T>
-void add(T* acc, const T* x, index n) {
-  for_lanes<T>(n, [&](index j, auto w) { store<T, w>(acc + j, load<T, w>(acc + j) + load<T, w>(x + j)); });
-}
-
-template <class T>
-void max(T* best, const T* x, index n) {
-  for_lanes<T>(n, [&](index j, auto w) {
-    const vec<T, w> v = load<T, w>(x + j), b = load<T, w>(best + j);
-    store<T, w>(best + j, (v > b) | (v != v) ? v : b);
-  });
-}
-
-template <class T>
-void max_key(T* best, Key<T>* key, const T* x, Key<T> here, index n) {
-  using K = Key<T>;
-  for_lanes<T>(n, [&](index j, auto w) {
-    const vec<T, w> v = load<T, w>(x + j), b = load<T, w>(best + j);
-    const auto chosen = (v > b) | (v != v);
-    store<T, w>(best + j, chosen ? v : b);
-    store<K, w>(key + j, chosen ? splat<K, w>(here) : load<K, w>(key + j));
-  });
 }
 
 template <class T>
@@ -72,16 +47,16 @@ void max_taps(T* out, const T* const* taps, index k, index n) {
 }
 
 template <class T>
-void max_taps_key(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* right, index k,
+void max_taps_key(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* step, index k,
                   index n) {
   using K = Key<T>;
   for_lanes<T>(n, [&](index j, auto w) {
     vec<T, w> best = load<T, w>(taps[0] + j);
-    vec<K, w> at = load<K, w>(keys[0] + j) + splat<K, w>(right[0]);
+    vec<K, w> at = load<K, w>(keys[0] + j) + splat<K, w>(step[0]);
     for (index t = 1; t < k; t++) {
       const vec<T, w> v = load<T, w>(taps[t] + j);
-      const vec<K, w> here = load<K, w>(keys[t] + j) + splat<K, w>(right[t]);
-      const auto chosen = (v > best) | ((v == best) & (here < at)) | ((v != v) & ((best == best) | (here > at)));
+      const vec<K, w> here = load<K, w>(keys[t] + j) + splat<K, w>(step[t]);
+      const auto chosen = (v > best) | (v != v);
       best = chosen ? v : best;
       at = chosen ? here : at;
     }
@@ -91,32 +66,18 @@ void max_taps_key(T* out, Key<T>* key, const T* const* taps, const Key<T>* const
 }
 
 template <class T>
-void cells(index* cell, const Key<T>* key, index base, index step, index n) {
+void cells(index* cell, const Key<T>* key, index base, index n) {
   for_lanes<index>(n, [&](index j, auto w) {
-    vec<index, w> lane;
-    for (int i = 0; i < w; i++) lane[i] = i;
     const vec<index, w> k = __builtin_convertvector(load<Key<T>, w>(key + j), vec<index, w>);
-    const vec<index, w> at = k + (splat<index, w>(base + j * step) + lane * splat<index, w>(step));
-    store<index, w>(cell + j, k < splat<index, w>(no_cell<T>) ? at : splat<index, w>(-1));
+    store<index, w>(cell + j, k < splat<index, w>(no_cell<T>) ? k + splat<index, w>(base) : splat<index, w>(-1));
   });
 }
 
 template <class T>
-void divide(T* y, const T* divisor, index n) {
-  for_lanes<T>(n, [&](index j, auto w) { store<T, w>(y + j, load<T, w>(y + j) / load<T, w>(divisor + j)); });
-}
-
-template <class T>
-void add_divided(T* acc, const T* x, const T* divisor, index n) {
+void divide(T* y, const T* x, T rows, const T* columns, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
-    store<T, w>(acc + j, load<T, w>(acc + j) + load<T, w>(x + j) / load<T, w>(divisor + j));
+    store<T, w>(y + j, load<T, w>(x + j) / (splat<T, w>(rows) * load<T, w>(columns + j)));
   });
-}
-
-// Tap by tap, because taps overlap in memory: what one has added the next must see.
-template <class T>
-void spread_taps(T* const* taps, index k, const T* x, index n) {
-  for (index t = 0; t < k; t++) add(taps[t], x, n);
 }
 
 // ---- sums -----------------------------------------------------------------------------------------------------------
@@ -215,9 +176,8 @@ void relu_gradient(T* gx, const T* g, const T* y, index n) {
 template <class T>
 constexpr LayerKernels<T> kernels() {
   LayerKernels<T> k{};
-  k.add = add<T>, k.max = max<T>, k.max_key = max_key<T>;
   k.sum_taps = sum_taps<T>, k.max_taps = max_taps<T>, k.max_taps_key = max_taps_key<T>, k.cells = cells<T>;
-  k.divide = divide<T>, k.add_divided = add_divided<T>, k.spread_taps = spread_taps<T>;
+  k.divide = divide<T>;
   if constexpr (!std::is_integral_v<T>) {
     k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>;
     k.relu = relu<T>, k.relu_gradient = relu_gradient<T>;

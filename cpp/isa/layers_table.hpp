@@ -23,21 +23,14 @@ constexpr Key<T> no_cell = Key<T>{1} << (sizeof(Key<T>) * 8 - 2);
 
 template <class T>
 struct LayerKernels {
-  // ---- pooling, down the rows of a window: best, acc and x have n columns
-  void (*add)(T* acc, const T* x, index n);                                 // acc += x
-  void (*max)(T* best, const T* x, index n);                                // NaN wins
-  void (*max_key)(T* best, Key<T>* key, const T* x, Key<T> here, index n);  // key = here where x is chosen
-  // ---- pooling, across: output j of n reads taps[0][j] ... taps[k-1][j]
+  // ---- pooling: output j of n reads taps[0][j] ... taps[k-1][j]
   void (*sum_taps)(T* out, const T* const* taps, index k, index n);
-  void (*max_taps)(T* out, const T* const* taps, index k, index n);
-  // Chooses the first cell (the last one if NaN) in the order of keys[t][j] + right[t]; that sum is written to key.
-  void (*max_taps_key)(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* right,
+  void (*max_taps)(T* out, const T* const* taps, index k, index n);  // NaN wins
+  // key[j] = keys[t][j] + step[t] of the chosen tap: the first of the largest, the last NaN.
+  void (*max_taps_key)(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* step,
                        index k, index n);
-  void (*cells)(index* cell, const Key<T>* key, index base, index step, index n);  // base + j*step + key[j], or -1
-  void (*divide)(T* y, const T* divisor, index n);
-  // ---- their gradients
-  void (*add_divided)(T* acc, const T* x, const T* divisor, index n);  // acc += x / divisor
-  void (*spread_taps)(T* const* taps, index k, const T* x, index n);   // taps[t][j] += x[j]
+  void (*cells)(index* cell, const Key<T>* key, index base, index n);   // base + key, or -1
+  void (*divide)(T* y, const T* x, T rows, const T* columns, index n);  // x / (rows*columns)
   // ---- normalisation (floating types); n is a few thousand, so that sums stay exact enough and x stays in L1
   void (*sum)(const T* x, index n, double* sum);
   void (*moments)(const T* x, index n, double* mean, double* m2);                             // m2 = sum (x - mean)^2

@@ -1,44 +1,44 @@
 // Pooling: the maximum or the average of windows of every channel, and the gradients.
 #pragma once
+#include <algorithm>
+#include <vector>
+
 #include "../isa/table.hpp"
 
 namespace konv {
 
 // The windows along one axis. Regular ones follow from kernel, stride, padding and dilation and are cut at the image's
-// edge; adaptive ones are given: output i takes cells begin[i] .. end[i]-1, both ascending.
+// edge; adaptive ones are given: output i takes cells begin[i] .. end[i]-1, both ascending, and kernel is the longest.
 struct PoolAxis {
   index size, outputs;
   index kernel = 1, stride = 1, pad = 0, dilation = 1;
-  const index* begin = nullptr;
-  const index* end = nullptr;
+  std::vector<index> begin{}, end{};
 
-  bool adaptive() const { return begin != nullptr; }
+  bool adaptive() const { return !begin.empty(); }
   index start(index i) const { return adaptive() ? begin[i] : i * stride - pad; }
-  // Taps first <= t < last lie inside the image, at start + t*dilation.
+  // Cells of window i inside the image: the first tap, their number, and tap t of them.
   index first(index i) const { return start(i) < 0 ? ceil_div(-start(i), dilation) : 0; }
-  index last(index i) const {
+  index taps(index i) const {
     if (adaptive()) return end[i] - begin[i];
-    const index inside = start(i) < size ? ceil_div(size - start(i), dilation) : 0;
-    return inside < kernel ? inside : kernel;
+    const index last = std::min(kernel, ceil_div(std::max<index>(size - start(i), 0), dilation));
+    return std::max<index>(last - first(i), 0);
   }
-  index taps(index i) const { return last(i) > first(i) ? last(i) - first(i) : 0; }
+  index inside(index i, index t) const { return start(i) + (first(i) + t) * dilation; }
   // What an average divides by; padding after the image counts only as far as it was asked for, not to the window's
   // end.
   index count(index i, bool with_pad) const {
     if (adaptive() || !with_pad) return taps(i);
-    const index end = start(i) + kernel < size + pad ? start(i) + kernel : size + pad;
-    return end - start(i);
+    return std::min(kernel, size + pad - start(i));
   }
+  // One window, and it is the axis.
+  bool whole() const { return outputs == 1 && start(0) == 0 && taps(0) == size; }
 };
 
 struct Pooling {
   index n, c;
-  PoolAxis rows, columns;
+  const PoolAxis &rows, &columns;
   bool count_pad = true;  // averages
   index divisor = 0;      // averages: 0 means the number of cells
-
-  // Refuses, before any work, what the kernels' keys cannot count; returns itself.
-  const Pooling& checked(index key_bits) const;
 };
 
 // `cells` (n, c, oh, ow), contiguous, or nullptr: the flat place h*W + w of each maximum; -1 for a window of padding.

@@ -135,17 +135,25 @@ def channel_combine(gy: Array, x: Array, a: Array, b: Array, center: Array, shif
 
 def relu(x: Array) -> Array:
     """``max(x, 0)`` of each element, any shape; NaN stays. Dense memory keeps its order (channels last stays so)."""
-    if not x.flags.c_contiguous and x.ndim > 1:
-        order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
-        dense = x.transpose(order)
-        if dense.flags.c_contiguous:
-            return relu(dense).transpose(np.argsort(order))
-    return _result(x.shape, x, _call(_core.relu, x))
+    return _elementwise(_core.relu, x)
 
 
 def relu_gradient(gy: Array, y: Array) -> Array:
-    """``gy`` where the output ``y`` of ``relu`` is positive, 0 elsewhere."""
-    return _result(gy.shape, gy, _call(_core.relu_gradient, gy, y))
+    """``gy`` where the output ``y`` of ``relu`` is positive, 0 elsewhere; its memory has the order of ``y``."""
+    if gy.shape != y.shape:
+        raise ArgumentError("konv: gradient and output of relu differ in shape")
+    return _elementwise(_core.relu_gradient, gy, y)
+
+
+def _elementwise(function: Any, *arrays: Array) -> Array:
+    """``function`` of arrays of one shape as one run of memory, in the order in which the last of them lies."""
+    like = arrays[-1]
+    if like.flags.c_contiguous:
+        memory = _call(function, *[array.reshape(1, 1, 1, -1) for array in arrays])
+        return _result(like.shape, like, memory)
+    order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+    runs = [np.ascontiguousarray(array.transpose(order)) for array in arrays]
+    return _elementwise(function, *runs).transpose(np.argsort(order))
 
 
 def _call(function: Any, *arrays: Array) -> Any:
