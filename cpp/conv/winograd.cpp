@@ -115,7 +115,7 @@ class Forward {
         p_(call.plan.g, *call.plan.isa, call.plan.tile),
         tile_(p_.isa.template tiles<T>()),
         writer_(p_.isa, call.y),
-        b_(choose_blocking(p_, call.n, image_bytes(call))),
+        b_(choose_blocking(p_, call.n, image_bytes(p_.g, call.x.scalar, call.n))),
         input_(p_, call.x, b_.pitch),
         work_(b_.shared ? round_up(p_.v_size(b_.pitch) * sizeof(T), 64) : 0, Scratch<T>::size(p_, b_), b_.threads) {}
 
@@ -125,12 +125,6 @@ class Forward {
   }
 
  private:
-  static index image_bytes(const Call<T>& c) {
-    const Geometry& g = c.plan.g;
-    const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
-    return checked_mul(checked_mul(c.n, values), scalar_bytes(c.x.scalar));
-  }
-
   void run_own() {
     parallel_for(
         b_.blocks * p_.g.groups,
@@ -174,7 +168,7 @@ class Forward {
   // ---- products and output: one panel of output channels, segments [from, to) of a block ----
   void multiply(const Scratch<T>& own, index block, index group, index panel, index from, index to, const T* v) const {
     alignas(64) static constexpr T zeros[64] = {};
-    const index before = tiles_between(b_.first(block), from), tiles = tiles_between(from, to);
+    const index before = p_.tiling.tiles_between(b_.first(block), from), tiles = p_.tiling.tiles_between(from, to);
     const index width = p_.panels.stored(panel), per_tile = p_.products() * width;
     const T* u = call_.weight + p_.panels.offset(group, panel);
     const int vectors = static_cast<int>(width / p_.lanes);
@@ -187,13 +181,6 @@ class Forward {
       for (int j = 0; j < vectors; j++) output(own, segment, group, panel, j, m + j * p_.lanes, width);
       m += segment.tiles * per_tile;
     }
-  }
-
-  index tiles_between(index from, index to) const {
-    if (p_.tiling.parts == 1) return (to - from) * p_.tiling.segment_tiles();
-    index tiles = 0;
-    for (index i = from; i < to; i++) tiles += p_.tiling.segment(i).tiles;
-    return tiles;
   }
 
   // One vector of output channels of one segment, a few tiles at a time.

@@ -66,6 +66,9 @@ struct TileTable {
 
   // dst[l*plane + q] = src[q*lds + l] for q < count, l < channels (<= lanes): channels leave the lanes.
   void (*transpose_store)(const T* src, index lds, index count, T* dst, index plane, int channels);
+  // The way back: dst[q*width + l] = src[l*plane + q] for q < count, l < channels; zero for channels <= l < width, a
+  // multiple of `lanes`.
+  void (*transpose_load)(const T* src, index plane, index count, int channels, T* dst, index width);
 };
 
 }  // namespace konv
