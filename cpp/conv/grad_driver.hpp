@@ -45,26 +45,19 @@ class Writer {
         bytes_(scalar_bytes(call.gy.scalar)),
         parts_(call.gy.parts),
         g_(call.g),
-        store_(call.isa.rows<T>().store[static_cast<int>(call.gy.scalar)]),
-        direct_(parts_ == 1 && call.gy.scalar == (sizeof(T) == 4 ? Scalar::f32 : Scalar::f64)) {}
-
-  // Where a row of sums may be written without conversion, rows of outputs group_c * taps apart; else nullptr.
-  T* in_place(index group, index output, index channel) const {
-    return direct_ ? reinterpret_cast<T*>(place(group, output, channel)) : nullptr;
-  }
+        store_(call.isa.rows<T>().store[static_cast<int>(call.gy.scalar)]) {}
 
   // sums[r*pitch + j] belongs to output `output + r` of the group and to the j-th of `count` columns that begin at
   // image channel `channel`. Overwrites sums.
   void write(T* sums, index pitch, index group, index output, index outputs, index channel, index count) const {
     if (parts_ == 2) join(sums, pitch, outputs, count);
-    for (index r = 0; r < outputs; r += parts_) store_(place(group, output + r, channel), 1, sums + r * pitch, count);
+    for (index r = 0; r < outputs; r += parts_) {
+      const index row = (group * g_.group_oc() + output + r) / parts_;
+      store_(dw_ + (row * g_.group_c() + channel) * g_.taps() * bytes_, 1, sums + r * pitch, count);
+    }
   }
 
  private:
-  char* place(index group, index output, index channel) const {
-    return dw_ + ((group * g_.group_oc() + output) / parts_ * g_.group_c() + channel) * g_.taps() * bytes_;
-  }
-
   // gy * conj(x): re = re*re + im*im, im = im*re - re*im, from the rows of gy's two parts into the first of them.
   static void join(T* sums, index pitch, index rows, index count) {
     for (index r = 0; r < rows; r += 2) {
@@ -80,7 +73,6 @@ class Writer {
   index bytes_, parts_;
   const Geometry& g_;
   void (*store_)(void* dst, index stride, const T* src, index count);
-  bool direct_;
 };
 
 // Tile, a way to sum, has

@@ -79,10 +79,8 @@ class DenseTile {
     for (index p = 0; p < cell.outputs; p += 2 * lanes())
       for (index o = p, width = vectors(cell, p) * lanes(); o < p + width; o += lanes()) {
         const index outputs = std::min(lanes(), cell.outputs - o);
-        T* direct = writer_.in_place(cell.group, cell.output + o, cell.channel);
-        tiles_.transpose_store(sums + p * columns + o - p, width, columns, direct ? direct : scratch,
-                               direct ? g_.group_c() * g_.taps() : columns, static_cast<int>(outputs));
-        if (!direct) writer_.write(scratch, columns, cell.group, cell.output + o, outputs, cell.channel, columns);
+        tiles_.transpose_store(sums + p * columns + o - p, width, columns, scratch, columns, static_cast<int>(outputs));
+        writer_.write(scratch, columns, cell.group, cell.output + o, outputs, cell.channel, columns);
       }
   }
 

@@ -113,7 +113,9 @@ class Gradient {
         cut_(choose_cut(p_, call.n, image_bytes(call.g, call.x.scalar, call.n))),
         input_(p_, call.x, cut_.pitch),
         work_(round_up(Shared<T>::size(p_, cut_), 64), Scratch<T>::size(p_, cut_), cut_.threads),
-        shared_(p_, cut_, work_.template shared<char>()) {}
+        shared_(p_, cut_, work_.template shared<char>()),
+        channel_step_(call.gy.sc),
+        in_place_(reader_.in_place(0, 0, 0)) {}
 
   void run() {
     for (index group = 0; group < p_.g.groups; group++)
@@ -177,16 +179,18 @@ class Gradient {
   }
 
   // z[row][column][lanes] of one row of tiles, zeros where there is no pixel.
-  void load_pixels(const Scratch<T>& own, const Segment& s, index group, index o, index column, index pitch) const {
+  void load_pixels(const Scratch<T>& own, const Segment& s, index group, index first, index column, index pitch) const {
     const Axis& h = p_.tiling.h;
     const index l = p_.lanes, columns = std::clamp<index>(p_.g.ow - column, 0, pitch);
-    const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - o));
+    const index o = group * p_.g.group_oc() + first;
+    const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - first));
     for (index i = 0; i < h.m; i++) {
       const index row = (s.tile_h * h.m + i) * h.dilation + s.phase_h, count = row < p_.g.oh ? columns : 0;
       T* z = own.z + i * pitch * l;
-      for (int c = 0; c < channels; c++)
-        reader_.read(own.staged + c * count, s.n, group * p_.g.group_oc() + o + c, row, column, 1, count);
-      tiles_.transpose_load(own.staged, count, count, channels, z, l);
+      const T* rows = in_place_ && count > 0 ? reader_.in_place(s.n, o, row) + column : own.staged;
+      for (int c = 0; c < channels && !in_place_; c++)
+        reader_.read(own.staged + c * count, s.n, o + c, row, column, 1, count);
+      tiles_.transpose_load(rows, in_place_ ? channel_step_ : count, count, channels, z, l);
       std::fill(z + count * l, z + pitch * l, T(0));
     }
   }
@@ -247,6 +251,8 @@ class Gradient {
   const InputTransform<T> input_;
   const Workspace work_;
   const Shared<T> shared_;
+  const index channel_step_;  // of gy
+  const bool in_place_;
 };
 
 }  // namespace
