@@ -60,6 +60,12 @@ struct Geometry {
   bool operator==(const Geometry&) const = default;
 };
 
+// Bytes of n images and their outputs: what the budget of scratch is measured by.
+inline index image_bytes(const Geometry& g, Scalar scalar, index n) {
+  const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
+  return checked_mul(checked_mul(n, values), scalar_bytes(scalar));
+}
+
 // Outputs along one axis; tied to geometry.py by a test.
 constexpr index out_extent(index size, index pads, index kernel, index stride, index dilation) {
   return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;

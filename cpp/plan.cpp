@@ -12,7 +12,7 @@
 
 #include "conv/depthwise.hpp"
 #include "conv/direct.hpp"
-#include "conv/grad_depthwise.hpp"
+#include "conv/grad_weight.hpp"
 #include "conv/winograd.hpp"
 #include "workspace.hpp"
 
@@ -202,7 +202,7 @@ GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Pre
                                  "few output channels a group: pixels fill the vectors"};
   if (forced == "matrix") return matrix;
   if (forced == "depthwise") return depthwise;
-  if (forced.empty() && grad_depthwise::fits(g)) return depthwise;
+  if (forced.empty() && grad_weight::few_outputs(g)) return depthwise;
   if (floating(scalar) && parts == 1 && (forced.empty() || forced.rfind("winograd", 0) == 0)) {
     const Precision exactness = forced.empty() ? precision : Precision::medium;
     for (const auto& candidate : winograd::grad_weight_candidates(g, exactness, scalar))

@@ -23,33 +23,8 @@
 namespace konv::depthwise {
 namespace {
 
-constexpr index stage_bytes = 24 << 10;
-constexpr index most_columns = 1024;
-constexpr index row_unit = 7;  // rows of the register tile; blocks hold whole tiles
+constexpr index row_unit = 7;  // rows of the register tile
 constexpr index outputs_per_task = 16 << 10;
-
-// `total` cut into equal blocks of at most `most`, each a multiple of `unit` but the last.
-index block_of(index total, index most, index unit) {
-  return std::min(total, round_up(ceil_div(total, ceil_div(total, most)), unit));
-}
-
-struct Blocking {
-  index columns, rows;
-  StagedColumns across;
-  StagedAxis down;
-
-  Blocking(const Geometry& g, index lanes, index bytes)
-      : columns(block_of(g.ow, most_columns, lanes)),
-        rows(0),
-        across(columns, g.stride_w, g.kw, g.dilation_w, lanes),
-        down(1, g.stride_h, g.kh, g.dilation_h) {
-    const index fit = stage_bytes / bytes / (across.runs * across.pitch);
-    const index most = std::max(row_unit, (fit - (g.kh - 1)) / g.stride_h / row_unit * row_unit);
-    rows = block_of(g.oh, most, row_unit);
-    down = StagedAxis(rows, g.stride_h, g.kh, g.dilation_h);
-  }
-  index pitch() const { return across.runs * across.pitch; }
-};
 
 template <class T>
 class Driver {
@@ -58,7 +33,7 @@ class Driver {
       : call_(call),
         g_(call.plan.g),
         table_(call.plan.isa->template depthwise<T>()),
-        blocking_(g_, table_.lanes, sizeof(T)),
+        blocking_(g_, row_unit, table_.lanes, sizeof(T)),
         stage_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y),
         row_blocks_(ceil_div(g_.oh, blocking_.rows)),
@@ -67,7 +42,7 @@ class Driver {
   void run() {
     const index staged = round_up(blocking_.down.cells * blocking_.pitch() + table_.lanes, 16);
     const index out = blocking_.rows * round_up(blocking_.columns, 16);
-    const index together = std::max<index>(1, stage_bytes / (staged * index{sizeof(T)}));
+    const index together = std::max<index>(1, StagedBlock::stage_bytes / (staged * index{sizeof(T)}));
     const index offsets = round_up(g_.kw, 8) * index{sizeof(index)};
     const index slot = (together * staged + out) * index{sizeof(T)} + offsets;
     const index units = call_.n * g_.c * row_blocks_ * column_blocks_;
@@ -139,7 +114,7 @@ class Driver {
   const Call<T>& call_;
   const Geometry& g_;
   const DepthwiseTable<T>& table_;
-  const Blocking blocking_;
+  const StagedBlock blocking_;
   const RowStage<T> stage_;
   const RowWriter<T> writer_;
   const index row_blocks_, column_blocks_;

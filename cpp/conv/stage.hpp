@@ -56,6 +56,35 @@ struct StagedColumns {
   }
 };
 
+// A block of output rows (and, in wide images, of columns) whose staged image fits L1 with room for the rows of the
+// output beside it; `row_unit` rows of output are summed at a time, and a block holds whole units.
+struct StagedBlock {
+  index columns, rows;
+  StagedColumns across;
+  StagedAxis down;
+
+  StagedBlock(const Geometry& g, index row_unit, index lanes, index bytes)
+      : columns(equal(g.ow, most_columns, lanes)),
+        rows(0),
+        across(columns, g.stride_w, g.kw, g.dilation_w, lanes),
+        down(1, g.stride_h, g.kh, g.dilation_h) {
+    const index fit = stage_bytes / bytes / pitch(), most = (fit - (g.kh - 1)) / g.stride_h / row_unit * row_unit;
+    rows = equal(g.oh, most < row_unit ? row_unit : most, row_unit);
+    down = StagedAxis(rows, g.stride_h, g.kh, g.dilation_h);
+  }
+  index pitch() const { return across.runs * across.pitch; }
+
+  static constexpr index stage_bytes = 24 << 10;
+  static constexpr index most_columns = 1024;
+
+ private:
+  // `total` cut into equal blocks of at most `most`, each a multiple of `unit` but the last.
+  static index equal(index total, index most, index unit) {
+    const index each = round_up(ceil_div(total, ceil_div(total, most)), unit);
+    return each < total ? each : total;
+  }
+};
+
 // Padded rows of an image channel for tiles with pixels in the lanes:
 //   dst[r*pitch + run*across.pitch + j] = image (n, c) at (top + down.source(r), left + across.start(run) + j*stride)
 // with pitch = across.runs * across.pitch.

@@ -135,7 +135,7 @@ class Forward {
         p_(call.plan.g, *call.plan.isa, call.plan.tile),
         tile_(p_.isa.template tiles<T>()),
         writer_(p_.isa, call.y),
-        b_(choose_blocking(p_, call.n, image_bytes(call))),
+        b_(choose_blocking(p_, call.n, image_bytes(p_.g, call.x.scalar, call.n))),
         input_(p_, call.x, b_.pitch),
         v_slab_(round_up(p_.v_size(b_.pitch), p_.lanes)),
         work_(b_.shared ? b_.slabs() * v_slab_ * sizeof(T) : 0, Scratch<T>::size(p_, b_), b_.threads) {}
@@ -146,12 +146,6 @@ class Forward {
   }
 
  private:
-  static index image_bytes(const Call<T>& c) {
-    const Geometry& g = c.plan.g;
-    const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
-    return checked_mul(checked_mul(c.n, values), scalar_bytes(c.x.scalar));
-  }
-
   void run_own() {
     parallel_for(
         b_.blocks * p_.g.groups,
@@ -201,14 +195,14 @@ class Forward {
 
   // ---- products and output: a few panels of output channels, segments [from, to) of a block, whose V begins at v ----
   void multiply(const Scratch<T>& own, index group, index first, index from, index to, const T* v) const {
-    const index last = std::min(first + b_.together, p_.panels.count()), tiles = tiles_between(from, to);
+    const index last = std::min(first + b_.together, p_.panels.count()), tiles = p_.tiling.tiles_between(from, to);
     const index m_panel = tiles * p_.products() * p_.panels.width;
     for (index xi = 0; xi < p_.products(); xi++)
       for (index k = 0, k_step = weight_bytes / (p_.panels.width * index{sizeof(T)}); k < p_.rows.k[xi]; k += k_step) {
         const T* v_slab = v + input_.offset(xi) + k * b_.pitch;
         const index count = std::min(k_step, p_.rows.k[xi] - k);
         for (index s = from, before = 0; s < to; s += b_.slab, v_slab += v_slab_) {
-          const index slab_tiles = tiles_between(s, std::min(s + b_.slab, to));
+          const index slab_tiles = p_.tiling.tiles_between(s, std::min(s + b_.slab, to));
           for (index panel = first; panel < last; panel++) {
             const index width = p_.panels.stored(panel);
             const T* u = call_.weight + p_.panels.offset(group, panel) + (p_.rows.before[xi] + k) * width;
@@ -234,13 +228,6 @@ class Forward {
     const index per_tile = p_.products() * width;
     tile_.output_lane(static_cast<int>(width / p_.lanes), tiles, k, u, v, b_.pitch, m, per_tile, first ? zeros : m,
                       first ? 0 : per_tile);
-  }
-
-  index tiles_between(index from, index to) const {
-    if (p_.tiling.parts == 1) return (to - from) * p_.tiling.segment_tiles();
-    index tiles = 0;
-    for (index i = from; i < to; i++) tiles += p_.tiling.segment(i).tiles;
-    return tiles;
   }
 
   // One vector of output channels of one segment, a few tiles at a time.

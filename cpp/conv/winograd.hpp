@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "../plan.hpp"
+#include "grad_weight.hpp"
 
 namespace konv::winograd {
 
@@ -29,12 +30,11 @@ void pack(const Plan& plan, const WeightView& w, T* dst);
 template <class T>
 void run(const Call<T>& call);
 
-// The gradient of the weight, for stride 1: dw[oc][c/groups][kh][kw] in real channels, contiguous, overwritten.
+// The gradient of the weight, for stride 1 and real numbers.
 bool grad_weight_fits(const Geometry& g);
 // As candidates(), of which it runs a part; `cost` is against direct sums of the gradient.
 std::vector<Candidate> grad_weight_candidates(const Geometry& g, Precision precision, Scalar scalar);
 template <class T>
-void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n,
-                 T* dw);
+void grad_weight(const GradWeightCall& call);
 
 }  // namespace konv::winograd

@@ -18,8 +18,7 @@
 // Each block of some hundred tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
-#include "../parallel.hpp"
-#include "../workspace.hpp"
+#include "grad_driver.hpp"
 #include "winograd.hpp"
 #include "winograd_input.hpp"
 
@@ -48,13 +47,14 @@ template <class T>
 struct Scratch {
   Carver carver;
   InputScratch<T> input;
-  T *piece, *z, *staged, *taps;
+  T *piece, *z, *staged, *taps, *rows;
 
   Scratch(const Problem<T>& p, const Cut& cut, char* base) : carver{base}, input(p, cut.part, carver) {
     carver.take(piece, cut.blocks == 1 ? p.products() * cut.channels * p.panels.width : 0);
     carver.take(z, p.f.mh * p.z_columns() * p.lanes);
     carver.take(staged, p.lanes * p.z_columns());
-    carver.take(taps, p.g.taps() * p.lanes);
+    carver.take(taps, cut.channels * p.g.taps() * p.lanes);
+    carver.take(rows, cut.channels * p.g.taps() * p.lanes);
   }
   static index size(const Problem<T>& p, const Cut& cut) { return Scratch(p, cut, nullptr).carver.bytes; }
 };
@@ -104,119 +104,112 @@ Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
 template <class T>
 class Gradient {
  public:
-  Gradient(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n, T* dw)
-      : p_(g, isa, m),
-        table_(isa.grad_weight<T>()),
-        gy_(gy),
-        reader_(isa, gy, PadMode::zeros),
-        dw_(dw),
-        cut_(choose_cut(p_, n, image_bytes(g, x.scalar, n))),
-        input_(p_, x, cut_.pitch),
+  explicit Gradient(const GradWeightCall& call)
+      : p_(call.g, call.isa, call.tile),
+        table_(call.isa.grad_weight<T>()),
+        tiles_(call.isa.tiles<T>()),
+        reader_(call.isa, call.gy, PadMode::zeros),
+        writer_(call),
+        cut_(choose_cut(p_, call.n, image_bytes(call.g, call.x.scalar, call.n))),
+        input_(p_, call.x, cut_.pitch),
         work_(round_up(Shared<T>::size(p_, cut_), 64), Scratch<T>::size(p_, cut_), cut_.threads),
         shared_(p_, cut_, work_.template shared<char>()),
-        in_place_(gy.parts == 1 && reader_.in_place(0, 0, 0)) {}
+        channel_step_(call.gy.sc),
+        in_place_(reader_.in_place(0, 0, 0)) {}
 
   void run() {
     for (index group = 0; group < p_.g.groups; group++)
       for (index panel = 0; panel < p_.panels.count(); panel += cut_.range)
         for (index block = 0; block < cut_.blocks; block++) {
-          const index panels = std::min(cut_.range, p_.panels.count() - panel);
-          transform(group, panel, panels, block);
-          multiply(group, panel, panels, block);
+          const index first = cut_.first(block), end = cut_.first(block + 1);
+          const Step step{group, panel, std::min(cut_.range, p_.panels.count() - panel),
+                          first, end,   p_.tiling.tiles_between(first, end)};
+          transform(step);
+          multiply(step);
         }
   }
 
  private:
-  static index image_bytes(const Geometry& g, Scalar scalar, index n) {
-    const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
-    return checked_mul(checked_mul(n, values), scalar_bytes(scalar));
-  }
+  // A block of segments against a range of panels of output channels.
+  struct Step {
+    index group, panel, panels;
+    index first, end, tiles;
+  };
+
   Scratch<T> scratch(int slot) const { return Scratch<T>(p_, cut_, work_.template slot<char>(slot)); }
-  index tiles_between(index from, index to) const {
-    index tiles = 0;
-    for (index i = from; i < to; i++) tiles += p_.tiling.segment(i).tiles;
-    return tiles;
-  }
+  index y_stride(const Step& step) const { return step.tiles * cut_.range * p_.panels.width; }
 
   // V and Y of a block: a task is some channels of the image, or one vector of output channels.
-  void transform(index group, index panel, index panels, index block) {
-    const index first = cut_.first(block), end = cut_.first(block + 1), tiles = tiles_between(first, end);
+  void transform(const Step& step) {
     const index inputs = ceil_div(p_.rows.channels, input_share);
     const index outputs =
-        ceil_div(std::min(panels * p_.panels.width, p_.g.group_oc() - p_.panels.first(panel)), p_.lanes);
+        ceil_div(std::min(step.panels * p_.panels.width, p_.g.group_oc() - p_.panels.first(step.panel)), p_.lanes);
     parallel_for(
         inputs + outputs,
         [&](index task, int slot) {
           const Scratch<T> own = scratch(slot);
-          if (task >= inputs) return transform_outputs(own, group, panel, task - inputs, first, end, tiles);
+          if (task >= inputs) return transform_outputs(own, step, task - inputs);
           T* v = shared_.v;
-          for (index s = first; s < end; s += cut_.part) {
-            const index count = std::min(cut_.part, end - s), from = task * input_share;
-            input_.run(own.input, s, count, group, from, std::min(from + input_share, p_.rows.channels), v);
-            v += tiles_between(s, s + count);
+          for (index s = step.first; s < step.end; s += cut_.part) {
+            const index count = std::min(cut_.part, step.end - s), from = task * input_share;
+            input_.run(own.input, s, count, step.group, from, std::min(from + input_share, p_.rows.channels), v);
+            v += p_.tiling.tiles_between(s, s + count);
           }
         },
         cut_.threads);
   }
 
-  // Vector `vector` of the range that begins at `panel`: pixels of gy to channels in lanes, then into Y.
-  void transform_outputs(const Scratch<T>& own, index group, index panel, index vector, index first, index end,
-                         index tiles) const {
+  // Vector `vector` of the step's output channels: pixels of gy to channels in lanes, then into Y.
+  void transform_outputs(const Scratch<T>& own, const Step& step, index vector) const {
     const Axis& w = p_.tiling.w;
-    const index l = p_.lanes, inside = p_.panels.first(panel) + vector * l, o = group * p_.g.group_oc() + inside;
-    const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - inside));
-    const index own_panel = inside / p_.panels.width, width = p_.panels.stored(own_panel), stride = y_stride(tiles);
-    T* y = shared_.y + (p_.panels.first(own_panel) - p_.panels.first(panel)) * tiles + inside % p_.panels.width;
-    const index pixels = w.m * w.dilation;
-    for (index i = first; i < end; i++) {
+    const index l = p_.lanes, inside = p_.panels.first(step.panel) + vector * l, own_panel = inside / p_.panels.width;
+    const index width = p_.panels.stored(own_panel), pixels = w.m * w.dilation;
+    T* y = shared_.y + (own_panel - step.panel) * p_.panels.width * step.tiles + inside % p_.panels.width;
+    for (index i = step.first; i < step.end; i++) {
       const Segment s = p_.tiling.segment(i);
       for (index t = 0; t < s.count; t += p_.z_count()) {
         const index count = std::min(p_.z_count(), s.count - t), pitch = count * pixels;
-        load_pixels(own, s, o, channels, (s.tile_w + t) * pixels, pitch);
+        load_pixels(own, s, step.group, inside, (s.tile_w + t) * pixels, pitch);
         const index calls = w.dilation == 1 ? 1 : count, each = w.dilation == 1 ? count : w.phases;
         for (index k = 0; k < calls; k++, y += each * width)
           p_.f.output_adjoint(own.z + k * pixels * l, pitch, w.dilation == 1 ? w.m : 1, w.dilation, each, y, width,
-                              stride);
+                              y_stride(step));
       }
     }
   }
-  index y_stride(index tiles) const { return tiles * cut_.range * p_.panels.width; }
 
   // z[row][column][lanes] of one row of tiles, zeros where there is no pixel.
-  void load_pixels(const Scratch<T>& own, const Segment& s, index o, int channels, index column, index pitch) const {
+  void load_pixels(const Scratch<T>& own, const Segment& s, index group, index first, index column, index pitch) const {
     const Axis& h = p_.tiling.h;
     const index l = p_.lanes, columns = std::clamp<index>(p_.g.ow - column, 0, pitch);
+    const index o = group * p_.g.group_oc() + first;
+    const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - first));
     for (index i = 0; i < h.m; i++) {
       const index row = (s.tile_h * h.m + i) * h.dilation + s.phase_h, count = row < p_.g.oh ? columns : 0;
       T* z = own.z + i * pitch * l;
+      const T* rows = in_place_ && count > 0 ? reader_.in_place(s.n, o, row) + column : own.staged;
+      for (int c = 0; c < channels && !in_place_; c++)
+        reader_.read(own.staged + c * count, s.n, o + c, row, column, 1, count);
+      tiles_.transpose_load(rows, in_place_ ? channel_step_ : count, count, channels, z, l);
       std::fill(z + count * l, z + pitch * l, T(0));
-      if (count == 0) continue;
-      if (in_place_) {
-        table_.transpose_load(static_cast<const T*>(gy_.plane(s.n, o)) + row * gy_.sh + column, gy_.sc, count, channels,
-                              z, l);
-      } else {
-        for (int c = 0; c < channels; c++) reader_.read(own.staged + c * count, s.n, o + c, row, column, 1, count);
-        table_.transpose_load(own.staged, count, count, channels, z, l);
-      }
     }
   }
 
   // Every piece of D: the sums over this block's tiles; after the last block, dW.
-  void multiply(index group, index panel, index panels, index block) {
-    const index tiles = tiles_between(cut_.first(block), cut_.first(block + 1));
+  void multiply(const Step& step) {
     const index pieces = ceil_div(p_.rows.channels, cut_.channels);
     parallel_for(
-        panels * pieces,
+        step.panels * pieces,
         [&](index task, int slot) {
           const Scratch<T> own = scratch(slot);
           const index at = task / pieces, c = task % pieces * cut_.channels;
-          const index count = std::min(cut_.channels, p_.rows.channels - c), width = p_.panels.stored(panel + at);
+          const index count = std::min(cut_.channels, p_.rows.channels - c), width = p_.panels.stored(step.panel + at);
           T* d = cut_.blocks == 1 ? own.piece : shared_.d + task * p_.products() * cut_.channels * p_.panels.width;
-          const T* y = shared_.y + at * p_.panels.width * tiles;
+          const T* y = shared_.y + at * p_.panels.width * step.tiles;
           for (index xi = 0; xi < p_.products(); xi++)
-            add_products(y + xi * y_stride(tiles), shared_.v + input_.offset(xi) + c * cut_.pitch, tiles, count, width,
-                         block == 0, d + xi * count * width);
-          if (block == cut_.blocks - 1) finish(own, d, group, panel + at, c, count);
+            add_products(y + xi * y_stride(step), shared_.v + input_.offset(xi) + c * cut_.pitch, step.tiles, count,
+                         width, step.first == 0, d + xi * count * width);
+          if (step.end == cut_.segments) finish(own, d, step.group, step.panel + at, c, count);
         },
         cut_.threads);
   }
@@ -232,7 +225,7 @@ class Gradient {
     for (index i = 0, c = 0; i < groups; i++) {
       const index columns = ceil_div(count - c, groups - i);
       T* to = d + c * width;
-      table_.tile(width, columns, first || apart,
+      table_.tile(static_cast<int>(width / p_.lanes), columns, first || apart,
                   {1, tiles, y, v + c * cut_.pitch, row_offset, column_offset, 1, apart ? sum : to});
       for (index k = 0; apart && k < columns * width; k++) to[k] += sum[k];
       c += columns;
@@ -240,40 +233,35 @@ class Gradient {
   }
 
   void finish(const Scratch<T>& own, const T* d, index group, index panel, index from, index count) const {
-    const index width = p_.panels.stored(panel), taps = p_.g.taps(), l = p_.lanes;
+    const index width = p_.panels.stored(panel), taps = p_.g.taps(), l = p_.lanes, columns = count * taps;
     for (index at = 0; at < width; at += l) {
-      const index first = p_.panels.first(panel) + at, channels = std::min(l, p_.g.group_oc() - first);
-      for (index c = 0; c < count; c++) {
-        p_.f.weight_adjoint(d + c * width + at, count * width, own.taps);
-        T* to = dw_ + ((group * p_.g.group_oc() + first) * p_.rows.channels + from + c) * taps;
-        for (index o = 0; o < channels; o++, to += p_.rows.channels * taps)
-          for (index k = 0; k < taps; k++) to[k] = own.taps[k * l + o];
-      }
+      const index first = p_.panels.first(panel) + at, outputs = std::min(l, p_.g.group_oc() - first);
+      for (index c = 0; c < count; c++) p_.f.weight_adjoint(d + c * width + at, count * width, own.taps + c * taps * l);
+      tiles_.transpose_store(own.taps, l, columns, own.rows, columns, static_cast<int>(outputs));
+      writer_.write(own.rows, columns, group, first, outputs, from, columns);
     }
   }
 
   const Problem<T> p_;
   const GradWeightTable<T>& table_;
-  const ImageView gy_;
+  const TileTable<T>& tiles_;
   const RowReader<T> reader_;
-  T* const dw_;
+  const konv::grad_weight::Writer<T> writer_;
   const Cut cut_;
   const InputTransform<T> input_;
   const Workspace work_;
   const Shared<T> shared_;
+  const index channel_step_;  // of gy
   const bool in_place_;
 };
 
 }  // namespace
 
 template <class T>
-void grad_weight(const Geometry& g, int m, const IsaTable& isa, const ImageView& x, const ImageView& gy, index n,
-                 T* dw) {
-  Gradient<T>(g, m, isa, x, gy, n, dw).run();
+void grad_weight(const GradWeightCall& call) {
+  Gradient<T>(call).run();
 }
-template void grad_weight<float>(const Geometry&, int, const IsaTable&, const ImageView&, const ImageView&, index,
-                                 float*);
-template void grad_weight<double>(const Geometry&, int, const IsaTable&, const ImageView&, const ImageView&, index,
-                                  double*);
+template void grad_weight<float>(const GradWeightCall&);
+template void grad_weight<double>(const GradWeightCall&);
 
 }  // namespace konv::winograd

@@ -86,6 +86,12 @@ struct Tiling {
     const index first = w.tiles * part / parts, count = w.tiles * (part + 1) / parts - first;
     return {image / h.phases, image % h.phases, row % h.tiles, first, count, count * w.phases};
   }
+  index tiles_between(index from, index to) const {
+    if (parts == 1) return (to - from) * segment_tiles();
+    index tiles = 0;
+    for (index i = from; i < to; i++) tiles += segment(i).tiles;
+    return tiles;
+  }
 };
 
 // The rows of the products' operands: product xi sums over k[xi] = channels * (stride phases that reach it) rows, those

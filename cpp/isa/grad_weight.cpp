@@ -1,13 +1,13 @@
 // Register tiles of the weight's gradient, dW[o][c, tap] = sum over pixels of gy[o][pixel] * x[c][pixel moved by tap].
 //
 // Dense tile. Output channels stand in the lanes: gy arrives transposed, one vector pair a pixel, and the image is read
-// as broadcast scalars at any address, so that strides, short rows and unpadded images cost nothing and no lane is lost
-// at the end of a row:
+// as broadcast scalars at any address, so that strides and short rows cost nothing and no lane is lost at the end of a
+// row:
 //
 //     for each pixel:          u = gyT[pixel][0 .. width)       2 loads
 //       for each column t:     acc[t] += u * x[pixel + offset[t]]   1 broadcast, 2 multiply-adds
 //
-// 14 columns x 2 vectors = 28 accumulators of 32 registers (6 x 2 of 16). Narrow groups use one vector or half of one.
+// 14 columns x 2 vectors = 28 accumulators of 32 registers (6 x 2 of 16). Narrow groups use one vector.
 //
 // Depthwise tile. There is one output channel, so pixels stand in the lanes: R rows of gy are held in registers, each
 // image vector is loaded once and feeds every tap of its kernel column; lanes are summed at the end of the block. Lanes
@@ -21,74 +21,35 @@ namespace {
 
 constexpr int most_columns = registers == 32 ? 14 : 6;
 
-template <class T>
-constexpr int half_of = lanes_of<T> * sizeof(T) > 16 ? lanes_of<T> / 2 : lanes_of<T>;
-
-template <class T, int L, int NV, int C>
+template <class T, int NV, int C>
 __attribute__((noinline)) void tile(bool first, const GradWeightTile<T>& g) {
-  vec<T, L> acc[C][NV];
+  constexpr int L = lanes_of<T>;
+  vec<T> acc[C][NV];
   KONV_UNROLL for (int t = 0; t < C; t++) KONV_UNROLL
-    for (int v = 0; v < NV; v++) acc[t][v] = first ? vec<T, L>{} : load<T, L>(g.d + (t * NV + v) * L);
+    for (int v = 0; v < NV; v++) acc[t][v] = first ? vec<T>{} : load<T>(g.d + (t * NV + v) * L);
   const T* u = g.u;
   for (index r = 0; r < g.rows; r++) {
     const T* x = g.x + g.row_offset[r];
     for (index j = 0; j < g.row_length; j++, u += NV * L, x += g.step) {
-      vec<T, L> gy[NV];
+      vec<T> gy[NV];
       KONV_UNROLL for (int v = 0; v < NV; v++)
-        gy[v] = load<T, L>(u + v * L);
+        gy[v] = load<T>(u + v * L);
       KONV_UNROLL for (int t = 0; t < C; t++) {
-        const vec<T, L> b = splat<T, L>(x[g.column_offset[t]]);
+        const vec<T> b = splat<T>(x[g.column_offset[t]]);
         KONV_UNROLL for (int v = 0; v < NV; v++)
           acc[t][v] += gy[v] * b;
       }
     }
   }
   KONV_UNROLL for (int t = 0; t < C; t++) KONV_UNROLL
-    for (int v = 0; v < NV; v++) store<T, L>(g.d + (t * NV + v) * L, acc[t][v]);
-}
-
-template <class T, int L, int NV, int... I>
-void tile_of(sequence<I...>, index columns, bool first, const GradWeightTile<T>& g) {
-  static constexpr void (*by_columns[])(bool, const GradWeightTile<T>&) = {tile<T, L, NV, I + 1>...};
-  by_columns[columns - 1](first, g);
+    for (int v = 0; v < NV; v++) store<T>(g.d + (t * NV + v) * L, acc[t][v]);
 }
 
 template <class T>
-void any_tile(index width, index columns, bool first, const GradWeightTile<T>& g) {
-  using All = typename make_sequence<most_columns>::type;
-  constexpr int L = lanes_of<T>;
-  if (width == 2 * L) return tile_of<T, L, 2>(All{}, columns, first, g);
-  if (width == L) return tile_of<T, L, 1>(All{}, columns, first, g);
-  tile_of<T, half_of<T>, 1>(All{}, columns, first, g);
-}
-
-// Squares of lanes x lanes; the last pixels and channels by masks and by hand.
-template <class T, int L>
-KONV_INLINE void transpose_panel(const T* src, index plane, index count, int channels, T* dst, index width) {
-  for (index q = 0; q < count; q += L) {
-    const int n = count - q < L ? static_cast<int>(count - q) : L;
-    vec<T, L> r[L];
-    if (n == L && channels == L) {
-      KONV_UNROLL for (int l = 0; l < L; l++)
-        r[l] = load<T, L>(src + l * plane + q);
-    } else {
-      KONV_UNROLL for (int l = 0; l < L; l++)
-        r[l] = l < channels ? load_first<T, L>(src + l * plane + q, n) : vec<T, L>{};
-    }
-    transpose<T, L>(r);
-    KONV_UNROLL for (int i = 0; i < L; i++)
-      if (i < n) store<T, L>(dst + (q + i) * width, r[i]);
-  }
-}
-
-template <class T>
-void transpose_load(const T* src, index plane, index count, int channels, T* dst, index width) {
-  constexpr int L = lanes_of<T>;
-  if (width < L) return transpose_panel<T, half_of<T>>(src, plane, count, channels, dst, width);
-  for (int l = 0; l < width; l += L) {
-    const int left = channels - l;
-    transpose_panel<T, L>(src + l * plane, plane, count, left < 0 ? 0 : left < L ? left : L, dst + l, width);
-  }
+void any_tile(int vectors, index columns, bool first, const GradWeightTile<T>& g) {
+  static_for<most_columns>([&](auto i) {
+    if (columns == i + 1) vectors == 1 ? tile<T, 1, i + 1>(first, g) : tile<T, 2, i + 1>(first, g);
+  });
 }
 
 // ---- depthwise -----------------------------------------------------------------------------------------------------
@@ -96,28 +57,29 @@ template <int L, int D>
 struct Rotate {
   static constexpr int at(int i) { return (i + D) % L; }
 };
-template <class T, int L, int D = L / 2>
-KONV_INLINE T lane_sum(vec<T, L> v) {
+template <class T, int D = lanes_of<T> / 2>
+KONV_INLINE T lane_sum(vec<T> v) {
   if constexpr (D == 0) return v[0];
-  else return lane_sum<T, L, D / 2>(v + shuffle<Rotate<L, D>, T, L>(v, v));
+  else return lane_sum<T, D / 2>(v + shuffle<Rotate<lanes_of<T>, D>, T>(v, v));
 }
 
 // P kernel rows by Q kernel columns are summed at a time. Two accumulators a tap when there are few: a chain of
 // additions to one would wait for itself.
 template <int P, int Q>
 constexpr int sets = P * Q <= 4 ? 2 : 1;
-template <class T, int L, int P, int Q>
-using Sums = vec<T, L>[P][Q][sets<P, Q>];
+template <class T, int P, int Q>
+using Sums = vec<T>[P][Q][sets<P, Q>];
 
-// acc += gy rows [0, R) against image rows, n columns (L unless Tail). S: row_step with tap_step 1; 0: any steps.
-template <class T, int L, int P, int Q, int S, int R, bool Tail>
-KONV_INLINE void add_taps(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, const T* gy, const T* x,
+// acc += gy rows [0, R) against image rows, n columns (all lanes unless Tail). S: row_step with tap_step 1; 0: any
+// steps.
+template <class T, int P, int Q, int S, int R, bool Tail>
+KONV_INLINE void add_taps(Sums<T, P, Q>& acc, const GradWeightDepthwise<T>& g, const T* gy, const T* x,
                           const index* offset, int n) {
-  const auto columns = [&](const T* p) __attribute__((always_inline)) {
-    if constexpr (Tail) return load_first<T, L>(p, n);
-    else return load<T, L>(p);
+  const auto columns = [&](const T* p) KONV_INLINED {
+    if constexpr (Tail) return load_first<T>(p, n);
+    else return load<T>(p);
   };
-  vec<T, L> y[R];
+  vec<T> y[R];
   KONV_UNROLL for (int i = 0; i < R; i++)
     y[i] = columns(gy + i * g.gy_pitch);
   KONV_UNROLL for (int b = 0; b < Q; b++) {
@@ -128,7 +90,7 @@ KONV_INLINE void add_taps(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g
           acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
     } else {
       KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
-        const vec<T, L> v = columns(column + r * g.pitch);
+        const vec<T> v = columns(column + r * g.pitch);
         KONV_UNROLL for (int i = 0; i < R; i++) {
           const int a = r - i * S;
           if (a >= 0 && a < P) acc[a][b][i % sets<P, Q>] += y[i] * v;
@@ -139,15 +101,15 @@ KONV_INLINE void add_taps(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g
 }
 
 // One vector of columns, all rows.
-template <class T, int L, int P, int Q, int S, bool Tail>
-KONV_INLINE void add_rows(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, const T* x, index q,
-                          const index* offset, int n) {
+template <class T, int P, int Q, int S, bool Tail>
+KONV_INLINE void add_rows(Sums<T, P, Q>& acc, const GradWeightDepthwise<T>& g, const T* x, index q, const index* offset,
+                          int n) {
   constexpr int R = 4;
   const T* gy = g.gy + q;
   const index step = g.row_step * g.pitch;
   index i = 0;
-  const auto rows = [&](auto count) __attribute__((always_inline)) {
-    add_taps<T, L, P, Q, S, count, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, offset, n);
+  const auto rows = [&](auto count) KONV_INLINED {
+    add_taps<T, P, Q, S, count, Tail>(acc, g, gy + i * g.gy_pitch, x + q + i * step, offset, n);
     i += count;
   };
   while (i + R <= g.rows) rows(constant<R>{});
@@ -156,38 +118,24 @@ KONV_INLINE void add_rows(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g
   if (g.rows - i == 1) rows(constant<1>{});
 }
 
-template <class T, int L, int P, int Q>
-KONV_INLINE void add_sums(Sums<T, L, P, Q>& acc, const GradWeightDepthwise<T>& g, T* d) {
-  KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
-    for (int b = 0; b < Q; b++) {
-      vec<T, L> v = acc[a][b][0];
-      if constexpr (sets<P, Q> == 2) v += acc[a][b][1];
-      d[(a * g.kw + b) * g.d_step] += lane_sum<T, L>(v);
-    }
-}
-
 // P kernel rows from `row` on, every column, Q at a time.
 template <class T, int P, int Q, int S>
 __attribute__((noinline)) void taps(const GradWeightDepthwise<T>& g, index row) {
-  constexpr int L = lanes_of<T>, half = half_of<T>;
+  constexpr int L = lanes_of<T>;
   const index whole = g.columns / L * L;
-  const int left = static_cast<int>(g.columns - whole);
   const T* x = g.x + row * g.tap_step * g.pitch;
   for (index b = 0; b < g.kw; b += Q) {
-    const index* offset = g.offset + b;
+    Sums<T, P, Q> acc = {};
+    for (index q = 0; q < whole; q += L) add_rows<T, P, Q, S, false>(acc, g, x, q, g.offset + b, L);
+    if (whole < g.columns)
+      add_rows<T, P, Q, S, true>(acc, g, x, whole, g.offset + b, static_cast<int>(g.columns - whole));
     T* d = g.d + (row * g.kw + b) * g.d_step;
-    if (whole || left > half || half == L) {
-      Sums<T, L, P, Q> acc = {};
-      for (index q = 0; q < whole; q += L) add_rows<T, L, P, Q, S, false>(acc, g, x, q, offset, L);
-      if (left > half || (left && half == L)) add_rows<T, L, P, Q, S, true>(acc, g, x, whole, offset, left);
-      add_sums<T, L, P, Q>(acc, g, d);
-    }
-    if constexpr (half < L) {
-      if (left == 0 || left > half) continue;
-      Sums<T, half, P, Q> acc = {};
-      add_rows<T, half, P, Q, S, true>(acc, g, x, whole, offset, left);
-      add_sums<T, half, P, Q>(acc, g, d);
-    }
+    KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
+      for (int c = 0; c < Q; c++) {
+        vec<T> v = acc[a][c][0];
+        if constexpr (sets<P, Q> == 2) v += acc[a][c][1];
+        d[(a * g.kw + c) * g.d_step] += lane_sum<T>(v);
+      }
   }
 }
 
@@ -202,20 +150,18 @@ void all_taps(const GradWeightDepthwise<T>& g) {
 
 template <class T>
 void depthwise(const GradWeightDepthwise<T>& g) {
-  if (g.kh == 1 || g.tap_step == 1) {
-    if (g.row_step == 1) return all_taps<T, 1>(g);
-    if (g.row_step == 2) return all_taps<T, 2>(g);
-  } else if (g.row_step == 1) {  // dilated rows: interleaved problems without dilation
-    for (index phase = 0; phase < g.tap_step && phase < g.rows; phase++) {
-      GradWeightDepthwise<T> p = g;
-      p.rows = (g.rows - phase + g.tap_step - 1) / g.tap_step;
-      p.x = g.x + phase * g.pitch, p.gy = g.gy + phase * g.gy_pitch;
-      p.pitch = g.pitch * g.tap_step, p.gy_pitch = g.gy_pitch * g.tap_step, p.tap_step = 1;
-      all_taps<T, 1>(p);
-    }
-    return;
+  const bool neighbours = g.kh == 1 || g.tap_step == 1;
+  if (neighbours && g.row_step == 1) return all_taps<T, 1>(g);
+  if (neighbours && g.row_step == 2) return all_taps<T, 2>(g);
+  if (g.row_step != 1) return all_taps<T, 0>(g);
+  // Dilated rows: interleaved problems without dilation.
+  for (index phase = 0; phase < g.tap_step && phase < g.rows; phase++) {
+    GradWeightDepthwise<T> p = g;
+    p.rows = (g.rows - phase + g.tap_step - 1) / g.tap_step;
+    p.x = g.x + phase * g.pitch, p.gy = g.gy + phase * g.gy_pitch;
+    p.pitch = g.pitch * g.tap_step, p.gy_pitch = g.gy_pitch * g.tap_step, p.tap_step = 1;
+    all_taps<T, 1>(p);
   }
-  all_taps<T, 0>(g);
 }
 
 template <class T>
@@ -233,7 +179,7 @@ double sum(const T* src, index count) {
 
 template <class T>
 constexpr GradWeightTable<T> table_of() {
-  return {lanes_of<T>, most_columns, half_of<T>, any_tile<T>, transpose_load<T>, depthwise<T>, sum<T>};
+  return {lanes_of<T>, most_columns, any_tile<T>, depthwise<T>, sum<T>};
 }
 
 }  // namespace

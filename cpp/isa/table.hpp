@@ -77,6 +77,9 @@ struct TileTable {
 
   // dst[l*plane + q] = src[q*lds + l] for q < count, l < channels (<= lanes): channels leave the lanes.
   void (*transpose_store)(const T* src, index lds, index count, T* dst, index plane, int channels);
+  // The way back: dst[q*width + l] = src[l*plane + q] for q < count, l < channels; zero for channels <= l < width, a
+  // multiple of `lanes`.
+  void (*transpose_load)(const T* src, index plane, index count, int channels, T* dst, index width);
 };
 
 // ---- winograd.cpp: the transforms of Winograd convolution ----------------------------------------------------------
@@ -219,14 +222,11 @@ struct GradWeightDepthwise {
 
 template <class T>
 struct GradWeightTable {
-  int lanes;        // T in one vector
-  int columns;      // most columns of one tile
-  int least_width;  // widths of tiles: 2*lanes, lanes and, where a vector can be halved, lanes/2
+  int lanes;    // T in one vector
+  int columns;  // most columns of one tile
 
-  // first: d is written, not added to.
-  void (*tile)(index width, index columns, bool first, const GradWeightTile<T>&);
-  // dst[q*width + l] = src[l*plane + q] for q < count, l < channels; zero for channels <= l < width.
-  void (*transpose_load)(const T* src, index plane, index count, int channels, T* dst, index width);
+  // width: `vectors` (1 or 2) vectors. first: d is written, not added to.
+  void (*tile)(int vectors, index columns, bool first, const GradWeightTile<T>&);
   void (*depthwise)(const GradWeightDepthwise<T>&);
   // The sum in double precision.
   double (*sum)(const T* src, index count);

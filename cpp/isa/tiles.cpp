@@ -229,9 +229,32 @@ void transpose_store(const T* src, index lds, index count, T* dst, index plane, 
   }
 }
 
+// ---- and come back -------------------------------------------------------------------------------------------------
+template <class T>
+void transpose_load(const T* src, index plane, index count, int channels, T* dst, index width) {
+  constexpr int L = lanes_of<T>;
+  for (int l = 0; l < width; l += L)
+    for (index q = 0; q < count; q += L) {
+      const T* from = src + l * plane + q;
+      T* to = dst + q * width + l;
+      const int n = count - q < L ? static_cast<int>(count - q) : L;
+      if (n == L && channels - l >= L) {
+        transpose_block<T>(from, plane, to, width);
+        continue;
+      }
+      vec<T> r[L];
+      KONV_UNROLL for (int i = 0; i < L; i++)
+        r[i] = l + i < channels ? load_first<T>(from + i * plane, n) : vec<T>{};
+      transpose<T>(r);
+      KONV_UNROLL for (int i = 0; i < L; i++)
+        if (i < n) store<T>(to + i * width, r[i]);
+    }
+}
+
 template <class T>
 constexpr TileTable<T> table_of() {
-  return {lanes_of<T>, o_columns, p_rows, output_lane<T>, pixel_lane<T>, gather_taps<T>, transpose_store<T>};
+  return {lanes_of<T>,    o_columns,          p_rows,           output_lane<T>, pixel_lane<T>,
+          gather_taps<T>, transpose_store<T>, transpose_load<T>};
 }
 
 }  // namespace

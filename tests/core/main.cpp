@@ -123,6 +123,12 @@ void test_moves(const IsaTable& isa, Random& random) {
       for (int l = 0; l < channels; l++)
         for (index q = 0; q < plane; q++) same &= dst[l * plane + q] == (q < count ? src[q * tiles.lanes + l] : T(9));
       check(same, std::string(isa.name) + " transpose_store, channels " + std::to_string(channels));
+
+      std::vector<T> back(count * tiles.lanes, T(9));
+      tiles.transpose_load(dst.data(), plane, count, channels, back.data(), tiles.lanes);
+      same = true;
+      for (index i = 0; i < count * tiles.lanes; i++) same &= back[i] == (i % tiles.lanes < channels ? src[i] : T(0));
+      check(same, std::string(isa.name) + " transpose_load, channels " + std::to_string(channels));
     }
 }
 
