@@ -66,7 +66,8 @@ inline int threads_within(index limit, index shared, index per_slot, int threads
 }
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
-// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns the size of a block.
+// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns the size of a
+// block.
 inline index balanced(index count, index most, index others, int threads, index least) {
   constexpr index blocks_a_thread = 6;
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);

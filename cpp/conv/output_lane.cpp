@@ -23,10 +23,10 @@
 namespace konv::output_lane {
 namespace {
 
-constexpr index k_step = 256;             // u: 256 x 2 vectors are 16 KiB with AVX2, 32 KiB with AVX-512
-constexpr index panel_bytes = 640 << 10;  // v of one thread
-constexpr index shared_panel = 4 << 20;   // v that all threads build together
-constexpr index plane_bytes = 128 << 10;  // padded planes of one channel
+constexpr index k_step = 256;               // u: 256 x 2 vectors are 16 KiB with AVX2, 32 KiB with AVX-512
+constexpr index panel_bytes = 640 << 10;    // v of one thread
+constexpr index shared_panel = 4 << 20;     // v that all threads build together
+constexpr index plane_bytes = 128 << 10;    // padded planes of one channel
 constexpr index weights_in_l2 = 256 << 10;  // a narrow block reads all of them for few pixels
 constexpr index most_columns = 168;
 

@@ -35,7 +35,7 @@ constexpr index tasks_a_thread = 6;         // where threads share V
 constexpr index chunk_tiles = 56;           // at work at a time, or one segment
 constexpr index product_bytes = 512 << 10;  // of M: most of L2
 constexpr index weights_in_l2 = 256 << 10;
-constexpr index weight_bytes = 16 << 10;    // of U that stay in L1 while a slab passes
+constexpr index weight_bytes = 16 << 10;  // of U that stay in L1 while a slab passes
 
 // ---- blocks and scratch --------------------------------------------------------------------------------------------
 struct Blocking {
@@ -74,7 +74,8 @@ struct Scratch {
 template <class T>
 void cut(const Problem<T>& p, Blocking& b, index blocks, index tasks) {
   constexpr index bytes = sizeof(T);
-  const index each = p.tiling.segment_tiles(), panels = p.panels.count(), k = p.rows.channels * p.tiling.stride_phases();
+  const index each = p.tiling.segment_tiles(), panels = p.panels.count(),
+              k = p.rows.channels * p.tiling.stride_phases();
   const index columns = std::max<index>(4 * p.isa.template tiles<T>().o_columns, slab_bytes / (k * bytes));
   b.blocks = std::min(blocks, b.segments);
   b.chunk = std::clamp<index>(b.most() * panels / tasks, 1, std::max<index>(1, chunk_tiles / each));
@@ -91,7 +92,8 @@ void cut(const Problem<T>& p, Blocking& b, index blocks, index tasks) {
 
 template <class T>
 index scratch_bytes(const Problem<T>& p, const Blocking& b) {
-  const index shared = b.shared ? checked_mul(checked_mul(b.slabs(), round_up(p.v_size(b.pitch), p.lanes)), sizeof(T)) : 0;
+  const index shared =
+      b.shared ? checked_mul(checked_mul(b.slabs(), round_up(p.v_size(b.pitch), p.lanes)), sizeof(T)) : 0;
   return checked_add(shared, checked_mul(Scratch<T>::size(p, b), b.threads));
 }
 
@@ -105,7 +107,8 @@ Blocking choose_blocking(const Problem<T>& p, index n, index image_bytes) {
   b.threads = static_cast<int>(std::clamp<index>(work >> 20, 1, num_threads()));
 
   // Own V where there are blocks enough to share out evenly; they may be small when the weights stay in L2.
-  const index tasks = tasks_a_thread * b.threads, groups = p.g.groups, weights = p.panels.group_size() * index{sizeof(T)};
+  const index tasks = tasks_a_thread * b.threads, groups = p.g.groups,
+              weights = p.panels.group_size() * index{sizeof(T)};
   const index least = weights <= weights_in_l2 ? 24 : 48, tiles = b.segments * each;
   if (b.threads == 1 || tiles * groups >= 4 * b.threads * least || (groups > 1 && tiles * groups >= 48 * b.threads)) {
     const index enough = std::min(ceil_div(tasks, groups), tiles / least);
@@ -177,7 +180,8 @@ class Forward {
           ceil_div(p_.panels.count(), b_.together) * chunks,
           [&](index i, int slot) {
             const index s = first + i % chunks * b_.chunk;
-            multiply(scratch(slot), group, i / chunks * b_.together, s, std::min(s + b_.chunk, end), slab(v, s - first));
+            multiply(scratch(slot), group, i / chunks * b_.together, s, std::min(s + b_.chunk, end),
+                     slab(v, s - first));
           },
           b_.threads);
     }
