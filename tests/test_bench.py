@@ -163,10 +163,13 @@ def test_bursts_alternate_and_drop_their_start() -> None:
 
     times = timing.alternate({name: make(name) for name in "abc"}, rounds=3, seconds=0.002)
     order = [name for index, (name, _) in enumerate(calls) if index == 0 or calls[index - 1][0] != name]
-    assert "".join(order) == "abcbcacab".replace("cc", "c").replace("aa", "a")
+    assert "".join(order) == "abc" + "acb" + "cab"  # rotated, every second time from behind
     assert all(len(rounds) == 3 and min(rounds) >= 0.0005 for rounds in times.values())
     first = [moment for name, moment in calls[: next(i for i, (n, _) in enumerate(calls) if n == "b")]]
     assert first[-1] - first[0] >= timing.WARM_SECONDS
+    turns = [moment for (name, moment), (before, _) in zip(calls[1:], calls, strict=False) if name != before]
+    ends = [moment for (name, _), (before, moment) in zip(calls[1:], calls, strict=False) if name != before]
+    assert all(turn - end >= timing.PAUSE_SECONDS for turn, end in zip(turns, ends, strict=True))
 
 
 @pytest.mark.parametrize(

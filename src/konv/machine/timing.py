@@ -1,9 +1,11 @@
 """How a call is timed so that the number means something on a machine whose speed drifts and whose cores are shared.
 
-- Peers alternate: in each round every peer has one burst of calls, in an order that rotates. A slow minute then hits
-  all of them, and the ratio of two peers is taken within a round.
-- The start of a burst is dropped: OpenMP's threads spin for some milliseconds after the previous peer's last call and
-  would slow down whoever comes next.
+- Peers alternate: in each round every peer has one burst of calls, in an order that rotates and turns round, so that
+  nobody always follows the same one. A slow minute then hits all of them, and the ratio of two peers is taken within a
+  round.
+- Before a burst there is a pause: the threads of other engines spin after their last call (OpenMP's for 12 ms, ONNX
+  Runtime's for 65 ms) and take a core from whoever comes next. Then the start of the burst is dropped, until the
+  peer's own threads are awake and its data in the caches.
 - Medians, of the calls of a burst and of the rounds.
 """
 
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from statistics import median
 
+PAUSE_SECONDS = 0.08
 WARM_SECONDS = 0.006
 LEAST_CALLS = 3
 
@@ -47,6 +50,9 @@ def alternate(runs: Mapping[str, Callable[[], object]], rounds: int, seconds: fl
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        order = names[first:] + names[:first]
+        for name in order if turn % 2 == 0 else reversed(order):
+            if len(names) > 1:
+                time.sleep(PAUSE_SECONDS)
             times[name].append(burst(runs[name], seconds))
     return times
