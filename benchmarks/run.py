@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from konv import backends
 from konv.cli import main
 
 HERE = Path(__file__).parent
@@ -29,7 +30,7 @@ def run() -> int:
         for dtype in options.dtypes:
             for threads in options.threads:
                 for mode in options.modes:
-                    stem = options.results / f"{shapes}-{mode}-{dtype}-{threads}t"
+                    stem = options.results / f"{shapes}-{mode}-{dtype}-{threads}t-{backends.current()}"
                     words = ["bench", str(HERE / "shapes" / f"{shapes}.txt"), "--mode", mode, "--dtype", dtype]
                     words += ["--threads", str(threads), "--json", f"{stem}.json", "--svg", f"{stem}.svg"]
                     if code := main(words + options.rest):

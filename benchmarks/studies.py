@@ -40,7 +40,7 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
             if name.startswith(f"{axis}:")
         }
         title = f"Time for one operation of the direct sum, float32, {options.threads} threads, {machine.cpu()}"
-        picture = options.results / f"sweep-{axis.replace(' ', '-')}-{options.threads}t.svg"
+        picture = options.results / f"sweep-{axis.replace(' ', '-')}-{options.threads}t-{konv.backends.current()}.svg"
         picture.write_text(chart(title, axis, "picoseconds", lines))
     worst = {name: {"steepest": studies.steepest(p), "cliff": studies.cliff(p)} for name, p in found.items()}
     return {"sweeps": worst, "points": {name: list(map(plain, points)) for name, points in found.items()}}
@@ -113,7 +113,7 @@ def run(words: list[str] | None = None) -> int:
             "settings": {"rounds": options.rounds, "seconds": options.ms / 1e3},
         }  # fmt: skip
         content |= STUDIES[name](options)
-        path = options.results / f"study-{name}-{options.threads}t.json"
+        path = options.results / f"study-{name}-{options.threads}t-{konv.backends.current()}.json"
         path.write_text(json.dumps(content, indent=1) + "\n")
         print(f"\nkept in {path}\n", flush=True)
     return 0
