@@ -3,6 +3,7 @@
 #   make test         install with the test extra and run everything that needs no PyTorch
 #   make test-torch   add PyTorch 2.13 to .venv and run the live comparison
 #   make test-page    the pages that konv writes, in a headless Chromium (Debian: apt-get install chromium)
+#   make test-core    the kernels without Python, also with the long vectors that this CPU may not have
 #   make test-aarch64 the kernels for aarch64, cross-compiled and run under qemu
 #   make check        lint, formatting, types, and the sdist and wheel installed and tried outside the tree
 #   make bench        measure the layers of benchmarks/shapes against PyTorch, ONNX Runtime, OpenVINO and ncnn
@@ -24,7 +25,7 @@ CXX_FOUND := $(firstword $(foreach name,$(CXX) c++ g++ clang++,$(shell command -
 # What an installed konv depends on. The install is editable: Python files are used where they stand.
 CORE := pyproject.toml CMakeLists.txt $(shell find cpp -type f 2>/dev/null)
 
-.PHONY: help demo test test-torch test-page test-aarch64 check bench sanitize stub clean compiler
+.PHONY: help demo test test-torch test-page test-core test-aarch64 check bench sanitize stub clean compiler
 
 help:
 	@grep -E '^#   make ' Makefile | cut -c5-
@@ -72,7 +73,13 @@ check: $(VENV)/.extra-lint
 bench: $(VENV)/.extra-bench
 	$(BIN)/python benchmarks/run.py --threads $(THREADS)
 
-# The kernels without Python, for another CPU under an emulator. Debian: g++-aarch64-linux-gnu, qemu-user, cmake, ninja.
+# The kernels without Python. Debian: cmake, ninja-build.
+test-core:
+	cmake -S . -B build/core -G Ninja -DKONV_TESTS=ON -DCMAKE_BUILD_TYPE=Release
+	cmake --build build/core
+	build/core/konv_tests
+
+# The same for another CPU under an emulator. Debian: g++-aarch64-linux-gnu, qemu-user, cmake, ninja.
 test-aarch64:
 	cmake -S . -B build/aarch64 -G Ninja -DKONV_TESTS=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
 	  -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++

@@ -33,6 +33,9 @@ bool has_avx512() {
 bool has_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
 bool has_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
 #endif
+#if defined(__x86_64__)
+[[maybe_unused]] bool has_wide() { return has_avx2(); }  // see CMakeLists.txt
+#endif
 [[maybe_unused]] bool has_neon() { return true; }  // part of every aarch64
 [[maybe_unused]] bool has_baseline() { return true; }
 

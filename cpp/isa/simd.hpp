@@ -21,14 +21,14 @@
 
 namespace konv::KONV_ISA {
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(KONV_WIDE)  // KONV_WIDE: the unit tests, on CPUs that have no such vectors
 constexpr int vector_bytes = 64;
 #elif defined(__AVX2__)
 constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
 #endif
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(KONV_WIDE)
 constexpr int registers = 32;
 #else
 constexpr int registers = 16;
@@ -57,17 +57,6 @@ template <class T, int L = lanes_of<T>>
 KONV_INLINE vec<T, L> splat(T s) {
   return s - vec<T, L>{};
 }
-
-#if defined(__AVX2__) && !defined(__AVX512F__)
-// All bits of the lanes below n.
-template <class I>
-KONV_INLINE __m256i first_lanes(int n) {
-  vec<I> lane;
-  KONV_UNROLL for (int i = 0; i < lanes_of<I>; i++)
-    lane[i] = i;
-  return (__m256i)(lane < static_cast<I>(n));
-}
-#endif
 
 // The first n lanes (0 <= n <= L), the rest zero; memory past them is not touched.
 template <class T, int L = lanes_of<T>>
