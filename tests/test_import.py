@@ -1,4 +1,8 @@
-"""`import konv` brings NumPy and nothing else of others', and adds less than 0.15 s to NumPy's own import."""
+"""`import konv` brings NumPy and nothing else of others', and takes less than NumPy's own import.
+
+That is 0.15 s where NumPy takes as long; a ratio, because the same import takes twice as long on another machine, or on
+this one a minute later.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +12,48 @@ import sys
 import time
 
 ALLOWED = {"konv", "numpy"}
-SECONDS = 0.15
+RATIO = 1.0
 # CPU time, and the least of several runs: what other processes do must not count.
 RUNS = 40
 
 SCRIPT = """
 import json, sys, time
+begin = time.process_time()
 import numpy
 before, start = set(sys.modules), time.process_time()
 {statement}
-seconds = time.process_time() - start
+ratio = (time.process_time() - start) / (start - begin)
 names = {{name.split(".")[0] for name in set(sys.modules) - before}}
-print(json.dumps([seconds, sorted(names - set(sys.stdlib_module_names))]))
+print(json.dumps([ratio, sorted(names - set(sys.stdlib_module_names))]))
 """
 
 
 def import_cost(statement: str, runs: int = RUNS) -> tuple[float, set[str]]:
-    """Least seconds over up to ``runs`` fresh interpreters, and the top-level modules outside the standard library."""
-    seconds, names = [], set()
+    """Least share of NumPy's time over up to ``runs`` fresh interpreters, and the modules that are not Python's own."""
+    ratios, names = [], set()
     for _ in range(runs):
         command = [sys.executable, "-c", SCRIPT.format(statement=statement)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        took, found = json.loads(done.stdout.splitlines()[-1])
-        seconds.append(took)
+        ratio, found = json.loads(done.stdout.splitlines()[-1])
+        ratios.append(ratio)
         names |= set(found)
-        if took < SECONDS:
+        if ratio < RATIO:
             break
         time.sleep(0.5)  # a virtual machine whose cores are taken away counts that as CPU time: wait for a calm moment
     # Files that the interpreter runs at its start (editable installs, coverage) are loaded before and do not count.
-    return min(seconds), {name for name in names if not name.startswith(("__editable__", "_konv_editable"))}
+    return min(ratios), {name for name in names if not name.startswith(("__editable__", "_konv_editable"))}
 
 
 def test_only_numpy_and_soon() -> None:
-    seconds, names = import_cost("import konv")
+    ratio, names = import_cost("import konv")
     assert names <= ALLOWED
-    assert seconds < SECONDS
+    assert ratio < RATIO
 
 
 def test_this_test_can_fail() -> None:
     assert import_cost("import konv, pytest", runs=1)[1] > ALLOWED
-    wait = f"while time.process_time() < start + {SECONDS}: pass"
-    assert import_cost(f"import konv\n{wait}", runs=1)[0] > SECONDS
+    wait = f"while time.process_time() < start + {RATIO} * (start - begin): pass"
+    assert import_cost(f"import konv\n{wait}", runs=1)[0] > RATIO
 
 
 def test_optional_modules_load_when_used() -> None:

@@ -11,9 +11,9 @@
 //
 // Loop order of a block of at least about 112 tiles (whole rows of tiles where they fit):
 //   for slab, channel: transform its tiles into V                      rows of x and s in L1; V in L2 or L3
-//   for panel of output channels, chunk of the block (about 112 tiles):
-//     for xi, slab: M[.][xi] += U[panel][xi] V[slab][xi]               U[panel][xi] in L1, V[slab][xi] streams
-//     transform M, transpose, store                                    M (half a MiB) in L2
+//   for some panels of output channels, chunk of the block (about 56 tiles):
+//     for xi, slab, panel: M[panel][.][xi] += U[panel][xi] V[slab][xi]   V[slab][xi] and part of U[panel][xi] in L1
+//     for panel: transform M, transpose, store                           M (half a MiB) in L2
 // Threads take blocks, each with its own V, where there are many: whoever is slowed down by other work takes fewer.
 // Otherwise the block is shared: all threads transform channels, then all take panels and chunks. An output's sum runs
 // over c in one order either way, so blocks, threads and batches do not change a bit of it.
@@ -31,11 +31,11 @@ namespace konv::winograd {
 namespace {
 
 constexpr index slab_bytes = 32 << 10;      // of one product in a slab, or four columns of the register tile
-constexpr index tasks_a_thread = 6;         // where threads share V
+constexpr index tasks_a_thread = 6;         // where threads share V, or U is small
 constexpr index chunk_tiles = 56;           // at work at a time, or one segment
 constexpr index product_bytes = 512 << 10;  // of M: most of L2
-constexpr index weights_in_l2 = 256 << 10;
-constexpr index weight_bytes = 16 << 10;  // of U that stay in L1 while a slab passes
+constexpr index weights_in_l2 = 256 << 10;  // U so small that blocks may be, too
+constexpr index weight_bytes = 16 << 10;    // of U that stay in L1 while a slab passes
 
 // ---- blocks and scratch --------------------------------------------------------------------------------------------
 struct Blocking {
@@ -74,8 +74,8 @@ struct Scratch {
 template <class T>
 void cut(const Problem<T>& p, Blocking& b, index blocks, index tasks) {
   constexpr index bytes = sizeof(T);
-  const index each = p.tiling.segment_tiles(), panels = p.panels.count(),
-              k = p.rows.channels * p.tiling.stride_phases();
+  const index each = p.tiling.segment_tiles(), panels = p.panels.count();
+  const index k = p.rows.channels * p.tiling.stride_phases();
   const index columns = std::max<index>(4 * p.isa.template tiles<T>().o_columns, slab_bytes / (k * bytes));
   b.blocks = std::min(blocks, b.segments);
   b.chunk = std::clamp<index>(b.most() * panels / tasks, 1, std::max<index>(1, chunk_tiles / each));
@@ -107,9 +107,8 @@ Blocking choose_blocking(const Problem<T>& p, index n, index image_bytes) {
   b.threads = static_cast<int>(std::clamp<index>(work >> 20, 1, num_threads()));
 
   // Own V where there are blocks enough to share out evenly; they may be small when the weights stay in L2.
-  const index tasks = tasks_a_thread * b.threads, groups = p.g.groups,
-              weights = p.panels.group_size() * index{sizeof(T)};
-  const index least = weights <= weights_in_l2 ? 24 : 48, tiles = b.segments * each;
+  const index tasks = tasks_a_thread * b.threads, groups = p.g.groups, tiles = b.segments * each;
+  const index least = p.panels.group_size() * index{sizeof(T)} <= weights_in_l2 ? 24 : 48;
   if (b.threads == 1 || tiles * groups >= 4 * b.threads * least || (groups > 1 && tiles * groups >= 48 * b.threads)) {
     const index enough = std::min(ceil_div(tasks, groups), tiles / least);
     for (index blocks = std::max({ceil_div(b.segments, std::max<index>(1, block_tiles / each)), enough, index{1}});;
@@ -197,28 +196,28 @@ class Forward {
       input_.run(own.input, s, std::min(b_.slab, end - s), group, from, to, slab(v, s - first));
   }
 
-  // ---- products and output: a few panels of output channels, segments [from, to) of a block, whose V begins at v ----
+  // ---- products and output: panels [first, last) of output channels, segments [from, to) of a block ----
+  struct Piece {
+    index group, first, last, from, to;
+    const T* v;     // of the first segment
+    index m_panel;  // from the products of one panel to the next
+  };
+
   void multiply(const Scratch<T>& own, index group, index first, index from, index to, const T* v) const {
-    const index last = std::min(first + b_.together, p_.panels.count()), tiles = p_.tiling.tiles_between(from, to);
-    const index m_panel = tiles * p_.products() * p_.panels.width;
+    const Piece piece{group,
+                      first,
+                      std::min(first + b_.together, p_.panels.count()),
+                      from,
+                      to,
+                      v,
+                      p_.tiling.tiles_between(from, to) * p_.products() * p_.panels.width};
+    const index k_step = weight_bytes / (p_.panels.width * index{sizeof(T)});
     for (index xi = 0; xi < p_.products(); xi++)
-      for (index k = 0, k_step = weight_bytes / (p_.panels.width * index{sizeof(T)}); k < p_.rows.k[xi]; k += k_step) {
-        const T* v_slab = v + input_.offset(xi) + k * b_.pitch;
-        const index count = std::min(k_step, p_.rows.k[xi] - k);
-        for (index s = from, before = 0; s < to; s += b_.slab, v_slab += v_slab_) {
-          const index slab_tiles = p_.tiling.tiles_between(s, std::min(s + b_.slab, to));
-          for (index panel = first; panel < last; panel++) {
-            const index width = p_.panels.stored(panel);
-            const T* u = call_.weight + p_.panels.offset(group, panel) + (p_.rows.before[xi] + k) * width;
-            T* m = own.m + (panel - first) * m_panel + (before * p_.products() + xi) * width;
-            add_products(width, slab_tiles, count, u, v_slab, m, k == 0);
-          }
-          before += slab_tiles;
-        }
-      }
-    for (index panel = first; panel < last; panel++) {
+      for (index k = 0; k < p_.rows.k[xi]; k += k_step)
+        add_products(piece, xi, k, std::min(k_step, p_.rows.k[xi] - k), own.m);
+    for (index panel = first; panel < piece.last; panel++) {
       const index width = p_.panels.stored(panel);
-      const T* m = own.m + (panel - first) * m_panel;
+      const T* m = own.m + (panel - first) * piece.m_panel;
       for (index i = from; i < to; i++) {
         const Segment segment = p_.tiling.segment(i);
         for (index at = 0; at < width; at += p_.lanes) output(own, segment, group, panel, at / p_.lanes, m + at, width);
@@ -227,11 +226,21 @@ class Forward {
     }
   }
 
-  void add_products(index width, index tiles, index k, const T* u, const T* v, T* m, bool first) const {
+  // Rows [k, k + count) of product xi.
+  void add_products(const Piece& piece, index xi, index k, index count, T* m) const {
     alignas(64) static constexpr T zeros[64] = {};
-    const index per_tile = p_.products() * width;
-    tile_.output_lane(static_cast<int>(width / p_.lanes), tiles, k, u, v, b_.pitch, m, per_tile, first ? zeros : m,
-                      first ? 0 : per_tile);
+    const T* v = piece.v + input_.offset(xi) + k * b_.pitch;
+    for (index s = piece.from; s < piece.to; s += b_.slab, v += v_slab_) {
+      const index tiles = p_.tiling.tiles_between(s, std::min(s + b_.slab, piece.to));
+      const index before = p_.tiling.tiles_between(piece.from, s);
+      for (index panel = piece.first; panel < piece.last; panel++) {
+        const index width = p_.panels.stored(panel), per_tile = p_.products() * width;
+        const T* u = call_.weight + p_.panels.offset(piece.group, panel) + (p_.rows.before[xi] + k) * width;
+        T* sums = m + (panel - piece.first) * piece.m_panel + before * per_tile + xi * width;
+        tile_.output_lane(static_cast<int>(width / p_.lanes), tiles, count, u, v, b_.pitch, sums, per_tile,
+                          k ? sums : zeros, k ? per_tile : 0);
+      }
+    }
   }
 
   // One vector of output channels of one segment, a few tiles at a time.
