@@ -3,12 +3,13 @@
 #   make test         install with the test extra and run everything that needs no PyTorch
 #   make test-torch   add PyTorch 2.13 to .venv and run the live comparison
 #   make test-page    the pages that konv writes, in a headless Chromium (Debian: apt-get install chromium)
-#   make test-core    the kernels without Python, also with the long vectors that this CPU may not have
+#   make test-core    the kernels without Python, with the long vectors that this CPU may not have
 #   make test-aarch64 the kernels for aarch64, cross-compiled and run under qemu
 #   make check        lint, formatting, types, and the sdist and wheel installed and tried outside the tree
 #   make bench        measure the layers of benchmarks/shapes against PyTorch, ONNX Runtime, OpenVINO and ncnn
 #   make sanitize     build the core with AddressSanitizer and UBSan and run the tests that reach it
-# Variables: PYTHON (the interpreter that makes the environment), VENV (where it is made), WORKERS, THREADS.
+# Variables: PYTHON (the interpreter that makes the environment), VENV (where it is made), WORKERS, THREADS,
+#   ISA (what test-core builds: wide, 64-byte vectors made of two; or any of CMakeLists.txt; all if empty).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -19,6 +20,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 THREADS ?= 2
+ISA ?= wide
 BIN := $(abspath $(VENV))/bin
 CXX_FOUND := $(firstword $(foreach name,$(CXX) c++ g++ clang++,$(shell command -v $(name) 2>/dev/null)))
 
@@ -73,9 +75,9 @@ check: $(VENV)/.extra-lint
 bench: $(VENV)/.extra-bench
 	$(BIN)/python benchmarks/run.py --threads $(THREADS)
 
-# The kernels without Python. Debian: cmake, ninja-build.
+# The kernels without Python; those that this CPU has are tested from Python. Debian: cmake, ninja-build.
 test-core:
-	cmake -S . -B build/core -G Ninja -DKONV_TESTS=ON -DCMAKE_BUILD_TYPE=Release
+	cmake -S . -B build/core -G Ninja -DKONV_TESTS=ON -DKONV_ONLY=$(ISA) -DCMAKE_BUILD_TYPE=Release
 	cmake --build build/core
 	build/core/konv_tests
 
