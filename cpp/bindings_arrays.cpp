@@ -99,13 +99,14 @@ std::vector<T> in_compute_type(const IsaTable& isa, const Array* vector, index c
   std::vector<T> values(static_cast<std::size_t>(count), T(0));
   if (!vector) return values;
   const int parts = vector->parts();
-  const auto load = isa.rows<T>().load[static_cast<int>(vector->scalar())];
+  const RowTable<T>& rows = isa.rows<T>();
   const char* source = static_cast<const char*>(vector->data());
   if (parts == 1) {
-    load(values.data(), source, vector->stride(0), count);
+    rows.load(vector->scalar(), values.data(), source, vector->stride(0), count);
   } else {
     for (index i = 0; i < count; i++)
-      load(&values[i], source + (i / parts * vector->stride(0) + i % parts) * scalar_bytes(vector->scalar()), 1, 1);
+      rows.load(vector->scalar(), &values[i],
+                source + (i / parts * vector->stride(0) + i % parts) * scalar_bytes(vector->scalar()), 1, 1);
   }
   return values;
 }

@@ -35,7 +35,7 @@ Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
 std::vector<std::string> plan_candidates(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
                                          Precision precision);
 
-// How the gradient of the weight is summed: see conv/grad_weight.cpp, conv/grad_depthwise.hpp.
+// How the gradient of the weight is summed: see conv/grad_weight.cpp.
 enum class GradWeight : std::uint8_t { winograd, matrix, depthwise };
 struct GradWeightPlan {
   GradWeight algorithm;

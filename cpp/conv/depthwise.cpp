@@ -33,20 +33,19 @@ class Driver {
       : call_(call),
         g_(call.plan.g),
         table_(call.plan.isa->template depthwise<T>()),
-        blocking_(g_, row_unit, table_.lanes, sizeof(T)),
-        stage_(*call.plan.isa, call.x, g_.mode),
+        block_(g_, row_unit, table_.lanes, sizeof(T)),
+        reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y),
-        row_blocks_(ceil_div(g_.oh, blocking_.rows)),
-        column_blocks_(ceil_div(g_.ow, blocking_.columns)) {}
+        row_blocks_(ceil_div(g_.oh, block_.rows)),
+        column_blocks_(ceil_div(g_.ow, block_.columns)) {}
 
   void run() {
-    const index staged = round_up(blocking_.down.cells * blocking_.pitch() + table_.lanes, 16);
-    const index out = blocking_.rows * round_up(blocking_.columns, 16);
-    const index together = std::max<index>(1, StagedBlock::stage_bytes / (staged * index{sizeof(T)}));
+    const index out = block_.rows * round_up(block_.columns, 16);
+    const index together = std::max<index>(1, StagedBlock::bytes / (block_.size * index{sizeof(T)}));
     const index offsets = round_up(g_.kw, 8) * index{sizeof(index)};
-    const index slot = (together * staged + out) * index{sizeof(T)} + offsets;
+    const index slot = (together * block_.size + out) * index{sizeof(T)} + offsets;
     const index units = call_.n * g_.c * row_blocks_ * column_blocks_;
-    const index chunk = std::max<index>(1, outputs_per_task / (blocking_.rows * blocking_.columns * g_.group_oc()));
+    const index chunk = std::max<index>(1, outputs_per_task / (block_.rows * block_.columns * g_.group_oc()));
     const index tasks = ceil_div(units, chunk);
     const int slots = static_cast<int>(std::min<index>(num_threads(), tasks));
     Workspace scratch(0, slot, slots);
@@ -54,15 +53,15 @@ class Driver {
         tasks,
         [&](index task, int id) {
           T* x = scratch.slot<T>(id);
-          T* y = x + together * staged;
+          T* y = x + together * block_.size;
           index* offset = reinterpret_cast<index*>(y + out);
-          for (index b = 0; b < g_.kw; b++) offset[b] = blocking_.across.offset(b);
+          for (index b = 0; b < g_.kw; b++) offset[b] = block_.across.offset(b);
           const index last = std::min(units, (task + 1) * chunk);
           Unit staging = unit_of(task * chunk), summing = staging;
           for (index first = task * chunk; first < last; first += together) {
             const index count = std::min(together, last - first);
-            for (index i = 0; i < count; i++, next(staging)) stage(staging, x + i * staged);
-            for (index i = 0; i < count; i++, next(summing)) sum(summing, x + i * staged, y, offset);
+            for (index i = 0; i < count; i++, next(staging)) load(staging, x + i * block_.size);
+            for (index i = 0; i < count; i++, next(summing)) sum(summing, x + i * block_.size, y, offset);
           }
         },
         slots);
@@ -75,47 +74,46 @@ class Driver {
   };
   Unit unit_of(index u) const {
     const index plane = u / column_blocks_ / row_blocks_;
-    return {plane / g_.c, plane % g_.c, u / column_blocks_ % row_blocks_ * blocking_.rows,
-            u % column_blocks_ * blocking_.columns};
+    return {plane / g_.c, plane % g_.c, u / column_blocks_ % row_blocks_ * block_.rows,
+            u % column_blocks_ * block_.columns};
   }
   void next(Unit& u) const {
-    if ((u.column += blocking_.columns) < g_.ow) return;
+    if ((u.column += block_.columns) < g_.ow) return;
     u.column = 0;
-    if ((u.row += blocking_.rows) < g_.oh) return;
+    if ((u.row += block_.rows) < g_.oh) return;
     u.row = 0;
     if (++u.c == g_.c) u.c = 0, u.n++;
   }
-  StagedAxis down(const Unit& u) const {
-    return {std::min(blocking_.rows, g_.oh - u.row), g_.stride_h, g_.kh, g_.dilation_h};
-  }
+  index rows(const Unit& u) const { return std::min(block_.rows, g_.oh - u.row); }
+  StagedAxis down(const Unit& u) const { return {rows(u), g_.stride_h, g_.kh, g_.dilation_h}; }
 
-  void stage(const Unit& u, T* staged) const {
-    stage_.stage(staged, u.n, u.c, down(u), blocking_.across, u.row * g_.stride_h - g_.pad_top,
-                 u.column * g_.stride_w - g_.pad_left);
+  void load(const Unit& u, T* staged) const {
+    stage(reader_, staged, u.n, u.c, down(u), block_.across, u.row * g_.stride_h - g_.pad_top,
+          u.column * g_.stride_w - g_.pad_left);
   }
 
   // Each filter of the channel over the staged rows.
   void sum(const Unit& u, const T* staged, T* buffer, const index* offset) const {
-    const index rows = std::min(blocking_.rows, g_.oh - u.row), columns = std::min(blocking_.columns, g_.ow - u.column);
+    const index columns = std::min(block_.columns, g_.ow - u.column);
     const StagedAxis axis = down(u);
-    DepthwiseBlock<T> b{rows,   columns, g_.kh, g_.kw,   axis.step, axis.tap, staged, blocking_.pitch(),
-                        offset, nullptr, T(0),  nullptr, 0};
+    DepthwiseBlock<T> b{
+        {rows(u), columns, g_.kh, g_.kw, axis.step(), axis.offset(1), staged, block_.across.cells(), offset}};
     for (index m = 0; m < g_.group_oc(); m++) {
       const index o = u.c * g_.group_oc() + m;
       T* direct = writer_.in_place(u.n, o);
       b.w = call_.weight + o * g_.taps(), b.bias = call_.bias[o];
       b.y = direct ? direct + u.row * call_.y.sh + u.column : buffer;
-      b.ldy = direct ? call_.y.sh : columns;
+      b.y_pitch = direct ? call_.y.sh : columns;
       table_.block(b);
-      if (!direct) writer_.write_rows(buffer, columns, u.n, o, u.row, rows, u.column, columns);
+      if (!direct) writer_.write_rows(buffer, columns, u.n, o, u.row, b.rows, u.column, columns);
     }
   }
 
   const Call<T>& call_;
   const Geometry& g_;
   const DepthwiseTable<T>& table_;
-  const StagedBlock blocking_;
-  const RowStage<T> stage_;
+  const StagedBlock block_;
+  const RowReader<T> reader_;
   const RowWriter<T> writer_;
   const index row_blocks_, column_blocks_;
 };

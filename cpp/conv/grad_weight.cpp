@@ -1,21 +1,23 @@
-// The weight's gradient, dW[o][i, tap] = sum over pixels of gy[o][pixel] * x[i][pixel moved by tap], with output
-// channels in the lanes (grad_driver.hpp: tasks).
+// The weight's gradient, dW[o][i, tap] = sum over pixels of gy[o][pixel] * x[i][pixel moved by tap].
 //
-// A cell is at most 128 output channels x about 288 columns, a block some hundred pixels:
+// dW of a group is a matrix, output channels x columns (an image channel and a tap each), every element a sum over the
+// pixels of the batch. The matrix is cut into cells, the pixels into blocks of some rows of some images. A task sums
+// one cell over a run of blocks and shares nothing with others. Where there are few cells (stems, first layers) the
+// blocks are dealt to a fixed number of parts, whose sums are added at the end, in order. The cut depends on the sizes
+// alone.
 //
-//     gy  channels x rows   --transpose-->  u[panel][pixel][width]           L2; a panel is two vectors of channels
-//     x   channels x rows   --stage------>  x[channel][image][row][column]   L2; or the image, when it has no padding
-//     for 14 columns:  for each panel:  D[panel][column][width] += u * x     x stays in L1, u streams from L2
+// Complex numbers: the two parts are channels of their own, and real sums are counted in output channel o and column
+// (channel / parts, tap, channel % parts). The four real sums of a weight are joined when dW is written.
 //
-// and at the end D is transposed into dW. A pixel is a broadcast scalar, so short rows, strides and taps cost no lanes.
-// With few output channels in a group it is those lanes that would be empty: see grad_depthwise.hpp.
+// There are two ways to sum a cell over a block, DenseTile and DepthwiseTile.
 #include "grad_weight.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "grad_depthwise.hpp"
-#include "grad_driver.hpp"
+#include "../parallel.hpp"
+#include "../workspace.hpp"
 #include "rows.hpp"
 #include "stage.hpp"
 #include "winograd.hpp"
@@ -23,6 +25,125 @@
 namespace konv::grad_weight {
 namespace {
 
+// Output channels [output, output + outputs) and image channels [channel, channel + channels) of a group, all taps.
+struct Cell {
+  index group, output, outputs, channel, channels;
+};
+
+// Rows and columns of the output in some images.
+struct Block {
+  index image, images, row, rows, column, columns;
+  index pixels() const { return images * rows * columns; }
+};
+
+// The largest cell and block, and what a task needs for them.
+struct Cut {
+  index outputs, channels;      // of a cell; channels: whole elements
+  index images, rows, columns;  // of a block
+  index sums;                   // T of a cell
+  index scratch;                // bytes besides
+};
+
+// Tile, a way to sum, has
+//   Cut cut() const
+//   void add(const Cell&, const Block&, bool first, T* sums, T* scratch) const    first: sums hold nothing yet
+//   void write(const Cell&, T* sums, T* scratch) const                            sums into dW; overwrites them
+template <class T, class Tile>
+class Driver {
+ public:
+  explicit Driver(const GradWeightCall& call) : call_(call), tile_(call), cut_(tile_.cut()) {
+    const Geometry& g = call.g;
+    output_cells_ = ceil_div(g.group_oc(), cut_.outputs), channel_cells_ = ceil_div(g.group_c(), cut_.channels);
+    cells_ = g.groups * output_cells_ * channel_cells_;
+    row_blocks_ = ceil_div(g.oh, cut_.rows), column_blocks_ = ceil_div(g.ow, cut_.columns);
+    blocks_ = ceil_div(call.n, cut_.images) * row_blocks_ * column_blocks_;
+    sums_ = round_up(cut_.sums, 16);
+    const index pixels = call.n * g.oh * g.ow, room = parts_bytes / (cells_ * sums_ * index{sizeof(T)});
+    parts_ = std::max<index>(1, std::min({ceil_div(target_tasks, cells_), pixels / least_part, room, blocks_}));
+    const index products = pixels * cut_.outputs * cut_.channels * g.taps();
+    chunk_ = parts_ > 1 ? 1 : std::clamp<index>(products_per_task / products, 1, ceil_div(cells_, target_tasks));
+  }
+
+  void run() const {
+    const index shared = parts_ > 1 ? cells_ * parts_ * sums_ * index{sizeof(T)} : 0;
+    const index slot = sums_ * index{sizeof(T)} + cut_.scratch;
+    const index budget = std::max(scratch_bytes, image_bytes(call_.g, call_.x.scalar, call_.n) / 4);
+    const index tasks = ceil_div(cells_, chunk_) * parts_, threads = std::min<index>(num_threads(), tasks);
+    const int slots = static_cast<int>(std::clamp<index>((budget - shared) / slot, 1, threads));
+    const Workspace memory(shared, round_up(slot, 64), slots);
+    const auto scratch = [&](int id) { return memory.slot<T>(id) + sums_; };
+    const auto part_sums = [&](index cell, index part) { return memory.shared<T>() + (cell * parts_ + part) * sums_; };
+    parallel_for(
+        tasks,
+        [&](index task, int id) {
+          const index part = task % parts_, from = task / parts_ * chunk_;
+          const index first = blocks_ * part / parts_, end = blocks_ * (part + 1) / parts_;
+          for (index i = from; i < std::min(from + chunk_, cells_); i++) {
+            T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
+            const Cell cell = cell_of(i);
+            for (index b = first; b < end; b++) tile_.add(cell, block_of(b), b == first, sums, scratch(id));
+            if (parts_ == 1) tile_.write(cell, sums, scratch(id));
+          }
+        },
+        slots);
+    if (parts_ == 1) return;
+    parallel_for(
+        cells_,
+        [&](index cell, int id) {
+          add_parts(part_sums(cell, 0));
+          tile_.write(cell_of(cell), part_sums(cell, 0), scratch(id));
+        },
+        slots);
+  }
+
+ private:
+  static constexpr index target_tasks = 16;
+  static constexpr index least_part = 512;               // pixels worth a part of their own
+  static constexpr index products_per_task = 128 << 10;  // small cells are handed out several at a time
+  static constexpr index parts_bytes = 4 << 20;          // the sums of all parts together
+  static constexpr index scratch_bytes = 8 << 20;
+
+  Cell cell_of(index cell) const {
+    const Geometry& g = call_.g;
+    const index channel = cell % channel_cells_ * cut_.channels;
+    const index output = cell / channel_cells_ % output_cells_ * cut_.outputs;
+    return {cell / channel_cells_ / output_cells_, output, std::min(cut_.outputs, g.group_oc() - output), channel,
+            std::min(cut_.channels, g.group_c() - channel)};
+  }
+  Block block_of(index block) const {
+    const Geometry& g = call_.g;
+    const index column = block % column_blocks_ * cut_.columns;
+    const index row = block / column_blocks_ % row_blocks_ * cut_.rows;
+    const index image = block / column_blocks_ / row_blocks_ * cut_.images;
+    return {image,  std::min(cut_.images, call_.n - image), row, std::min(cut_.rows, g.oh - row),
+            column, std::min(cut_.columns, g.ow - column)};
+  }
+
+  void add_parts(T* sums) const {
+    for (index j = 0; j < cut_.sums; j++) {
+      double total = 0;
+      for (index p = 0; p < parts_; p++) total += static_cast<double>(sums[p * sums_ + j]);
+      sums[j] = static_cast<T>(total);
+    }
+  }
+
+  const GradWeightCall& call_;
+  const Tile tile_;
+  const Cut cut_;
+  index output_cells_, channel_cells_, cells_;  // of dW
+  index sums_;                                  // T of a cell, on whole cache lines
+  index row_blocks_, column_blocks_, blocks_;   // of the pixels
+  index parts_, chunk_;                         // chunk_: cells of a task
+};
+
+// ---- output channels in the lanes ----------------------------------------------------------------------------------
+// A cell is at most 128 output channels x about 288 columns, a block some hundred pixels:
+//
+//     gy  channels x rows   --transpose-->  u[panel][pixel][width]           L2; a panel is two vectors of channels
+//     x   channels x rows   --stage------>  x[channel][image][row][column]   L2; or the image, when it has no padding
+//     for 14 columns:  for each panel:  D[panel][column][width] += u * x     x stays in L1, u streams from L2
+//
+// and at the end D is transposed into dW. A pixel is a broadcast scalar, so short rows, strides and taps cost no lanes.
 constexpr index most_outputs = 128;
 constexpr index target_columns = 288;
 constexpr index gy_block_bytes = 128 << 10;
@@ -133,11 +254,11 @@ class DenseTile {
     index image, element, part, row, tap_row, column, tap;
   };
   Steps staged_steps() const {
-    const index image = down_.cells * across_.cells, parts = call_.x.parts;
+    const index pitch = across_.cells(), image = down_.cells() * pitch, parts = call_.x.parts;
     index channel = cut_.images * image;
     if (channel * sizeof(T) % 1024 == 0) channel += 64 / sizeof(T);  // columns of a tile would meet in few sets of L1
-    return {image,        parts * channel, channel, down_.step * across_.cells, down_.tap * across_.cells,
-            across_.step, across_.tap};
+    return {image,          parts * channel,  channel, down_.step() * pitch, down_.offset(1) * pitch,
+            across_.step(), across_.offset(1)};
   }
   Steps image_steps() const {
     const ImageView& v = call_.x;
@@ -158,17 +279,12 @@ class DenseTile {
            (b.row * g_.stride_h - g_.pad_top) * v.sh + (b.column * g_.stride_w - g_.pad_left) * v.sw;
   }
 
-  // One run of rows or columns after the other where taps have runs of their own.
   const T* stage_x(const Cell& cell, const Block& b, T* x) const {
-    const index top = b.row * g_.stride_h - g_.pad_top, left = b.column * g_.stride_w - g_.pad_left;
+    const index channel = cell.group * g_.group_c() + cell.channel;
     for (index c = 0; c < cell.channels; c++)
       for (index image = 0; image < b.images; image++)
-        for (index i = 0; i < down_.runs(); i++)
-          for (index j = 0; j < across_.runs(); j++)
-            reader_.read_rows(x + c * x_.part + image * x_.image + i * cut_.rows * across_.cells + j * cut_.columns,
-                              across_.cells, b.image + image, cell.group * g_.group_c() + cell.channel + c,
-                              top + i * g_.dilation_h, down_.source_step(), down_.run_cells(), left + j * g_.dilation_w,
-                              across_.source_step(), across_.run_cells());
+        stage(reader_, x + c * x_.part + image * x_.image, b.image + image, channel + c, down_, across_,
+              b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left);
     return x;
   }
 
@@ -186,28 +302,89 @@ class DenseTile {
   std::vector<index> row_offset_, column_offset_;  // of pixels and taps in x
 };
 
+// ---- pixels in the lanes, for groups of few output channels --------------------------------------------------------
+// A cell is one image channel (both parts of a complex one) against the output channels of its group. Blocks of rows
+// are staged as in the forward pass (padded, columns split by stride phase, 24 KB, so that they stay in L1 while every
+// tap walks them) and each output channel's rows of gy are read from memory, or copied when they are not rows of T:
+//
+//     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
+template <class T>
+class DepthwiseTile {
+ public:
+  explicit DepthwiseTile(const GradWeightCall& call)
+      : call_(call),
+        g_(call.g),
+        table_(call.isa.template depthwise<T>()),
+        reader_(call.isa, call.x, g_.mode),
+        gy_(call.isa, call.gy, PadMode::zeros),
+        writer_(call),
+        block_(g_, row_unit, table_.lanes, sizeof(T)) {
+    for (index b = 0; b < g_.kw; b++) offset_.push_back(block_.across.offset(b));
+  }
+
+  Cut cut() const {
+    const index parts = call_.x.parts, scratch = (block_.size + block_.rows * block_.columns) * index{sizeof(T)};
+    return {g_.group_oc(), parts, 1, block_.rows, block_.columns, g_.group_oc() * parts * g_.taps(), scratch};
+  }
+
+  void add(const Cell& cell, const Block& b, bool first, T* sums, T* scratch) const {
+    const index parts = cell.channels, columns = parts * g_.taps();
+    if (first) std::fill_n(sums, cell.outputs * columns, T(0));
+    DepthwiseGradient<T> d{{b.rows, b.columns, g_.kh, g_.kw, block_.down.step(), block_.down.offset(1), scratch,
+                            block_.across.cells(), offset_.data()}};
+    d.d_step = parts;
+    for (index p = 0; p < parts; p++) {
+      stage(reader_, scratch, b.image, cell.group * g_.group_c() + cell.channel + p, block_.down, block_.across,
+            b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left);
+      for (index m = 0; m < cell.outputs; m++) {
+        const auto gy = gy_.find_rows(scratch + block_.size, b.image, cell.group * g_.group_oc() + m, b.row, b.rows,
+                                      b.column, b.columns);
+        d.y = gy.at, d.y_pitch = gy.pitch;
+        d.d = sums + m * columns + p;
+        table_.gradient(d);
+      }
+    }
+  }
+
+  void write(const Cell& cell, T* sums, T*) const {
+    const index columns = cell.channels * g_.taps();
+    writer_.write(sums, columns, cell.group, 0, cell.outputs, cell.channel, columns);
+  }
+
+ private:
+  static constexpr index row_unit = 4;  // rows of the register tile
+
+  const GradWeightCall& call_;
+  const Geometry& g_;
+  const DepthwiseTable<T>& table_;
+  const RowReader<T> reader_, gy_;
+  const Writer<T> writer_;
+  const StagedBlock block_;
+  std::vector<index> offset_;  // of the kernel's columns
+};
+
 // A 1x1 kernel over whole planes sees one long row.
-GradWeightCall one_row(const GradWeightCall& call, Geometry& g) {
-  GradWeightCall flat{g, call.isa, call.x, call.gy, call.n, call.dw, call.algorithm, call.tile};
+GradWeightCall one_row(GradWeightCall call) {
+  Geometry& g = call.g;
   const bool same = g.taps() == 1 && g.h == g.oh && g.w == g.ow && g.stride_h == 1 && g.stride_w == 1 &&
                     g.pad_top == 0 && g.pad_left == 0;
-  if (!same || call.x.sh != g.w * call.x.sw || call.gy.sh != g.w * call.gy.sw) return flat;
-  g.w = g.ow = g.w * g.h, g.h = g.oh = 1;
-  flat.x.w = flat.gy.w = g.w, flat.x.h = flat.gy.h = 1;
-  return flat;
+  if (!same || call.x.sh != g.w * call.x.sw || call.gy.sh != g.w * call.gy.sw) return call;
+  g.w = g.ow = call.x.w = call.gy.w = g.w * g.h;
+  g.h = g.oh = call.x.h = call.gy.h = 1;
+  return call;
 }
 
 }  // namespace
 
 template <class T>
 void run(const GradWeightCall& call) {
-  Geometry g = call.g;
+  const Geometry& g = call.g;
   if (g.oc == 0 || g.group_c() == 0) return;
   if (call.n == 0 || g.oh == 0 || g.ow == 0) {
     std::memset(call.dw, 0, g.oc / call.gy.parts * g.group_c() * g.taps() * scalar_bytes(call.gy.scalar));
     return;
   }
-  const GradWeightCall flat = one_row(call, g);
+  const GradWeightCall flat = one_row(call);
   switch (call.algorithm) {
     case GradWeight::winograd:
       return winograd::grad_weight<T>(flat);
@@ -227,24 +404,23 @@ namespace konv {
 
 template <class T>
 void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels, void* db) {
-  const RowReader<T> reader(isa, gy, PadMode::zeros);
-  const bool joined = gy.plane_contiguous() && reader.in_place(0, 0, 0);
-  const index rows = joined ? 1 : gy.h, count = joined ? gy.h * gy.w : gy.w, work = n * channels * gy.h * gy.w;
+  ImageView rows = gy;
+  if (gy.plane_contiguous()) rows.w *= gy.h, rows.h = 1;
+  const RowReader<T> reader(isa, rows, PadMode::zeros);
+  const index work = n * channels * gy.h * gy.w;
   const int slots = static_cast<int>(std::clamp<index>(std::min(channels, work / 32768), 1, num_threads()));
-  const Workspace scratch(0, round_up(std::max<index>(gy.w, 1) * index{sizeof(T)}, 64), slots);
+  const Workspace scratch(0, round_up(std::max<index>(rows.w, 1) * index{sizeof(T)}, 64), slots);
   parallel_for(
       channels,
       [&](index c, int slot) {
         double total = 0;
         for (index image = 0; image < n; image++)
-          for (index r = 0; r < rows; r++) {
-            const T* row = reader.in_place(image, c, r);
-            if (!row) reader.read(scratch.slot<T>(slot), image, c, r, 0, 1, count), row = scratch.slot<T>(slot);
-            total += isa.grad_weight<T>().sum(row, count);
+          for (index r = 0; r < rows.h; r++) {
+            const T* row = reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, 0, rows.w).at;
+            total += isa.grad_weight<T>().sum(row, rows.w);
           }
         const T value = static_cast<T>(total);
-        isa.rows<T>().store[static_cast<int>(gy.scalar)](static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1,
-                                                         &value, 1);
+        isa.rows<T>().store(gy.scalar, static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1, &value, 1);
       },
       slots);
 }

@@ -6,7 +6,7 @@ namespace konv {
 
 // dW, contiguous (oc, group_c, kh, kw) in complex or real elements; complex: gy times the conjugate of x.
 struct GradWeightCall {
-  const Geometry& g;
+  Geometry g;
   const IsaTable& isa;
   ImageView x;
   ImageView gy;
@@ -24,6 +24,40 @@ inline bool few_outputs(const Geometry& g) { return g.group_oc() <= 4; }
 // T: compute type, float or double. Any geometry, all paddings.
 template <class T>
 void run(const GradWeightCall& call);
+
+// Real sums in the compute type become elements of dW.
+template <class T>
+class Writer {
+ public:
+  explicit Writer(const GradWeightCall& call) : call_(call) {}
+
+  // sums[r*pitch + j] belongs to output `output + r` of the group and to the j-th of `count` columns that begin at
+  // image channel `channel`. Overwrites sums.
+  void write(T* sums, index pitch, index group, index output, index outputs, index channel, index count) const {
+    const Geometry& g = call_.g;
+    const index parts = call_.gy.parts, bytes = scalar_bytes(call_.gy.scalar);
+    if (parts == 2) join(sums, pitch, outputs, count);
+    for (index r = 0; r < outputs; r += parts) {
+      const index row = (group * g.group_oc() + output + r) / parts, at = (row * g.group_c() + channel) * g.taps();
+      call_.isa.template rows<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1,
+                                         sums + r * pitch, count);
+    }
+  }
+
+ private:
+  // gy * conj(x): re = re*re + im*im, im = im*re - re*im, from the rows of gy's two parts into the first of them.
+  static void join(T* sums, index pitch, index rows, index count) {
+    for (index r = 0; r < rows; r += 2) {
+      T *re = sums + r * pitch, *im = re + pitch;
+      for (index j = 0; j < count; j += 2) {
+        const T real = re[j] + im[j + 1], imag = im[j] - re[j + 1];
+        re[j] = real, re[j + 1] = imag;
+      }
+    }
+  }
+
+  const GradWeightCall& call_;
+};
 
 }  // namespace grad_weight
 

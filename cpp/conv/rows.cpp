@@ -4,101 +4,94 @@
 #include <algorithm>
 
 namespace konv {
+namespace {
+
+// Of `count` cells that lie `step` apart from cell `at` on, those in [0, size).
+struct Inside {
+  index first, last;
+  Inside(index at, index step, index count, index size)
+      : first(at < 0 ? std::min(count, ceil_div(-at, step)) : 0), last(count) {
+    if (at + (count - 1) * step >= size)
+      last = at >= size ? first : std::clamp(ceil_div(size - at, step), first, count);
+  }
+};
+
+}  // namespace
 
 template <class T>
 RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
-    : x_(x),
-      mode_(mode),
-      load_(isa.rows<T>().load[static_cast<int>(x.scalar)]),
-      load_block_(isa.rows<T>().load_block[static_cast<int>(x.scalar)]),
-      same_type_(x.scalar == scalar_of<T>) {}
+    : table_(isa.rows<T>()), x_(x), mode_(mode) {}
 
-template <class T>
-void RowReader<T>::read(T* dst, index n, index c, index row, index column, index step, index count) const {
-  const index h = source_index(row, x_.h, mode_);
-  if (h < 0 || x_.w == 0) {
-    std::fill_n(dst, count, T(0));
-    return;
-  }
-  const char* source = static_cast<const char*>(x_.plane(n, c)) + h * x_.sh * scalar_bytes(x_.scalar);
-  if (column >= 0 && column + (count - 1) * step < x_.w) {
-    load_(dst, source + column * x_.sw * scalar_bytes(x_.scalar), x_.sw * step, count);
-  } else {
-    read_padded(dst, source, column, step, count);
-  }
-}
-
-//   column            0                      w
-//   |  before: mode   |  inside: load        |  after: mode  |
-template <class T>
-void RowReader<T>::read_padded(T* dst, const char* source, index column, index step, index count) const {
-  const index bytes = scalar_bytes(x_.scalar);
-  const index first = std::min(count, column < 0 ? ceil_div(-column, step) : 0);
-  const index last = column >= x_.w ? first : std::clamp(ceil_div(x_.w - column, step), first, count);
-  const auto outside = [&](index from, index to) {
-    if (mode_ == PadMode::zeros) return std::fill(dst + from, dst + to, T(0)), void();
-    for (index j = from; j < to; j++) {
-      const index at = source_index(column + j * step, x_.w, mode_);
-      if (at < 0) dst[j] = T(0);
-      else load_(dst + j, source + at * x_.sw * bytes, 1, 1);
-    }
-  };
-  outside(0, first);
-  if (last > first) load_(dst + first, source + (column + first * step) * x_.sw * bytes, x_.sw * step, last - first);
-  outside(last, count);
-}
-
-// Zero padding: the rows inside the image in one call, margins of zeros around them. Other modes fold row by row.
+// Zero padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins
+// of zeros, over which the cells are then folded that lie before column 0 and after column w.
 template <class T>
 void RowReader<T>::read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column,
-                             index step, index count) const {
-  if (mode_ != PadMode::zeros) {
-    for (index r = 0; r < rows; r++) read(dst + r * pitch, n, c, row + r * row_step, column, step, count);
-    return;
+                             index step, index count, index half) const {
+  if (half > 0 && mode_ != PadMode::zeros) {
+    read_rows(dst, pitch, n, c, row, row_step, rows, column, 2 * step, (count + 1) / 2);
+    return read_rows(dst + half, pitch, n, c, row, row_step, rows, column + step, 2 * step, count / 2);
   }
-  const index first = std::min(count, column < 0 ? ceil_div(-column, step) : 0);
-  const index last = column >= x_.w ? first : std::clamp(ceil_div(x_.w - column, step), first, count);
-  const index top = std::min(rows, row < 0 ? ceil_div(-row, row_step) : 0);
-  const index bottom = row >= x_.h ? top : std::clamp(ceil_div(x_.h - row, row_step), top, rows);
-  for (index r = 0; r < top; r++) std::fill_n(dst + r * pitch, count, T(0));
-  if (bottom > top) {
-    const index at = (row + top * row_step) * x_.sh + (column + first * step) * x_.sw;
-    const char* source = static_cast<const char*>(x_.plane(n, c)) + (last > first ? at * scalar_bytes(x_.scalar) : 0);
-    load_block_({dst + top * pitch, pitch, source, row_step * x_.sh, step * x_.sw, bottom - top, first, last - first,
-                 count - last});
+  const Inside across(column, step, count, x_.w);
+  const auto load = [&](T* to, index from_row, index top, index inside, index bottom) {
+    const bool none = across.first == across.last;
+    if (none) top += inside + bottom, inside = bottom = 0;
+    table_.load_block[static_cast<int>(x_.scalar)](
+        {to, pitch, half, none ? nullptr : at(n, c, from_row, column + across.first * step), row_step * x_.sh,
+         step * x_.sw, top, inside, bottom, across.first, across.last - across.first, count - across.last});
+  };
+  if (mode_ == PadMode::zeros) {
+    const Inside down(row, row_step, rows, x_.h);
+    return load(dst, row + down.first * row_step, down.first, down.last - down.first, rows - down.last);
   }
-  for (index r = bottom; r < rows; r++) std::fill_n(dst + r * pitch, count, T(0));
+  for (index r = 0; r < rows; r++, row += row_step, dst += pitch) {
+    const index source = source_index(row, x_.h, mode_);
+    load(dst, source, 0, source >= 0, source < 0);
+    if (source < 0) continue;
+    fold(dst, 0, across.first, n, c, source, column, step);
+    fold(dst, across.last, count, n, c, source, column, step);
+  }
+}
+
+template <class T>
+void RowReader<T>::fold(T* dst, index from, index to, index n, index c, index row, index column, index step) const {
+  for (index j = from; j < to; j++) {
+    const index source = source_index(column + j * step, x_.w, mode_);
+    if (source >= 0) table_.load(x_.scalar, dst + j, at(n, c, row, source), 1, 1);
+  }
+}
+
+template <class T>
+const void* RowReader<T>::at(index n, index c, index row, index column) const {
+  return static_cast<const char*>(x_.plane(n, c)) + (row * x_.sh + column * x_.sw) * scalar_bytes(x_.scalar);
 }
 
 template <class T>
 const T* RowReader<T>::in_place(index n, index c, index row) const {
-  if (!same_type_ || !x_.rows_contiguous() || row < 0 || row >= x_.h) return nullptr;
+  if (x_.scalar != scalar_of<T> || !x_.rows_contiguous() || row < 0 || row >= x_.h) return nullptr;
   return static_cast<const T*>(x_.plane(n, c)) + row * x_.sh;
 }
 
 template <class T>
-RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y)
-    : y_(y),
-      store_(isa.rows<T>().store[static_cast<int>(y.scalar)]),
-      store_block_(isa.rows<T>().store_block[static_cast<int>(y.scalar)]),
-      same_type_(y.scalar == scalar_of<T>) {}
+auto RowReader<T>::find_rows(T* buffer, index n, index c, index row, index rows, index column, index count) const
+    -> Rows {
+  if (const T* first = in_place(n, c, row)) return {first + column, x_.sh};
+  read_rows(buffer, count, n, c, row, 1, rows, column, 1, count);
+  return {buffer, count};
+}
 
 template <class T>
-void RowWriter<T>::write(const T* src, index n, index c, index row, index column, index count) const {
-  char* plane = static_cast<char*>(y_.plane(n, c));
-  store_(plane + (row * y_.sh + column * y_.sw) * scalar_bytes(y_.scalar), y_.sw, src, count);
-}
+RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows<T>()), y_(y) {}
 
 template <class T>
 void RowWriter<T>::write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column,
                               index count) const {
   char* plane = static_cast<char*>(y_.plane(n, c)) + (row * y_.sh + column * y_.sw) * scalar_bytes(y_.scalar);
-  store_block_({plane, y_.sh, y_.sw, src, pitch, rows, count});
+  table_.store_block[static_cast<int>(y_.scalar)]({plane, y_.sh, y_.sw, src, pitch, rows, count});
 }
 
 template <class T>
 T* RowWriter<T>::in_place(index n, index c) const {
-  return same_type_ && y_.rows_contiguous() ? static_cast<T*>(y_.plane(n, c)) : nullptr;
+  return y_.scalar == scalar_of<T> && y_.rows_contiguous() ? static_cast<T*>(y_.plane(n, c)) : nullptr;
 }
 
 template class RowReader<float>;

@@ -24,29 +24,38 @@ inline index source_index(index i, index size, PadMode mode) {
   return i >= 0 && i < size ? i : -1;  // beyond what the mode can reach: only ever read for outputs nobody keeps
 }
 
+// A block of rows: row r is the padded image (n, c) at (row + r*row_step, column + j*step), 0 <= j < count.
 template <class T>
 class RowReader {
  public:
   RowReader(const IsaTable& isa, const ImageView& x, PadMode mode);
 
-  // dst[j] = padded image (n, c) at (row, column + j*step), 0 <= j < count; writes exactly count values.
-  void read(T* dst, index n, index c, index row, index column, index step, index count) const;
-
-  // Row r of the block is read(dst + r*pitch, n, c, row + r*row_step, ...).
+  // dst[r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them from
+  // dst[r*pitch + half] on, the even ones before.
   void read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column, index step,
-                 index count) const;
+                 index count, index half = 0) const;
+  // One row.
+  void read(T* dst, index n, index c, index row, index column, index step, index count) const {
+    read_rows(dst, count, n, c, row, 1, 1, column, step, count);
+  }
 
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;
 
- private:
-  void read_padded(T* dst, const char* source, index column, index step, index count) const;
+  // Neighbouring rows and columns where they lie, else read into `buffer`.
+  struct Rows {
+    const T* at;
+    index pitch;
+  };
+  Rows find_rows(T* buffer, index n, index c, index row, index rows, index column, index count) const;
 
+ private:
+  const void* at(index n, index c, index row, index column) const;
+  void fold(T* dst, index from, index to, index n, index c, index row, index column, index step) const;
+
+  const RowTable<T>& table_;
   ImageView x_;
   PadMode mode_;
-  void (*load_)(T* dst, const void* src, index stride, index count);
-  void (*load_block_)(const BlockLoad<T>&);
-  bool same_type_;
 };
 
 template <class T>
@@ -54,20 +63,19 @@ class RowWriter {
  public:
   RowWriter(const IsaTable& isa, const OutputView& y);
 
-  // y(n, c) at (row, column + j) = src[j], 0 <= j < count.
-  void write(const T* src, index n, index c, index row, index column, index count) const;
-
   // y(n, c) at (row + r, column + j) = src[r*pitch + j].
   void write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column, index count) const;
+  // One row.
+  void write(const T* src, index n, index c, index row, index column, index count) const {
+    write_rows(src, count, n, c, row, 1, column, count);
+  }
 
   // The output plane itself when tiles may write it: stored as T, contiguous rows; else nullptr.
   T* in_place(index n, index c) const;
 
  private:
+  const RowTable<T>& table_;
   OutputView y_;
-  void (*store_)(void* dst, index stride, const T* src, index count);
-  void (*store_block_)(const BlockStore<T>&);
-  bool same_type_;
 };
 
 }  // namespace konv

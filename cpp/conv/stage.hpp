@@ -1,81 +1,72 @@
-// How a block of image cells is laid out in scratch, along one axis, for kernels that walk it tap by tap.
-//
-// A block of n outputs at stride s under k taps of dilation d reads either one run of neighbouring cells, or, where the
-// taps lie so far apart (or so close under the stride) that most of the run would not be used, one run a tap:
-//
-//     shared   cells 0 .. (n-1)*s + (k-1)*d            output j, tap a  ->  j*s + a*d
-//     apart    k runs of n cells                       output j, tap a  ->  a*n + j
-//
-// Either way scratch never grows with the dilation.
+// How a block of image cells is laid out in scratch, for kernels that walk it tap by tap.
 #pragma once
 #include "rows.hpp"
 
 namespace konv {
 
-struct StagedAxis {
-  index outputs, stride, dilation;
-  bool shared;
-  index cells;  // staged cells
-  index step;   // staged cells between neighbouring outputs
-  index tap;    // staged cells between neighbouring taps
-
-  StagedAxis(index n, index stride, index taps, index dilation) : outputs(n), stride(stride), dilation(dilation) {
-    const index run = (n - 1) * stride + (taps - 1) * dilation + 1;
-    shared = run <= n * taps;
-    cells = shared ? run : n * taps;
-    step = shared ? stride : 1;
-    tap = shared ? dilation : n;
-  }
-  // Runs of cells that are `source_step` apart in the image; run a starts at cell a*dilation.
-  index runs() const { return cells / run_cells(); }
-  index run_cells() const { return shared ? cells : outputs; }
-  index source_step() const { return shared ? 1 : stride; }
-};
-
-// The same along a row for kernels that load vectors of neighbouring outputs: the run is split into its `stride`
-// phases,
+// Along one axis. A block of n outputs at stride s under k taps of dilation d reads one range of neighbouring cells,
+// split into the phases of the stride where vectors of neighbouring outputs are loaded; or, where the taps lie so far
+// apart (or so close under the stride) that most of the range would not be used, one run a tap:
 //
-//     shared   phase p: cells p, p+s, p+2s ...         output j, tap b  ->  run (b*d) % s, place (b*d)/s + j
-//     apart    run b:   cells b*d, b*d+s ...           output j, tap b  ->  run b,         place j
-struct StagedColumns {
+//     shared   phase p of P (1 or s): cells p, p+P, p+2P ...   output j, tap a  ->  run (a*d) % P, place (a*d)/P +
+//     j*s/P apart    run a of k:            cells a*d, a*d+s ...     output j, tap a  ->  run a,         place j
+//
+// Either way scratch never grows with the dilation.
+struct StagedAxis {
   index stride, dilation;
   bool shared;
-  index runs, length;  // `length` cells of each run are used
-  index pitch;         // from one run to the next, room for a vector past the end included
+  index runs, length;  // of cells
+  index pitch;         // from one run to the next
 
-  StagedColumns(index n, index stride, index taps, index dilation, index lanes) : stride(stride), dilation(dilation) {
-    const index all = (n - 1) * stride + (taps - 1) * dilation + 1;
-    shared = (taps > 1 || stride == 1) && all <= 2 * n * taps;
-    runs = shared ? stride : taps;
-    length = shared ? ceil_div(all, stride) : n;
-    pitch = round_up(length, lanes) + lanes;
+  // lanes: of the vectors of outputs, for which each run has room past its end; 0: outputs are read one by one.
+  StagedAxis(index n, index stride, index taps, index dilation, index lanes = 0) : stride(stride), dilation(dilation) {
+    const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes ? stride : 1;
+    shared = range <= n * taps;
+    runs = shared ? phases : taps;
+    length = shared ? ceil_div(range, phases) : n;
+    pitch = lanes ? round_up(length, lanes) + lanes : length;
   }
+  index cells() const { return runs * pitch; }
+  // In scratch: the first output under a tap, and from one output to the next.
+  index offset(index tap) const { return shared ? tap * dilation % runs * pitch + tap * dilation / runs : tap * pitch; }
+  index step() const { return shared ? stride / runs : 1; }
+  // In the image: the first cell of a run, and from one cell to the next.
   index start(index run) const { return shared ? run : run * dilation; }
-  index offset(index tap) const {
-    return shared ? tap * dilation % stride * pitch + tap * dilation / stride : tap * pitch;
-  }
+  index source_step() const { return shared ? runs : stride; }
 };
+
+// The cells of one channel from (top, left) on, by rows of across.cells().
+template <class T>
+void stage(const RowReader<T>& reader, T* dst, index n, index c, const StagedAxis& down, const StagedAxis& across,
+           index top, index left) {
+  const bool pairs = across.shared && across.runs == 2;
+  for (index i = 0; i < down.runs; i++)
+    for (index j = 0; j < (pairs ? 1 : across.runs); j++)
+      reader.read_rows(dst + i * down.pitch * across.cells() + j * across.pitch, across.cells(), n, c,
+                       top + down.start(i), down.source_step(), down.length, left + across.start(j),
+                       pairs ? 1 : across.source_step(), pairs ? 2 * across.length : across.length,
+                       pairs ? across.pitch : 0);
+}
 
 // A block of output rows (and, in wide images, of columns) whose staged image fits L1 with room for the rows of the
 // output beside it; `row_unit` rows of output are summed at a time, and a block holds whole units.
 struct StagedBlock {
-  index columns, rows;
-  StagedColumns across;
-  StagedAxis down;
+  static constexpr index bytes = 24 << 10, most_columns = 1024;
 
-  StagedBlock(const Geometry& g, index row_unit, index lanes, index bytes)
+  index columns, rows;
+  StagedAxis across, down;
+  index size;  // in scratch
+
+  StagedBlock(const Geometry& g, index row_unit, index lanes, index scalar)
       : columns(equal(g.ow, most_columns, lanes)),
         rows(0),
         across(columns, g.stride_w, g.kw, g.dilation_w, lanes),
         down(1, g.stride_h, g.kh, g.dilation_h) {
-    const index fit = stage_bytes / bytes / pitch(), most = (fit - (g.kh - 1)) / g.stride_h / row_unit * row_unit;
+    const index fit = bytes / scalar / across.cells(), most = (fit - (g.kh - 1)) / g.stride_h / row_unit * row_unit;
     rows = equal(g.oh, most < row_unit ? row_unit : most, row_unit);
     down = StagedAxis(rows, g.stride_h, g.kh, g.dilation_h);
+    size = round_up(down.cells() * across.cells() + lanes, 16);
   }
-  index pitch() const { return across.runs * across.pitch; }
-
-  static constexpr index stage_bytes = 24 << 10;
-  static constexpr index most_columns = 1024;
 
  private:
   // `total` cut into equal blocks of at most `most`, each a multiple of `unit` but the last.
@@ -83,26 +74,6 @@ struct StagedBlock {
     const index each = round_up(ceil_div(total, ceil_div(total, most)), unit);
     return each < total ? each : total;
   }
-};
-
-// Padded rows of an image channel for tiles with pixels in the lanes:
-//   dst[r*pitch + run*across.pitch + j] = image (n, c) at (top + down.source(r), left + across.start(run) + j*stride)
-// with pitch = across.runs * across.pitch.
-template <class T>
-class RowStage {
- public:
-  RowStage(const IsaTable& isa, const ImageView& x, PadMode mode)
-      : table_(isa.depthwise<T>()), x_(x), mode_(mode), reader_(isa, x, mode) {}
-  void stage(T* dst, index n, index c, const StagedAxis& down, const StagedColumns& across, index top,
-             index left) const;
-
- private:
-  void copy_rows(T* dst, index n, index c, index rows, const StagedColumns& across, index top, index left) const;
-
-  const DepthwiseTable<T>& table_;
-  ImageView x_;
-  PadMode mode_;
-  RowReader<T> reader_;
 };
 
 }  // namespace konv

@@ -18,7 +18,9 @@
 // Each block of some hundred tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
-#include "grad_driver.hpp"
+#include "../parallel.hpp"
+#include "../workspace.hpp"
+#include "grad_weight.hpp"
 #include "winograd.hpp"
 #include "winograd_input.hpp"
 

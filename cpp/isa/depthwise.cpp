@@ -11,7 +11,7 @@
 //
 // The R accumulators, the rows v and one broadcast weight stay in registers (7 + 13 + 1 of 32 for 7x7). The loop over b
 // is not unrolled: the weights of all columns would not fit and gcc would spill. Kernels of any height run in pieces of
-// up to 7 rows. A dilation of the rows with stride 1 is that many interleaved problems without dilation.
+// up to 7 rows.
 //
 // Columns: offset[b] says where column b of the kernel starts in a staged row, so that column strides and dilations are
 // the driver's business. The last vector of a row overlaps the one before it and writes the same values again.
@@ -73,9 +73,9 @@ KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n) {
   }
   if (n == L) {
     KONV_UNROLL for (int i = 0; i < R; i++)
-      store<T, L>(y + i * b.ldy, acc[i]);
+      store<T, L>(y + i * b.y_pitch, acc[i]);
   } else {
-    for (int i = 0; i < R; i++) store_first<T, L>(y + i * b.ldy, acc[i], n);
+    for (int i = 0; i < R; i++) store_first<T, L>(y + i * b.y_pitch, acc[i], n);
   }
 }
 
@@ -102,117 +102,150 @@ void bands(const DepthwiseBlock<T>& b) {
   constexpr int R = S == 2 && registers == 16 ? 3 : tile_rows;
   const index step = b.row_step * b.pitch;
   index i = 0;
-  const auto at = [&](index row, auto height) { band<T, KH, KW, S, height>(b, b.x + row * step, b.y + row * b.ldy); };
+  const auto at = [&](index row, auto height) {
+    band<T, KH, KW, S, height>(b, b.x + row * step, b.y + row * b.y_pitch);
+  };
   for (; b.rows - i >= R && b.rows - i != small_rows; i += R) at(i, constant<R>{});
   for (; i < b.rows && b.rows >= small_rows; i += small_rows)  // the last one repeats rows of the one before
     at(i + small_rows <= b.rows ? i : b.rows - small_rows, constant<small_rows>{});
   for (; i < b.rows; i++) at(i, constant<1>{});
 }
 
-template <class T, int S>
-void by_kernel(const DepthwiseBlock<T>& b) {
-  if (b.kh == 3 && b.kw == 3) return bands<T, 3, 3, S>(b);
-  if (b.kh == 5) return bands<T, 5, 0, S>(b);
-  if (b.kh == 7) return bands<T, 7, 0, S>(b);
-  bands<T, 0, 0, S>(b);
+// f(steps, b). Steps: b.row_step with neighbouring taps, or 0: any steps. Dilated rows at stride 1 are interleaved
+// problems without dilation.
+template <class Rows, class F>
+KONV_INLINE void by_steps(const Rows& b, F&& f) {
+  const bool neighbours = b.kh == 1 || b.tap_step == 1;
+  if (neighbours && b.row_step == 1) return f(constant<1>{}, b);
+  if (neighbours && b.row_step == 2) return f(constant<2>{}, b);
+  if (b.row_step != 1) return f(constant<0>{}, b);
+  for (index phase = 0; phase < b.tap_step && phase < b.rows; phase++) {
+    Rows p = b;
+    p.rows = (b.rows - phase + b.tap_step - 1) / b.tap_step;
+    p.x = b.x + phase * b.pitch, p.y = b.y + phase * b.y_pitch;
+    p.pitch = b.pitch * b.tap_step, p.y_pitch = b.y_pitch * b.tap_step, p.tap_step = 1;
+    f(constant<1>{}, p);
+  }
 }
 
 template <class T>
 void block(const DepthwiseBlock<T>& b) {
-  if (b.kh == 1 || b.tap_step == 1) {
-    if (b.row_step == 1) return by_kernel<T, 1>(b);
-    if (b.row_step == 2) return by_kernel<T, 2>(b);
-  } else if (b.row_step == 1) {
-    for (index phase = 0; phase < b.tap_step && phase < b.rows; phase++) {
-      DepthwiseBlock<T> p = b;
-      p.rows = (b.rows - phase + b.tap_step - 1) / b.tap_step;
-      p.x = b.x + phase * b.pitch, p.y = b.y + phase * b.ldy;
-      p.pitch = b.pitch * b.tap_step, p.ldy = b.ldy * b.tap_step, p.tap_step = 1;
-      by_kernel<T, 1>(p);
-    }
-    return;
-  }
-  bands<T, 0, 0, 0>(b);
+  by_steps(b, [](auto steps, const DepthwiseBlock<T>& p) {
+    if (steps == 0) bands<T, 0, 0, 0>(p);
+    else if (p.kh == 3 && p.kw == 3) bands<T, 3, 3, steps>(p);
+    else if (p.kh == 5) bands<T, 5, 0, steps>(p);
+    else if (p.kh == 7) bands<T, 7, 0, steps>(p);
+    else bands<T, 0, 0, steps>(p);
+  });
 }
 
-// ---- staging rows between zeros ------------------------------------------------------------------------------------
-// Whole vectors are stored, past the end as well: a row has room for that, and what comes next is written next.
-template <class T>
-KONV_INLINE void zero(T* dst, index from, index to) {
-  if (from < to) store<T>(dst + from, vec<T>{});  // mostly all there is; gcc makes a call of the loop
-  for (from += lanes_of<T>; from < to; from += lanes_of<T>) store<T>(dst + from, vec<T>{});
-}
-template <class T>
-KONV_INLINE void zero_rows(const FrameCopy<T>& m, T* dst, index rows, index width) {
-  for (index r = 0; r < rows; r++) zero(dst + r * m.pitch, 0, width);
-}
-
-template <class T>
-void copy1(const FrameCopy<T>& m) {
-  constexpr int L = lanes_of<T>;
-  const index total = m.left + m.count + m.right;
-  T* first = m.dst + m.top * m.pitch;
-  zero_rows(m, m.dst, m.top, total);
-  zero_rows(m, first + m.rows * m.pitch, m.bottom, total);
-  for (index r = 0; r < m.rows; r++) {
-    T* dst = first + r * m.pitch;
-    const T* src = m.src + r * m.src_pitch;
-    zero(dst, 0, m.left);
-    dst += m.left;
-    index j = 0;
-    for (; j + L <= m.count; j += L) store<T>(dst + j, load<T>(src + j));
-    if (j < m.count) store<T>(dst + j, load_first<T>(src + j, static_cast<int>(m.count - j))), j += L;
-    zero(dst, j, m.count + m.right);
-  }
-}
-
-// Even (P = 0) or odd (P = 1) lanes of two vectors.
-template <int P>
-struct Every2nd {
-  static constexpr int at(int i) { return 2 * i + P; }
+// ---- the gradient of the weight -------------------------------------------------------------------------------------
+// R rows of gy are held in registers, each image vector is loaded once and feeds every tap of its kernel column; lanes
+// are summed at the end of the block. Lanes past the end of a row are zeros in both operands: an infinity next to the
+// row must not meet a zero, and gy and x may be the caller's own memory, which is not read past its end.
+template <int L, int D>
+struct Rotate {
+  static constexpr int at(int i) { return (i + D) % L; }
 };
+template <class T, int D = lanes_of<T> / 2>
+KONV_INLINE T lane_sum(vec<T> v) {
+  if constexpr (D == 0) return v[0];
+  else return lane_sum<T, D / 2>(v + shuffle<Rotate<lanes_of<T>, D>, T>(v, v));
+}
+
+// P kernel rows by Q kernel columns are summed at a time. Two accumulators a tap when there are few: a chain of
+// additions to one would wait for itself.
+template <int P, int Q>
+constexpr int sets = P * Q <= 4 ? 2 : 1;
+template <class T, int P, int Q>
+using Sums = vec<T>[P][Q][sets<P, Q>];
+
+// acc += gy rows [0, R) against image rows, n columns (all lanes unless Tail). S: row_step with tap_step 1; 0: any
+// steps.
+template <class T, int P, int Q, int S, int R, bool Tail>
+KONV_INLINE void add_taps(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, const T* gy, const T* x,
+                          const index* offset, int n) {
+  const auto columns = [&](const T* p) KONV_INLINED {
+    if constexpr (Tail) return load_first<T>(p, n);
+    else return load<T>(p);
+  };
+  vec<T> y[R];
+  KONV_UNROLL for (int i = 0; i < R; i++)
+    y[i] = columns(gy + i * g.y_pitch);
+  KONV_UNROLL for (int b = 0; b < Q; b++) {
+    const T* column = x + offset[b];
+    if constexpr (S == 0) {
+      KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL
+        for (int a = 0; a < P; a++)
+          acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
+    } else {
+      KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
+        const vec<T> v = columns(column + r * g.pitch);
+        KONV_UNROLL for (int i = 0; i < R; i++) {
+          const int a = r - i * S;
+          if (a >= 0 && a < P) acc[a][b][i % sets<P, Q>] += y[i] * v;
+        }
+      }
+    }
+  }
+}
+
+// One vector of columns, all rows.
+template <class T, int P, int Q, int S, bool Tail>
+KONV_INLINE void add_rows(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, const T* x, index q, const index* offset,
+                          int n) {
+  constexpr int R = 4;
+  const T* gy = g.y + q;
+  const index step = g.row_step * g.pitch;
+  index i = 0;
+  const auto rows = [&](auto count) KONV_INLINED {
+    add_taps<T, P, Q, S, count, Tail>(acc, g, gy + i * g.y_pitch, x + q + i * step, offset, n);
+    i += count;
+  };
+  while (i + R <= g.rows) rows(constant<R>{});
+  if (g.rows - i == 3) rows(constant<3>{});
+  if (g.rows - i == 2) rows(constant<2>{});
+  if (g.rows - i == 1) rows(constant<1>{});
+}
+
+// P kernel rows from `row` on, every column, Q at a time.
+template <class T, int P, int Q, int S>
+__attribute__((noinline)) void taps(const DepthwiseGradient<T>& g, index row) {
+  constexpr int L = lanes_of<T>;
+  const index whole = g.columns / L * L;
+  const T* x = g.x + row * g.tap_step * g.pitch;
+  for (index b = 0; b < g.kw; b += Q) {
+    Sums<T, P, Q> acc = {};
+    for (index q = 0; q < whole; q += L) add_rows<T, P, Q, S, false>(acc, g, x, q, g.offset + b, L);
+    if (whole < g.columns)
+      add_rows<T, P, Q, S, true>(acc, g, x, whole, g.offset + b, static_cast<int>(g.columns - whole));
+    T* d = g.d + (row * g.kw + b) * g.d_step;
+    KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
+      for (int c = 0; c < Q; c++) {
+        vec<T> v = acc[a][c][0];
+        if constexpr (sets<P, Q> == 2) v += acc[a][c][1];
+        d[(a * g.kw + c) * g.d_step] += lane_sum<T>(v);
+      }
+  }
+}
+
+template <class T, int S>
+void all_taps(const DepthwiseGradient<T>& g) {
+  if (g.kh == 7) return taps<T, 7, 1, S>(g, 0);
+  if (g.kh == 5) return taps<T, 5, 1, S>(g, 0);
+  index a = 0;
+  for (; a + 3 <= g.kh; a += 3) g.kw % 3 == 0 ? taps<T, 3, 3, S>(g, a) : taps<T, 3, 1, S>(g, a);
+  for (; a < g.kh; a++) taps<T, 1, 1, S>(g, a);
+}
 
 template <class T>
-void copy2(const FrameCopy<T>& m) {
-  constexpr int L = lanes_of<T>;
-  // Staged column left + j is image column j: with an odd margin the image's even columns are the odd staged ones.
-  const index before_even = (m.left + 1) / 2, before_odd = m.left / 2;
-  const index total = m.left + m.count + m.right, evens = (total + 1) / 2, odds = total / 2;
-  const bool swap = m.left % 2;
-  T* first = m.dst + m.top * m.pitch;
-  for (int phase = 0; phase < 2; phase++) {
-    T* at = m.dst + phase * m.half;
-    zero_rows(m, at, m.top, evens);
-    zero_rows(m, at + (m.top + m.rows) * m.pitch, m.bottom, evens);
-  }
-  for (index r = 0; r < m.rows; r++) {
-    T* even = first + r * m.pitch;
-    T* odd = even + m.half;
-    const T* src = m.src + r * m.src_pitch;
-    zero(even, 0, before_even);
-    zero(odd, 0, before_odd);
-    even += before_even, odd += before_odd;
-    T* a = swap ? odd : even;  // where image columns 0, 2, 4 ... go
-    T* b = swap ? even : odd;
-    index j = 0;
-    for (; j < m.count; j += 2 * L) {
-      const index left = m.count - j;
-      const bool whole = left >= 2 * L;
-      const vec<T> u = left >= L ? load<T>(src + j) : load_first<T>(src + j, static_cast<int>(left));
-      const vec<T> v = whole      ? load<T>(src + j + L)
-                       : left > L ? load_first<T>(src + j + L, static_cast<int>(left - L))
-                                  : vec<T>{};
-      store<T>(a + j / 2, shuffle<Every2nd<0>, T>(u, v));
-      store<T>(b + j / 2, shuffle<Every2nd<1>, T>(u, v));
-    }
-    zero(even, j / 2, evens - before_even);
-    zero(odd, j / 2, odds - before_odd);
-  }
+void gradient(const DepthwiseGradient<T>& g) {
+  by_steps(g, [](auto steps, const DepthwiseGradient<T>& p) { all_taps<T, steps>(p); });
 }
 
 template <class T>
 constexpr DepthwiseTable<T> table_of() {
-  return {lanes_of<T>, block<T>, copy1<T>, copy2<T>};
+  return {lanes_of<T>, block<T>, gradient<T>};
 }
 
 }  // namespace

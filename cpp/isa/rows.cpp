@@ -4,8 +4,7 @@
 //   kernels  f32 f32 f32 ...                 float, double or index; contiguous
 //
 // Contiguous rows are converted a vector at a time; of every second, third or fourth element, that many vectors are
-// loaded and their lanes brought together; everything else is gathered, one vector's worth of elements at a time. No
-// element outside the row is touched.
+// loaded and their lanes brought together; everything else goes element by element. Nothing outside the row is touched.
 //
 // float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
 // the rest is done on the bits (F. Giesen, "float->half variants", 2012).
@@ -40,29 +39,30 @@ KONV_INLINE void store_narrow(void* p, bits32<L> v) {
 }
 
 // ---- one vector from memory: the storage type S decides ------------------------------------------------------------
-template <class T, class S>
-KONV_INLINE vec<T> load_as(const S* p) {
-  constexpr int L = lanes_of<T>;
-  if constexpr (__is_same(S, Brain)) {
-    return (vec<T>)(widen<L>(p) << 16);
+template <class T, class S, int L = lanes_of<T>>
+KONV_INLINE vec<T, L> load_as(const S* p) {
+  if constexpr (__is_same(S, T)) {
+    return load<T, L>(p);
+  } else if constexpr (__is_same(S, Brain)) {
+    return (vec<T, L>)(widen<L>(p) << 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
-    return (vec<T>)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-#elif defined(__F16C__)
-    return (vec<T>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-#else
+    if constexpr (L == 16)
+      return (vec<T, L>)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#endif
+#if defined(__F16C__)
+    if constexpr (L == 8) return (vec<T, L>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    if constexpr (L == 1) return vec<T, L>{_cvtsh_ss(p->bits)};
+#endif
     const bits32<L> h = widen<L>(p), magnitude = h & 0x7fff;
     // Exponent and fraction as a float that is 2^112 too small; the product is exact, subnormals included.
-    const vec<T> value = (vec<T>)(magnitude << 13) * splat<T>(0x1p112f);
+    const vec<T, L> value = (vec<T, L>)(magnitude << 13) * splat<T, L>(0x1p112f);
     const bits32<L> special = (bits32<L>)(magnitude > 0x7bff) & 0x7f800000;  // infinity and NaN
-    return (vec<T>)((bits32<L>)value | special | (h & 0x8000) << 16);
-#endif
-  } else if constexpr (__is_same(S, T)) {
-    return load<T>(p);
+    return (vec<T, L>)((bits32<L>)value | special | (h & 0x8000) << 16);
   } else {
     typename vec_type<S, L>::type v;
     __builtin_memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, vec<T>);
+    return __builtin_convertvector(v, vec<T, L>);
   }
 }
 
@@ -82,24 +82,26 @@ KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
   return r | sign;
 }
 
-template <class T, class S>
-KONV_INLINE void store_as(S* p, vec<T> v) {
-  constexpr int L = lanes_of<T>;
-  if constexpr (__is_same(S, Brain)) {
+template <class T, class S, int L = lanes_of<T>>
+KONV_INLINE void store_as(S* p, vec<T, L> v) {
+  if constexpr (__is_same(S, T)) {
+    store<T, L>(p, v);
+  } else if constexpr (__is_same(S, Brain)) {
     const bits32<L> f = (bits32<L>)v, rounded = f + 0x7fff + (f >> 16 & 1);
     const bits32<L> quiet = f | 0x400000;  // rounding could turn a NaN into infinity
     store_narrow<L>(p, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                        _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
-#elif defined(__F16C__)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
-#else
-    store_narrow<L>(p, float_to_half<L>((bits32<L>)v));
+    if constexpr (L == 16)
+      return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                                 _mm512_maskz_cvtps_ph(0xffff, (__m512)v, _MM_FROUND_TO_NEAREST_INT));
 #endif
-  } else if constexpr (__is_same(S, T)) {
-    store<T>(p, v);
+#if defined(__F16C__)
+    if constexpr (L == 8)
+      return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+    if constexpr (L == 1) return void(p->bits = _cvtss_sh(v[0], _MM_FROUND_TO_NEAREST_INT));
+#endif
+    store_narrow<L>(p, float_to_half<L>((bits32<L>)v));
   } else {
     const auto narrow = __builtin_convertvector(v, typename vec_type<S, L>::type);
     __builtin_memcpy(p, &narrow, sizeof narrow);
@@ -107,143 +109,165 @@ KONV_INLINE void store_as(S* p, vec<T> v) {
 }
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
-// Element j of a row of stride S lies in lane (j*S) % L of vector (j*S) / L of the row. Vector i brings its lanes to
-// what the vectors before it have brought; lanes that come later hold anything.
-template <int L, int S, int I>
+// Vectors of W lanes are whole ones, or halves where a row is shorter. The last vector of a row ends where the row
+// does, over a part of the one before it.
+template <class T, class F>
+KONV_INLINE bool in_vectors(index count, F&& f) {
+  constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
+  if (count < half) return false;
+  count < L ? f(constant<half>{}) : f(constant<L>{});
+  return true;
+}
+
+// Of W elements that lie `Stride` apart, the j-th is lane q % W of vector q / W, q = j*Stride + From. Vector i brings
+// its lanes to what the vectors before it have brought; lanes that come later hold anything.
+template <int W, int Stride, int From, int I>
 struct StrideLanes {
   static constexpr int at(int j) {
-    if (j * S / L == I) return L + j * S % L;
-    return I == 1 && j * S < L ? j * S : j;
+    const int q = j * Stride + From;
+    if (q / W == I) return W + q % W;
+    return I == 1 && q < W ? q : j;
   }
 };
-
-template <class T, class S, int Stride>
-KONV_INLINE vec<T> load_strided(const S* p) {
-  constexpr int L = lanes_of<T>;
-  vec<T> v = load_as<T, S>(p);
-  static_for<Stride - 1>([&](auto i) __attribute__((always_inline)) {
-    v = shuffle<StrideLanes<L, Stride, i + 1>, T>(v, load_as<T, S>(p + (i + 1) * L));
+template <class T, class S, int W, int Stride, int From>
+KONV_INLINE vec<T, W> load_strided(const S* p) {
+  vec<T, W> v = load_as<T, S, W>(p);
+  static_for<Stride - 1>([&](auto i) KONV_INLINED {
+    v = shuffle<StrideLanes<W, Stride, From, i + 1>, T, W>(v, load_as<T, S, W>(p + (i + 1) * W));
   });
   return v;
 }
 
-// The vectors of a strided row end up to Stride - 1 elements past the last one that is kept: stop while the row goes
-// on.
+// Stride 0: any other. Vectors reach Stride - 1 elements past the last one that they keep; the last vector of a row
+// reaches as far before its first instead.
 template <class T, class S, int Stride>
-KONV_INLINE index load_strided_row(T* dst, const S* src, index count) {
-  constexpr int L = lanes_of<T>;
-  index j = 0;
-  for (; j + L < count; j += L) store<T>(dst + j, load_strided<T, S, Stride>(src + j * Stride));
-  return j;
+KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
+  if constexpr (Stride > 0) {
+    constexpr int back = Stride - 1;
+    const bool done = in_vectors<T>(count - (back > 0), [&](auto w) KONV_INLINED {
+      for (index j = 0; j + w < count; j += w) store<T, w>(dst + j, load_strided<T, S, w, Stride, 0>(src + j * Stride));
+      const index last = count - w;
+      store<T, w>(dst + last, load_strided<T, S, w, Stride, back>(src + last * Stride - back));
+    });
+    if (done) return;
+  }
+  for (index j = 0; j < count; j++) store<T, 1>(dst + j, load_as<T, S, 1>(src + j * stride));
+}
+
+// even[j] = src[2j], odd[j] = src[2j + 1] of `count` elements.
+template <class T, class S>
+KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index count) {
+  const index pairs = count / 2;
+  const bool done = in_vectors<T>(pairs, [&](auto w) KONV_INLINED {
+    const auto at = [&](index j) KONV_INLINED {
+      const vec<T, w> u = load_as<T, S, w>(src + 2 * j), v = load_as<T, S, w>(src + 2 * j + w);
+      store<T, w>(even + j, shuffle<StrideLanes<w, 2, 0, 1>, T, w>(u, v));
+      store<T, w>(odd + j, shuffle<StrideLanes<w, 2, 1, 1>, T, w>(u, v));
+    };
+    for (index j = 0; j + w < pairs; j += w) at(j);
+    at(pairs - w);
+  });
+  for (index j = done ? 2 * pairs : 0; j < count; j++)
+    store<T, 1>((j % 2 ? odd : even) + j / 2, load_as<T, S, 1>(src + j));
 }
 
 template <class T, class S>
-KONV_INLINE void load_row_inline(T* dst, const S* src, index stride, index count) {
-  constexpr int L = lanes_of<T>;
-  index j = 0;
+KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
   if (stride == 1) {
-    for (; j + L <= count; j += L) store<T>(dst + j, load_as<T, S>(src + j));
-    if constexpr (__is_same(S, T)) {
-      if (j < count)
-        store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
-      return;
-    }
-  } else if (stride == 2) {
-    j = load_strided_row<T, S, 2>(dst, src, count);
-  } else if (stride == 3 && L >= 4) {
-    j = load_strided_row<T, S, 3>(dst, src, count);
-  } else if (stride == 4 && L >= 4) {
-    j = load_strided_row<T, S, 4>(dst, src, count);
-  }
-  for (; j < count; j += L) {
-    const int n = static_cast<int>(count - j < L ? count - j : L);
-    S gathered[L] = {};
-    for (int i = 0; i < n; i++) gathered[i] = src[(j + i) * stride];
-    store_first<T>(dst + j, load_as<T, S>(gathered), n);
-  }
-}
-
-#if defined(__AVX512F__)
-// Lane 2i is lane From + i.
-template <int From>
-struct Spread {
-  static constexpr int at(int i) { return From + i / 2; }
-};
-// The first n even lanes.
-template <class T>
-KONV_INLINE void store_every_2nd(T* p, vec<T> v, int n) {
-  const unsigned mask = 0x5555u & ((1u << 2 * n) - 1);
-  if constexpr (sizeof(T) == 4) _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
-  else _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
-}
-#endif
-
-template <class T, class S>
-KONV_INLINE void store_row_inline(S* dst, index stride, const T* src, index count) {
-  constexpr int L = lanes_of<T>;
-  index j = 0;
-  if (stride == 1) {
-    for (; j + L <= count; j += L) store_as<T, S>(dst + j, load<T>(src + j));
-    if constexpr (__is_same(S, T)) {
-      if (j < count)
-        store_first<T>(dst + j, load_first<T>(src + j, static_cast<int>(count - j)), static_cast<int>(count - j));
-      return;
-    }
+    const bool done = in_vectors<T>(count, [&](auto w) KONV_INLINED {
+      for (index j = 0; j + w < count; j += w) store_as<T, S, w>(dst + j, load<T, w>(src + j));
+      store_as<T, S, w>(dst + count - w, load<T, w>(src + count - w));
+    });
+    if (done) return;
   }
 #if defined(__AVX512F__)
-  if constexpr (__is_same(S, T) && (sizeof(T) == 4 || __is_same(T, double))) {
+  if constexpr (__is_same(S, T) && !__is_same(T, index)) {
+    constexpr int half = lanes_of<T> / 2;
     if (stride == 2) {  // every second cell of the image's gradient: masks keep the cells between
-      for (; j < count; j += L) {
-        const int n = static_cast<int>(count - j < L ? count - j : L);
-        const vec<T> v = load_first<T>(src + j, n);
-        store_every_2nd<T>(dst + 2 * j, shuffle<Spread<0>, T>(v, v), n < L / 2 ? n : L / 2);
-        if (n > L / 2) store_every_2nd<T>(dst + 2 * j + L, shuffle<Spread<L / 2>, T>(v, v), n - L / 2);
+      for (index j = 0; j < count; j += half) {
+        const unsigned lanes = 0x5555u & ((1u << 2 * (count - j < half ? count - j : half)) - 1);
+        if constexpr (sizeof(T) == 4)
+          _mm512_mask_storeu_ps(dst + 2 * j, static_cast<__mmask16>(lanes),
+                                _mm512_maskz_expandloadu_ps(static_cast<__mmask16>(lanes), src + j));
+        else
+          _mm512_mask_storeu_pd(dst + 2 * j, static_cast<__mmask8>(lanes),
+                                _mm512_maskz_expandloadu_pd(static_cast<__mmask8>(lanes), src + j));
       }
+      return;
     }
   }
 #endif
-  for (; j < count; j += L) {
-    const int n = static_cast<int>(count - j < L ? count - j : L);
-    S converted[L];
-    store_as<T, S>(converted, load_first<T>(src + j, n));
-    for (int i = 0; i < n; i++) dst[(j + i) * stride] = converted[i];
-  }
+  for (index j = 0; j < count; j++) store_as<T, S, 1>(dst + j * stride, load<T, 1>(src + j));
 }
 
-template <class T, class S>
-void load_row(T* dst, const void* src, index stride, index count) {
-  load_row_inline<T, S>(dst, static_cast<const S*>(src), stride, count);
-}
-
-template <class T, class S>
-void store_row(void* dst, index stride, const T* src, index count) {
-  store_row_inline<T, S>(static_cast<S*>(dst), stride, src, count);
-}
-
+// Zeros on either side of a row that will be written next; whole vectors may reach over its cells.
 template <class T>
-KONV_INLINE void zero(T* dst, index count) {
+KONV_INLINE void zero_margins(T* row, index left, index count, index right) {
   constexpr int L = lanes_of<T>;
-  index j = 0;
-  for (; j + L <= count; j += L) store<T>(dst + j, vec<T>{});
-  if (j < count) store_first<T>(dst + j, vec<T>{}, static_cast<int>(count - j));
+  const index total = left + count + right;
+  const auto zero = [&](index from, index to) KONV_INLINED {
+    if (total < L)
+      for (; from < to; from++) row[from] = T(0);
+    for (; from < to; from += L) store<T>(row + (from < total - L ? from : total - L), vec<T>{});
+  };
+  zero(0, left);
+  zero(left + count, total);
+}
+
+// Of the cells of a row in its frame, those that lie together in dst: all of them, or the even or the odd ones.
+template <class T>
+struct Part {
+  T* dst;
+  index left, count, right;
+  index first;  // in src
+
+  Part(const BlockLoad<T>& b, int parts, int part) : dst(b.dst + part * b.half) {
+    const auto among = [&](index cells) { return (cells + parts - 1 - part) / parts; };
+    left = among(b.left), count = among(b.left + b.count) - left;
+    right = among(b.left + b.count + b.right) - left - count;
+    first = left * parts + part - b.left;
+  }
+};
+
+template <class T, class S, int Stride, int Parts>
+void load_rows(const BlockLoad<T>& b) {
+  const Part<T> all(b, Parts, 0), odd(b, Parts, Parts - 1);
+  const auto each = [&](auto&& f) KONV_INLINED {
+    f(all);
+    if constexpr (Parts == 2) f(odd);
+  };
+  const S* src = static_cast<const S*>(b.src);
+  for (index r = 0; r < b.top + b.rows + b.bottom; r++) {
+    const index at = r * b.pitch;
+    if (r < b.top || r >= b.top + b.rows) {
+      each([&](const Part<T>& p) { zero_margins(p.dst + at, p.left + p.count + p.right, 0, 0); });
+      continue;
+    }
+    each([&](const Part<T>& p) { zero_margins(p.dst + at, p.left, p.count, p.right); });
+    if constexpr (Parts == 2 && Stride == 2) {
+      const Part<T>&a = b.left % 2 ? odd : all, &c = b.left % 2 ? all : odd;
+      load_pairs<T, S>(a.dst + at + a.left, c.dst + at + c.left, src, b.count);
+    } else {
+      each([&](const Part<T>& p) {
+        load_row<T, S, Stride>(p.dst + at + p.left, src + p.first * b.stride, b.stride * Parts, p.count);
+      });
+    }
+    src += b.src_pitch;
+  }
 }
 
 template <class T, class S>
 void load_block(const BlockLoad<T>& b) {
-  const S* src = static_cast<const S*>(b.src);
-  T* dst = b.dst;
-  for (index r = 0; r < b.rows; r++, dst += b.pitch, src += b.src_pitch) {
-    if (b.left) zero(dst, b.left);
-    load_row_inline<T, S>(dst + b.left, src, b.stride, b.count);
-    if (b.right) zero(dst + b.left + b.count, b.right);
-  }
+  if (b.half) return b.stride == 1 ? load_rows<T, S, 2, 2>(b) : load_rows<T, S, 0, 2>(b);
+  static_for<5>([&](auto stride) {
+    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, 1>(b);
+  });
 }
 
 template <class T, class S>
 void store_block(const BlockStore<T>& b) {
   S* dst = static_cast<S*>(b.dst);
-  for (index r = 0; r < b.rows; r++)
-    store_row_inline<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
+  for (index r = 0; r < b.rows; r++) store_row<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
 }
 
 }  // namespace
@@ -255,7 +279,7 @@ void store_block(const BlockStore<T>& b) {
 #define KONV_INTEGERS(f) {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, \
                           f<index, std::int32_t>, f<index, index>, f<index, std::uint8_t>}
 // clang-format on
-#define KONV_ROWS(types) {types(load_row), types(store_row), types(load_block), types(store_block)}
+#define KONV_ROWS(types) {types(load_block), types(store_block)}
 
 extern constinit const Family<RowTable> rows = {KONV_ROWS(KONV_FLOATS), KONV_ROWS(KONV_DOUBLES),
                                                 KONV_ROWS(KONV_INTEGERS)};

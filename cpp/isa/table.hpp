@@ -14,18 +14,21 @@
 
 namespace konv {
 
-// ---- rows.cpp: rows in and out of memory ---------------------------------------------------------------------------
-// Rows of a block between a margin of zeros on either side:
-//   dst[r*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0 up to the right margin
+// ---- rows.cpp: blocks of rows in and out of memory -----------------------------------------------------------------
+// A block in a frame of zeros: `top` rows of zeros, `rows` rows, `bottom` rows of zeros. Of each of the former
+//   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
+// up to left + count + right; nothing else is written. half > 0: cell j of a row goes to j/2, if odd to half + j/2.
 template <class T>
 struct BlockLoad {
   T* dst;
-  index pitch;
+  index pitch, half;
   const void* src;
   index src_pitch, stride;  // in elements of the storage type
-  index rows, left, count, right;
+  index top, rows, bottom;
+  index left, count, right;
 };
-// dst[r*dst_pitch + j*stride] = src[r*pitch + j]
+// dst[r*dst_pitch + j*stride] = src[r*pitch + j], converted (float16 and bfloat16 round to nearest even; integers
+// wrap).
 template <class T>
 struct BlockStore {
   void* dst;
@@ -38,13 +41,16 @@ struct BlockStore {
 // One function for each storage scalar that computes in T, else nullptr.
 template <class T>
 struct RowTable {
-  // dst[j] = src[j * stride], converted.
-  void (*load[static_cast<int>(Scalar::count)])(T* dst, const void* src, index stride, index count);
-  // dst[j * stride] = src[j], converted (float16 and bfloat16 round to nearest even; integers wrap).
-  void (*store[static_cast<int>(Scalar::count)])(void* dst, index stride, const T* src, index count);
-  // The same for many rows.
   void (*load_block[static_cast<int>(Scalar::count)])(const BlockLoad<T>&);
   void (*store_block[static_cast<int>(Scalar::count)])(const BlockStore<T>&);
+
+  // One row: dst[j] = src[j*stride], dst[j*stride] = src[j].
+  void load(Scalar scalar, T* dst, const void* src, index stride, index count) const {
+    load_block[static_cast<int>(scalar)]({dst, 0, 0, src, 0, stride, 0, 1, 0, 0, count, 0});
+  }
+  void store(Scalar scalar, void* dst, index stride, const T* src, index count) const {
+    store_block[static_cast<int>(scalar)]({dst, 0, stride, src, 0, 1, count});
+  }
 };
 
 // ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
@@ -146,49 +152,45 @@ struct WinogradTable {
   }
 };
 
-// ---- depthwise.cpp: one channel in, one channel out, pixels of a row in the lanes ----------------------------------
-// A block of output rows of one channel over staged rows of its image channel:
-//   y[i*ldy + q] = bias + sum_{a,b} w[a*kw + b] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
-// Each row of x is readable up to the next whole vector past its last column; y is written up to `columns` alone.
-template <class T>
-struct DepthwiseBlock {
+// ---- depthwise.cpp: one channel, pixels of a row in the lanes ------------------------------------------------------
+// Rows i of an output channel, columns q, and what each tap (a, b) multiplies, in staged rows of an image channel:
+//   y[i*y_pitch + q]   and   x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
+template <class T, class Y>
+struct TapRows {
   index rows, columns;
   index kh, kw;
   index row_step, tap_step;
   const T* x;
   index pitch;
   const index* offset;
-  const T* w;
-  T bias;
-  T* y;
-  index ldy;
+  Y* y = nullptr;
+  index y_pitch = 0;
 };
 
-// Rows of one plane copied into a frame of zeros: `top` rows of zeros, then for r < rows and every column j
-//   dst[(top + r)*pitch + j] = src[r*src_pitch + j - left] inside [left, left + count), else 0,
-// up to left + count + right, then `bottom` rows of zeros. Up to a vector more is written in each row. copy2 puts the
-// even staged columns first and the odd ones from dst[r*pitch + half] on.
+// y = bias + sum over taps of w[a*kw + b] * x. Each row of x is readable up to the next whole vector past its last
+// column; y is written up to `columns` alone.
 template <class T>
-struct FrameCopy {
-  T* dst;
-  index pitch;
-  const T* src;
-  index src_pitch;
-  index top, rows, bottom, left, count, right;
-  index half;
+struct DepthwiseBlock : TapRows<T, T> {
+  const T* w = nullptr;
+  T bias = 0;
+};
+
+// The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum over i and q of y * x. Nothing else
+// is read.
+template <class T>
+struct DepthwiseGradient : TapRows<T, const T> {
+  T* d = nullptr;
+  index d_step = 1;
 };
 
 template <class T>
 struct DepthwiseTable {
   int lanes;
   void (*block)(const DepthwiseBlock<T>&);
-  void (*copy1)(const FrameCopy<T>&);
-  void (*copy2)(const FrameCopy<T>&);
+  void (*gradient)(const DepthwiseGradient<T>&);
 };
 
-// ---- grad_weight.cpp: the gradient of the weight -------------------------------------------------------------------
-// A register tile with output channels in the lanes, and a depthwise one with pixels there.
-//
+// ---- grad_weight.cpp: the gradient of the weight, output channels in the lanes -------------------------------------
 // One tile of the product: `columns` columns (an image channel and a tap each) by `width` output channels, summed over
 // the pixels of `rows` rows of `row_length` pixels:
 //   d[t*width + l] += sum_{r,j} u[(r*row_length + j)*width + l] * x[row_offset[r] + column_offset[t] + j*step]
@@ -203,23 +205,6 @@ struct GradWeightTile {
   T* d;
 };
 
-// One channel against its gradient:
-//   d[(a*kw + b)*d_step] += sum_{i,q} gy[i*gy_pitch + q] * x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
-// for i < rows, q < columns; nothing else is read.
-template <class T>
-struct GradWeightDepthwise {
-  index rows, columns;
-  index kh, kw;
-  index row_step, tap_step;
-  const T* x;
-  index pitch;
-  const index* offset;
-  const T* gy;
-  index gy_pitch;
-  T* d;
-  index d_step;
-};
-
 template <class T>
 struct GradWeightTable {
   int lanes;    // T in one vector
@@ -227,7 +212,6 @@ struct GradWeightTable {
 
   // width: `vectors` (1 or 2) vectors. first: d is written, not added to.
   void (*tile)(int vectors, index columns, bool first, const GradWeightTile<T>&);
-  void (*depthwise)(const GradWeightDepthwise<T>&);
   // The sum in double precision.
   double (*sum)(const T* src, index count);
 };

@@ -22,9 +22,7 @@ class Columns {
   index rows, pitch, out_pitch;  // at most; cell q of row r stands at r*pitch + pad + q, output j at r*out_pitch + j
 
   Columns(const IsaTable& isa, const PoolAxis& axis, index least_rows, index most_rows)
-      : axis(axis),
-        stride_(axis.outputs == 1 || axis.adaptive() ? 1 : axis.stride),
-        load_(isa.rows<T>().load[static_cast<int>(scalar_of<T>)]) {
+      : axis(axis), stride_(axis.outputs == 1 || axis.adaptive() ? 1 : axis.stride), table_(isa.rows<T>()) {
     const index reach = (axis.outputs - 1) * stride_ + (axis.kernel - 1) * axis.dilation + 1;
     out_pitch = axis.adaptive() ? axis.outputs : ceil_div(std::max(reach, axis.size + axis.pad), stride_);
     pitch = axis.adaptive() ? axis.size + 1 : out_pitch * stride_;
@@ -53,7 +51,7 @@ class Columns {
         for (index j = 0; j < axis.outputs; j++) out[j] = row[place[j]];
       }
     for (index t = 0; t < phases_; t++)
-      load_(staged + phase(t) * rows * out_pitch, padded + phase(t), stride_, count * out_pitch);
+      table_.load(scalar_of<T>, staged + phase(t) * rows * out_pitch, padded + phase(t), stride_, count * out_pitch);
   }
 
  private:
@@ -61,7 +59,7 @@ class Columns {
 
   index stride_, phases_ = 0;  // phases that taps read
   std::vector<index> place_;   // adaptive: the cell of tap t of output j
-  void (*load_)(T* dst, const void* src, index stride, index count);
+  const RowTable<T>& table_;
 };
 
 }  // namespace konv

@@ -44,7 +44,7 @@ template <class T>
 void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
   const auto& rows = isa.rows<T>();
   const int s = static_cast<int>(scalar);
-  if (!rows.load[s]) return;
+  if (!rows.load_block[s]) return;
   const index bytes = scalar_bytes(scalar);
   for (index count = 0; count < 70; count++)
     for (index stride : {1, 2, 3, 4, 5, -1, 0}) {
@@ -55,8 +55,8 @@ void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
       const index room = std::max<index>(1, (count - 1) * std::abs(stride) + 1);
       std::vector<char> memory(room * bytes);
       char* start = memory.data() + (stride < 0 ? (count ? count - 1 : 0) * bytes : 0);
-      rows.store[s](start, stride, values.data(), count);
-      rows.load[s](back.data(), start, stride, count);
+      rows.store(scalar, start, stride, values.data(), count);
+      rows.load(scalar, back.data(), start, stride, count);
       bool same = back[count] == T(99);
       for (index i = 0; i < count; i++) same &= back[i] == values[stride ? i : count - 1];
       check(same, std::string(isa.name) + " rows, scalar " + std::to_string(s) + " count " + std::to_string(count) +
