@@ -20,7 +20,7 @@ namespace {
 
 using namespace nb::literals;
 
-constexpr const char* algorithm_names[] = {"winograd", "pointwise", "planes", "output_lane", "depthwise"};
+constexpr const char* algorithm_names[] = {"winograd", "pointwise", "planes", "matrix", "output_lane", "depthwise"};
 
 Plan plan_of(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
              const std::string& precision, const std::string& forced) {

@@ -2,7 +2,8 @@
 //
 //   kernel of one channel for one channel            depthwise
 //   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
-//   few pixels an image, long sums                   output_lane: a vector of pixels would be mostly padding
+//   few pixels an image                              output_lane: a vector of pixels would be mostly padding
+//   many output channels, long or awkward sums       matrix
 //   1x1, stride 1, no padding                        pointwise
 //   the rest                                         planes
 #include "plan.hpp"
@@ -46,6 +47,13 @@ struct Choice {
 
 bool floating(Scalar s) { return s == Scalar::f32 || s == Scalar::f64 || s == Scalar::f16 || s == Scalar::bf16; }
 
+const char* direct_reason(Algorithm algorithm) {
+  if (algorithm == Algorithm::pointwise) return "1x1: the image itself is the matrix";
+  if (algorithm == Algorithm::planes) return "direct sums over padded planes of a block of rows";
+  if (algorithm == Algorithm::matrix) return "many channels share a matrix of the pixels' windows";
+  return "few pixels: output channels fill the vectors better";
+}
+
 Choice direct_choice(Algorithm algorithm, const Plan& plan, std::string reason) {
   int tile = 0;
   with_compute_type(plan.scalar, [&](auto t) {
@@ -55,6 +63,7 @@ Choice direct_choice(Algorithm algorithm, const Plan& plan, std::string reason) 
   });
   const char* name = algorithm == Algorithm::pointwise ? "direct pointwise"
                      : algorithm == Algorithm::planes  ? "direct planes"
+                     : algorithm == Algorithm::matrix  ? "direct matrix"
                                                        : "direct output_lane";
   return {algorithm, tile, name, std::move(reason)};
 }
@@ -65,21 +74,27 @@ Choice winograd_choice(const winograd::Candidate& candidate) {
           "a transform saves " + std::to_string(saved) + " % of the multiplications"};
 }
 
-// Measured on both widths of x86 vectors (channels 16 to 2048, maps 4x4 to 112x112). With output channels in the lanes
-// the tile reuses more of what it loads and fits small maps; laying out its panel has to pay. Pixels need less of L2
-// where registers are many.
+// Which direct sum. Measured (channels 16 to 2048, maps 1x1 to 112x112, AVX2 and AVX-512): with output channels in the
+// lanes, small maps fill the vectors; a matrix pays where many channels share it and rows or strides are awkward. Where
+// registers are many, channels in the lanes reuse more of what they load, and pixels need less of L2.
 template <class T>
-bool prefers_output_lane(const Plan& plan) {
+Algorithm direct_algorithm(const Plan& plan) {
   const Geometry& g = plan.g;
   const auto& tiles = plan.isa->tiles<T>();
   const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
-  const bool few_registers = tiles.p_rows < 8;
-  if (filters < lanes || k < 64) return false;
-  if (pixels <= 3 * lanes) return true;
-  if (filters < 2 * lanes || 5 * round_up(filters, lanes) > 6 * filters) return false;  // a fifth of the lanes empty
-  if (pointwise::fits(g)) return pixels <= 100 || (few_registers && k >= 768);
-  if (few_registers && filters < 4 * lanes) return false;
-  return pixels <= 256 || (few_registers && g.stride_w > 1 && pixels <= 1024);
+  const bool few_registers = tiles.p_rows < 8, flat = pointwise::fits(g);
+  const Algorithm simple = flat ? Algorithm::pointwise : planes::fits(g) ? Algorithm::planes : Algorithm::matrix;
+  if (filters < lanes || k < 64) return simple;
+  if (pixels <= 3 * lanes) return Algorithm::output_lane;
+  if (filters < 2 * lanes) return simple;
+  if (few_registers) {
+    if (pixels <= 8 * lanes) return Algorithm::output_lane;
+    if (flat) return k >= 768 || (k >= 256 && pixels <= 256) ? Algorithm::matrix : simple;
+    const bool awkward = g.stride_w > 1 || g.dilation_w > 1 || g.ow < 4 * lanes;
+    return filters >= 8 * lanes && k >= 256 && awkward ? Algorithm::matrix : simple;
+  }
+  if (5 * round_up(filters, lanes) > 6 * filters) return simple;  // a fifth of the lanes empty
+  return pixels <= (flat ? 100 : 256) ? Algorithm::output_lane : simple;
 }
 
 Choice choose(const Plan& plan) {
@@ -90,15 +105,9 @@ Choice choose(const Plan& plan) {
     const auto candidates = winograd::candidates(g, plan.precision, plan.scalar);
     if (!candidates.empty() && candidates.front().cost < 0.9) return winograd_choice(candidates.front());
   }
-  bool output_lane_first = false;
-  with_compute_type(plan.scalar, [&](auto t) { output_lane_first = prefers_output_lane<decltype(t)>(plan); });
-  if (output_lane_first)
-    return direct_choice(Algorithm::output_lane, plan,
-                         "few pixels or long sums: output channels fill the vectors better");
-  if (pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, "1x1: the image itself is the matrix");
-  if (planes::fits(g))
-    return direct_choice(Algorithm::planes, plan, "direct sums over padded planes of a block of rows");
-  return direct_choice(Algorithm::output_lane, plan, "the kernel is too large for a table of distances");
+  Algorithm direct = Algorithm::planes;
+  with_compute_type(plan.scalar, [&](auto t) { direct = direct_algorithm<decltype(t)>(plan); });
+  return direct_choice(direct, plan, direct_reason(direct));
 }
 
 // A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
@@ -106,6 +115,7 @@ Choice force(const Plan& plan, const std::string& name) {
   const Geometry& g = plan.g;
   const std::string reason = "asked for by name: force_plan or autotune";
   if (name == "output_lane") return direct_choice(Algorithm::output_lane, plan, reason);
+  if (name == "matrix") return direct_choice(Algorithm::matrix, plan, reason);
   if (name == "planes" && planes::fits(g)) return direct_choice(Algorithm::planes, plan, reason);
   if (name == "pointwise" && pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, reason);
   if (name == "depthwise" && floating(plan.scalar) && plan.parts == 1 && depthwise::fits(g))
@@ -115,7 +125,7 @@ Choice force(const Plan& plan, const std::string& name) {
       if (name == "winograd" || name == candidate.name)
         return {Algorithm::winograd, candidate.m, candidate.name, reason};
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
-                              "winograd, pointwise, planes, output_lane and depthwise");
+                              "winograd, pointwise, planes, matrix, output_lane and depthwise");
 }
 
 // The name by which force() finds a plan again.
@@ -166,8 +176,9 @@ Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
       case Algorithm::planes:
         plan.packed = planes::packed_size<T>(plan);
         break;
+      case Algorithm::matrix:
       case Algorithm::output_lane:
-        plan.packed = output_lane::packed_size<T>(plan);
+        plan.packed = matrix::packed_size<T>(plan);
         break;
     }
   });
@@ -190,6 +201,7 @@ std::vector<std::string> plan_candidates(const Geometry& g, Scalar scalar, int p
   }
   add("pointwise", pointwise::fits(g));
   add("planes", planes::fits(g) && !pointwise::fits(g));
+  add("matrix", chosen.algorithm != Algorithm::depthwise);
   add("output_lane", chosen.algorithm != Algorithm::depthwise);
   return names;
 }
@@ -227,8 +239,9 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
       return pointwise::pack<T>(plan, w, dst);
     case Algorithm::planes:
       return planes::pack<T>(plan, w, dst);
+    case Algorithm::matrix:
     case Algorithm::output_lane:
-      return output_lane::pack<T>(plan, w, dst);
+      return matrix::pack<T>(plan, w, dst);
   }
 }
 
@@ -247,8 +260,9 @@ void run(const Call<T>& call) {
       return pointwise::run<T>(call);
     case Algorithm::planes:
       return planes::run<T>(call);
+    case Algorithm::matrix:
     case Algorithm::output_lane:
-      return output_lane::run<T>(call);
+      return matrix::run<T>(call);
   }
 }
 

@@ -9,7 +9,7 @@
 
 namespace konv {
 
-enum class Algorithm : std::uint8_t { winograd, pointwise, planes, output_lane, depthwise };
+enum class Algorithm : std::uint8_t { winograd, pointwise, planes, matrix, output_lane, depthwise };
 enum class Precision : std::uint8_t { highest, high, medium };
 
 struct Plan {

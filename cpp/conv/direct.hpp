@@ -24,18 +24,18 @@ namespace konv {
   }
 KONV_DIRECT_DRIVER(pointwise)
 KONV_DIRECT_DRIVER(planes)
-KONV_DIRECT_DRIVER(output_lane)
+KONV_DIRECT_DRIVER(matrix)
 #undef KONV_DIRECT_DRIVER
 
 namespace direct {
 
-// Rows of output channels of the pixel-lane tile. Near-equal panels; 8 (or 4) rows leave registers for three vectors of
-// pixels, which is better than 10 or 11 rows with two when it divides the channels.
+// Rows of output channels of the pixel-lane tile. Near-equal panels; where registers are many, 8 rows leave room for
+// three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels.
 template <class T>
 index tile_rows(const IsaTable& isa, index group_oc) {
-  const index most = isa.tiles<T>().p_rows, good = most * 2 / 3;
+  const index most = isa.tiles<T>().p_rows;
   const index even = ceil_div(group_oc, ceil_div(group_oc, most));
-  return even > good && group_oc % good == 0 ? good : even;
+  return even > 8 && group_oc % 8 == 0 ? 8 : even;
 }
 
 template <class T>

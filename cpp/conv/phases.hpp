@@ -87,13 +87,20 @@ struct PhasePlanes {
   template <class T>
   void load(const RowReader<T>& reader, index n, index channel, index row, index count_rows, index column,
             index columns, T* dst) const {
-    for (const auto& v : down.slots)
-      for (const auto& u : across.slots) {
+    // Even and odd columns come from the same vectors.
+    const auto& u = across.slots;
+    const bool pairs = g.stride_w == 2 && u.size() == 2 && u[1].origin == 1 && u[0].reach - u[1].reach < 2;
+    for (const auto& v : down.slots) {
+      const index plane = (rows + v.reach) * pitch;
+      const auto read = [&](index slot, index step, index count, index half) {
         reader.read_rows(dst, pitch, n, channel, row * g.stride_h + v.origin - g.pad_top, g.stride_h,
-                         count_rows + v.reach, column * g.stride_w + u.origin - g.pad_left, g.stride_w,
-                         columns + u.reach);
-        dst += (rows + v.reach) * pitch;
-      }
+                         count_rows + v.reach, column * g.stride_w + u[slot].origin - g.pad_left, step, count, half);
+        dst += half ? 2 * plane : plane;
+      };
+      if (pairs) read(0, 1, 2 * columns + u[0].reach + u[1].reach, plane);
+      else
+        for (index i = 0; i < across.count(); i++) read(i, g.stride_w, columns + u[i].reach, 0);
+    }
   }
 };
 

@@ -8,7 +8,7 @@
 // Loops: block of pixels (its channels fit in half of L2) -> panel of output channels -> vectors of pixels -> channels.
 //
 // Copying pays after all when the image must be converted, when rows or pixels have gaps, and when channels lie at such
-// a power of two that the lines of one block evict each other; that is what `planes` does, with the same weights.
+// a power of two that the lines of one block evict each other; that is what `matrix` does, with the same weights.
 #include <numeric>
 #include <vector>
 
@@ -36,21 +36,6 @@ bool in_place(const Call<T>& call) {
   const RowWriter<T> writer(*call.plan.isa, call.y);
   return call.x.parts == 1 && call.x.plane_contiguous() && call.y.plane_contiguous() && reader.in_place(0, 0, 0) &&
          writer.in_place(0, 0) && !channels_collide(call.x.sc * index(sizeof(T)), g.group_c());
-}
-
-// The same problem with one row of h*w pixels, where rows follow each other in memory.
-template <class T>
-void run_copied(const Call<T>& call) {
-  Plan plan = call.plan;
-  ImageView x = call.x;
-  OutputView y = call.y;
-  const bool joined = (x.sh == x.w * x.sw || x.h == 1) && (y.sh == y.w * y.sw || y.h == 1);
-  if (joined) {
-    const index pixels = plan.g.h * plan.g.w;
-    plan.g.h = plan.g.oh = x.h = y.h = 1;
-    plan.g.w = plan.g.ow = x.w = y.w = pixels;
-  }
-  planes::run<T>({plan, call.weight, call.bias, x, y, call.n});
 }
 
 template <class T>
@@ -119,7 +104,7 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
 template <class T>
 void run(const Call<T>& call) {
   if (in_place(call)) run_in_place(call);
-  else run_copied(call);
+  else matrix::run<T>(call);
 }
 
 KONV_DRIVER(float);

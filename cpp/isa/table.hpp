@@ -61,9 +61,10 @@ struct Run {
 
 template <class T>
 struct TileTable {
-  int lanes;      // T in one vector
-  int o_columns;  // columns of the output-lane tile
-  int p_rows;     // most rows of output channels of the pixel-lane tile
+  int lanes;                 // T in one vector
+  int o_columns;             // columns of the output-lane tile
+  int p_rows;                // most rows of output channels of the pixel-lane tile
+  int (*vectors)(int rows);  // of pixels beside so many rows
 
   // Output-lane: for columns t and lanes l of nv (1 or 2) vectors of output channels
   //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * v[k*ldv + t]
@@ -76,8 +77,7 @@ struct TileTable {
   void (*pixel_lane)(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                      index ldy);
 
-  // The im2col panel of one channel: dst[t*pitch + run.to + j] = plane[offset[t] + run.from + j], j < run.count. Whole
-  // vectors are read and written, runs in order: both sides have room for one vector past the last run.
+  // The im2col panel of one channel: dst[t*pitch + run.to + j] = plane[offset[t] + run.from + j], j < run.count.
   void (*gather_taps)(const T* plane, const index* offset, index taps, const Run* runs, index run_count, T* dst,
                       index pitch);
 

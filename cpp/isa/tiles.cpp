@@ -31,6 +31,11 @@ namespace {
 
 constexpr int least(int a, int b) { return a < b ? a : b; }
 
+// Of what is left, as much as a tile takes; the last two share evenly: 15 columns run as 8 + 7, not as 14 + 1.
+constexpr index next_group(index left, index most) {
+  return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
+}
+
 // Integers wrap, which C++ promises for unsigned ones alone.
 template <class T>
 KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
@@ -57,12 +62,12 @@ __attribute__((noinline)) void output_tile(index k, const T* u, const T* v, inde
     KONV_UNROLL for (int i = 0; i < NV; i++)
       sum[t][i] = load<T>(init + t * ldi + i * L);
   }
-  for (; k > 0; k--, u += NV * L, v += ldv) {
+  _Pragma("GCC unroll 4") for (; k > 0; k--, u += NV * L, v += ldv) {
     vec<T> a[NV];
-    KONV_UNROLL for (int i = 0; i < NV; i++) {
+    __builtin_prefetch(u + NV * 40 * L);  // u streams from L2 or beyond; forty steps ahead
+    if (NV * L * sizeof(T) > 64) __builtin_prefetch(u + (NV * 40 + 1) * L);
+    KONV_UNROLL for (int i = 0; i < NV; i++)
       a[i] = load<T>(u + i * L);
-      __builtin_prefetch(u + (NV * 16 + i) * L);  // u streams from L2 or beyond; sixteen steps ahead
-    }
     KONV_UNROLL for (int t = 0; t < NT; t++) {
       const vec<T> b = splat<T>(v[t]);
       KONV_UNROLL for (int i = 0; i < NV; i++)
@@ -88,10 +93,8 @@ template <class T>
 void output_lane(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
                  index ldi) {
   static constexpr OutputTiles<T> tiles = make_output_tiles<T>(typename make_sequence<o_columns>::type{});
-  // Near-equal groups: 15 columns run as 8 + 7, not as 14 + 1.
-  const index groups = ceil_div(columns, o_columns);
-  for (index i = 0, t = 0; i < groups; i++) {
-    const index n = ceil_div(columns - t, groups - i);
+  for (index t = 0; t < columns;) {
+    const index n = next_group(columns - t, o_columns);
     tiles.of[nv - 1][n - 1](k, u, v + t, ldv, m + t * ldm, ldm, init + t * ldi, ldi);
     t += n;
   }
@@ -134,7 +137,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
       }
     }
   }
-  for (index j = 0; j < k; j++, w += MR) {
+  _Pragma("GCC unroll 4") for (index j = 0; j < k; j++, w += MR) {
     const T* p = x + offset[j];
     vec<T> b[NV];
     KONV_UNROLL for (int i = 0; i < NV; i++)
@@ -174,15 +177,22 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
                 index ldy) {
   static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(typename make_sequence<p_rows>::type{});
   constexpr int L = lanes_of<T>;
-  const index vectors = ceil_div(count, L), groups = ceil_div(vectors, most_vectors(rows));
-  for (index i = 0, v = 0; i < groups; i++) {
-    const index n = ceil_div(vectors - v, groups - i), left = count - v * L;
+  const index vectors = ceil_div(count, L);
+  for (index v = 0; v < vectors;) {
+    const index n = next_group(vectors - v, most_vectors(rows)), left = count - v * L;
     tiles.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, x + v * L, offset, bias, y + v * L, ldy);
     v += n;
   }
 }
 
 // ---- the panel of the output-lane tile ------------------------------------------------------------------------------
+// The first n < 2N values, n whole halves of halves: masked stores take dozens of steps on some CPUs.
+template <class T, int N>
+KONV_INLINE void copy_first(T* dst, const T* src, index n) {
+  if (n & N) store<T, N>(dst, load<T, N>(src)), dst += N, src += N;
+  if constexpr (N > 1) copy_first<T, N / 2>(dst, src, n);
+}
+
 template <class T>
 void gather_taps(const T* plane, const index* offset, index taps, const Run* runs, index run_count, T* dst,
                  index pitch) {
@@ -191,7 +201,9 @@ void gather_taps(const T* plane, const index* offset, index taps, const Run* run
     const T* from = plane + offset[t];
     for (index i = 0; i < run_count; i++) {
       const Run run = runs[i];
-      for (index j = 0; j < run.count; j += L) store<T>(dst + run.to + j, load<T>(from + run.from + j));
+      index j = 0;
+      for (; j + L <= run.count; j += L) store<T>(dst + run.to + j, load<T>(from + run.from + j));
+      if constexpr (L > 1) copy_first<T, L / 2>(dst + run.to + j, from + run.from + j, run.count - j);
     }
   }
 }
@@ -253,7 +265,7 @@ void transpose_load(const T* src, index plane, index count, int channels, T* dst
 
 template <class T>
 constexpr TileTable<T> table_of() {
-  return {lanes_of<T>,    o_columns,          p_rows,           output_lane<T>, pixel_lane<T>,
+  return {lanes_of<T>,    o_columns,          p_rows,           most_vectors, output_lane<T>, pixel_lane<T>,
           gather_taps<T>, transpose_store<T>, transpose_load<T>};
 }
 

@@ -47,7 +47,7 @@ def force_plan(name: str) -> AbstractContextManager[None]:
 
     Args:
         name: ``'winograd'`` (or one of its plans in full, ``'winograd F(4x4,3x3)'``), ``'pointwise'``, ``'planes'``,
-            ``'output_lane'`` or ``'depthwise'``.
+            ``'matrix'``, ``'output_lane'`` or ``'depthwise'``.
 
     Raises:
         ArgumentError: there is no such plan; when a convolution runs that it does not fit, that call raises it too.

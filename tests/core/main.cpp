@@ -207,7 +207,7 @@ void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar pl
   test_moves<T>(isa, random);
   for (int i = 0; i < 150; i++) {
     const Geometry g = random_geometry(random);
-    for (const char* name : {"", "planes", "output_lane", "pointwise", "depthwise", "winograd"})
+    for (const char* name : {"", "planes", "matrix", "output_lane", "pointwise", "depthwise", "winograd"})
       test_plan<T>(isa, plain, g, name, random);
   }
 }

@@ -12,7 +12,7 @@ from konv import kernels, reference
 from konv.errors import ArgumentError, DtypeError, ShapeError
 from konv.geometry import ConvGeometry
 
-DIRECT = ("planes", "output_lane")
+DIRECT = ("planes", "matrix", "output_lane")
 
 # channels, outputs, kernel, (n, h, w): odd, unequal, smaller and larger than the tiles
 SHAPES = [

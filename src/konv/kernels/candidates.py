@@ -20,7 +20,7 @@ def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -
         >>> from konv import kernels
         >>> from konv.geometry import ConvGeometry
         >>> kernels.candidates(ConvGeometry.of(64, 64, 1), 14, 14)
-        ['pointwise', 'output_lane']
+        ['pointwise', 'matrix', 'output_lane']
     """
     name = np.dtype(dtype).name
     return _core.plan_candidates(*core_arguments(geometry, h, w, name))
