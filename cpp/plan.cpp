@@ -97,13 +97,20 @@ Algorithm direct_algorithm(const Plan& plan) {
   return pixels <= (flat ? 100 : 256) ? Algorithm::output_lane : simple;
 }
 
+// The cost, in direct sums, under which a transform is chosen. A strided kernel split into 2x2 taps has little to save,
+// and with few registers its transforms take more instructions than the estimate knows.
+double worth_it(const Plan& plan) {
+  const bool two_taps = ceil_div(plan.g.kh, plan.g.stride_h) == 2 && ceil_div(plan.g.kw, plan.g.stride_w) == 2;
+  return two_taps && plan.isa->tiles<float>().p_rows < 8 ? 0.58 : 0.9;
+}
+
 Choice choose(const Plan& plan) {
   const Geometry& g = plan.g;
   if (floating(plan.scalar)) {
     if (plan.parts == 1 && depthwise::fits(g))
       return {Algorithm::depthwise, 1, "depthwise", "every channel has filters of its own"};
     const auto candidates = winograd::candidates(g, plan.precision, plan.scalar);
-    if (!candidates.empty() && candidates.front().cost < 0.9) return winograd_choice(candidates.front());
+    if (!candidates.empty() && candidates.front().cost < worth_it(plan)) return winograd_choice(candidates.front());
   }
   Algorithm direct = Algorithm::planes;
   with_compute_type(plan.scalar, [&](auto t) { direct = direct_algorithm<decltype(t)>(plan); });

@@ -62,7 +62,7 @@ __attribute__((noinline)) void output_tile(index k, const T* u, const T* v, inde
     KONV_UNROLL for (int i = 0; i < NV; i++)
       sum[t][i] = load<T>(init + t * ldi + i * L);
   }
-  _Pragma("GCC unroll 4") for (; k > 0; k--, u += NV * L, v += ldv) {
+  KONV_UNROLL_4 for (; k > 0; k--, u += NV * L, v += ldv) {
     vec<T> a[NV];
     __builtin_prefetch(u + NV * 40 * L);  // u streams from L2 or beyond; forty steps ahead
     if (NV * L * sizeof(T) > 64) __builtin_prefetch(u + (NV * 40 + 1) * L);
@@ -137,7 +137,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
       }
     }
   }
-  _Pragma("GCC unroll 4") for (index j = 0; j < k; j++, w += MR) {
+  KONV_UNROLL_4 for (index j = 0; j < k; j++, w += MR) {
     const T* p = x + offset[j];
     vec<T> b[NV];
     KONV_UNROLL for (int i = 0; i < NV; i++)
