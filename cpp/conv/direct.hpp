@@ -10,24 +10,7 @@
 #include "../plan.hpp"
 #include "pack.hpp"
 
-namespace konv {
-
-#define KONV_DIRECT_DRIVER(name)                            \
-  namespace name {                                          \
-  bool fits(const Geometry& g);                             \
-  template <class T>                                        \
-  index packed_size(const Plan& plan);                      \
-  template <class T>                                        \
-  void pack(const Plan& plan, const WeightView& w, T* dst); \
-  template <class T>                                        \
-  void run(const Call<T>& call);                            \
-  }
-KONV_DIRECT_DRIVER(pointwise)
-KONV_DIRECT_DRIVER(planes)
-KONV_DIRECT_DRIVER(output_lane)
-#undef KONV_DIRECT_DRIVER
-
-namespace direct {
+namespace konv::direct {
 
 // Rows of output channels of the pixel-lane tile. Near-equal panels; 8 (or 4) rows leave registers for three vectors of
 // pixels, which is better than 10 or 11 rows with two when it divides the channels.
@@ -81,5 +64,4 @@ inline bool flattens(const Geometry& g) {
          g.ow == g.w;
 }
 
-}  // namespace direct
-}  // namespace konv
+}  // namespace konv::direct

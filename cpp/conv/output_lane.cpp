@@ -309,8 +309,7 @@ void run(const Call<T>& call) {
   Driver<T>(call).run();
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
-KONV_DRIVER(index);
+const Algorithm algorithm = {
+    "output_lane", "direct output_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
 
 }  // namespace konv::output_lane

@@ -211,8 +211,7 @@ void run(const Call<T>& call) {
   Driver<T>(call).run();
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
-KONV_DRIVER(index);
+const Algorithm algorithm = {
+    "planes", "direct planes", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
 
 }  // namespace konv::planes

@@ -50,7 +50,7 @@ void run_copied(const Call<T>& call) {
     plan.g.h = plan.g.oh = x.h = y.h = 1;
     plan.g.w = plan.g.ow = x.w = y.w = pixels;
   }
-  planes::run<T>({plan, call.weight, call.bias, x, y, call.n});
+  planes::algorithm.driver.of<T>().run({plan, call.weight, call.bias, x, y, call.n});
 }
 
 template <class T>
@@ -108,12 +108,12 @@ bool fits(const Geometry& g) { return direct::flattens(g); }
 
 template <class T>
 index packed_size(const Plan& plan) {
-  return planes::packed_size<T>(plan);
+  return planes::algorithm.driver.of<T>().packed_size(plan);
 }
 
 template <class T>
 void pack(const Plan& plan, const WeightView& w, T* dst) {
-  planes::pack<T>(plan, w, dst);
+  planes::algorithm.driver.of<T>().pack(plan, w, dst);
 }
 
 template <class T>
@@ -122,8 +122,7 @@ void run(const Call<T>& call) {
   else run_copied(call);
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
-KONV_DRIVER(index);
+const Algorithm algorithm = {
+    "pointwise", "direct pointwise", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
 
 }  // namespace konv::pointwise

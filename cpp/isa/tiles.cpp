@@ -87,7 +87,7 @@ constexpr OutputTiles<T> make_output_tiles(sequence<I...>) {
 template <class T>
 void output_lane(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
                  index ldi) {
-  static constexpr OutputTiles<T> tiles = make_output_tiles<T>(typename make_sequence<o_columns>::type{});
+  static constexpr OutputTiles<T> tiles = make_output_tiles<T>(make_sequence<o_columns>{});
   // Near-equal groups: 15 columns run as 8 + 7, not as 14 + 1.
   const index groups = ceil_div(columns, o_columns);
   for (index i = 0, t = 0; i < groups; i++) {
@@ -165,14 +165,14 @@ constexpr void fill_rows(PixelTiles<T>& all, sequence<I...>) {
 template <class T, int... R>
 constexpr PixelTiles<T> make_pixel_tiles(sequence<R...>) {
   PixelTiles<T> all{};
-  (fill_rows<T, R>(all, typename make_sequence<p_vectors>::type{}), ...);
+  (fill_rows<T, R>(all, make_sequence<p_vectors>{}), ...);
   return all;
 }
 
 template <class T>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                 index ldy) {
-  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(typename make_sequence<p_rows>::type{});
+  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(make_sequence<p_rows>{});
   constexpr int L = lanes_of<T>;
   const index vectors = ceil_div(count, L), groups = ceil_div(vectors, most_vectors(rows));
   for (index i = 0, v = 0; i < groups; i++) {
