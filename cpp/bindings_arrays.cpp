@@ -24,7 +24,7 @@ constexpr Format formats[] = {
     {"H", "bfloat16", Scalar::bf16, 1}, {"Zf", "complex64", Scalar::f32, 2}, {"Zd", "complex128", Scalar::f64, 2},
     {"b", "int8", Scalar::i8, 1},       {"h", "int16", Scalar::i16, 1},      {"i", "int32", Scalar::i32, 1},
     {"q", "int64", Scalar::i64, 1},     {"B", "uint8", Scalar::u8, 1},
-    {"l", "", sizeof(long) == 8 ? Scalar::i64 : Scalar::i32, 1}};
+    {"l", sizeof(long) == 8 ? "int64" : "int32", sizeof(long) == 8 ? Scalar::i64 : Scalar::i32, 1}};
 // clang-format on
 constexpr std::string_view modes[] = {"zeros", "reflect", "replicate", "circular"};
 constexpr std::string_view precisions[] = {"highest", "high", "medium"};

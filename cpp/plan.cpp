@@ -98,10 +98,10 @@ std::string layout_of(const Plan& plan) {
 
 void check_sizes(const Geometry& g, Scalar scalar) {
   const index bytes = scalar_bytes(scalar) * 2;
-  for (index size : {g.c, g.h, g.w, g.oc, g.oh, g.ow})
+  for (index size : {g.c, g.h, g.w, g.oh, g.ow})
     if (size < 0) throw std::invalid_argument("konv: a size is negative");
-  for (index size : {g.kh, g.kw, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups})
-    if (size < 1) throw std::invalid_argument("konv: kernel, stride, dilation and groups must be positive");
+  for (index size : {g.oc, g.kh, g.kw, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups})
+    if (size < 1) throw std::invalid_argument("konv: outputs, kernel, stride, dilation and groups must be positive");
   if (g.c % g.groups || g.oc % g.groups) throw std::invalid_argument("konv: channels are not divisible by groups");
   checked_mul(checked_mul(checked_mul(g.c, g.h), g.w), bytes);
   checked_mul(checked_mul(checked_mul(g.oc, g.oh), g.ow), bytes);
