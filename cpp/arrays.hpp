@@ -77,29 +77,10 @@ class ReleaseGil {
   PyThreadState* state_;
 };
 
-// A weight packed for one layout.
-struct Packed {
-  std::string layout;
-  Memory memory;
-};
-
-// A contiguous (n, c, h, w) result; c counts real channels.
-OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w);
-
-// A vector of `count` real channels in the compute type; zeros where there is none.
-template <class T>
-std::vector<T> in_compute_type(const IsaTable& isa, const Array* vector, index count);
-
-// A layer at one image size, as Python names it: 15 sizes in the layer's own channels (complex ones count double in
-// Geometry), a padding mode, a dtype and a precision.
-struct Problem {
-  Geometry g;
-  Scalar scalar;
-  int parts;
-  Precision precision;
-};
-Problem parse_problem(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
-                      const std::string& precision);
+// A layer as Python names it: 15 sizes in its own channels (complex ones count double in Geometry), a padding mode, a
+// dtype and a precision; with the instruction set of the moment. Throws unless drivers can count in its sizes.
+Problem make_problem(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
+                     const std::string& precision);
 
 void bind_layers(nb::module_& m);
 void bind_gradients(nb::module_& m);

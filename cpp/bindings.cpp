@@ -13,32 +13,17 @@
 #include "arrays.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
-#include "peak.hpp"
 
 namespace konv {
 namespace {
 
 using namespace nb::literals;
 
-constexpr const char* algorithm_names[] = {"winograd", "pointwise", "planes", "matrix", "output_lane", "depthwise"};
-
-Plan plan_of(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
-             const std::string& precision, const std::string& forced) {
-  const Problem p = parse_problem(sizes, mode, dtype, precision);
-  return make_plan(p.g, p.scalar, p.parts, current_isa(), p.precision, forced);
-}
-
-index packed_bytes(const Plan& plan) {
-  index bytes = 0;
-  with_compute_type(plan.scalar, [&](auto t) { bytes = checked_mul(plan.packed, sizeof t); });
-  return bytes;
-}
-
-std::vector<std::string> candidates_of(const std::vector<index>& sizes, const std::string& mode,
-                                       const std::string& dtype, const std::string& precision) {
-  const Problem p = parse_problem(sizes, mode, dtype, precision);
-  return plan_candidates(p.g, p.scalar, p.parts, current_isa(), p.precision);
-}
+// A weight packed for one layout.
+struct Packed {
+  std::string layout;
+  Memory memory;
+};
 
 // The weight of a plan in the plan's layout; None when it must be copied. It comes as (groups, out_channels/groups,
 // in_channels/groups, kh, kw), so that weights whose channels are exchanged group by group are views too.
@@ -50,50 +35,50 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
                "the weight");
   const WeightView view{array.data(),    plan.scalar,     plan.parts,      array.stride(0),
                         array.stride(1), array.stride(2), array.stride(3), array.stride(4)};
-  Packed packed{plan.layout, Memory(packed_bytes(plan))};
+  Packed packed{plan.layout, Memory(plan.packed_bytes)};
   const ReleaseGil released;
-  with_compute_type(plan.scalar,
-                    [&](auto t) { pack<decltype(t)>(plan, view, static_cast<decltype(t)*>(packed.memory.data())); });
+  with_compute_type(plan.scalar, [&](auto t) {
+    using T = decltype(t);
+    plan.algorithm->driver.of<T>().pack(plan, view, static_cast<T*>(packed.memory.data()));
+  });
   return packed;
 }
 
-// What a convolution reads: x (n, in_channels, h, w) and a bias (out_channels,) or None.
-struct Inputs {
-  Inputs(nb::handle input, nb::handle vector) : x(input) {
-    if (!vector.is_none()) bias.emplace(vector);
-  }
-  bool foreign() const { return x.foreign() || (bias && bias->foreign()); }
-
-  const Array x;
-  std::optional<Array> bias;
-};
-
-void check_inputs(const Plan& plan, const Inputs& in, const Packed& packed) {
+// y = conv(x) + bias with x (n, in_channels, h, w) and a bias (out_channels,) or None; output(n) says where y is, when
+// everything else was checked. False when an array must be copied first.
+template <class Output>
+bool convolve(const Plan& plan, nb::handle input, const Packed& packed, nb::handle vector, Output&& output) {
   const Geometry& g = plan.g;
-  in.x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
-  checked_mul(in.x.size(0), checked_mul(g.c * g.h, g.w));  // a broadcast batch: more cells than there is memory
-  if (in.bias) in.bias->expect(plan.scalar, plan.parts, {g.oc / plan.parts}, "the bias");
+  const Array x(input);
+  std::optional<Array> bias;
+  if (!vector.is_none()) bias.emplace(vector);
+  if (x.foreign() || (bias && bias->foreign())) return false;
+  x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
+  const index n = x.size(0);
+  checked_mul(n, checked_mul(g.c * g.h, g.w));  // a broadcast batch: more cells than there is memory
+  if (bias) bias->expect(plan.scalar, plan.parts, {g.oc / plan.parts}, "the bias");
+  if (bias && plan.parts > 1 && bias->stride(0) != plan.parts) return false;
   if (packed.layout != plan.layout) throw std::invalid_argument("konv: the weight was packed for another plan");
-}
-
-// y = conv(x) + bias, for inputs that were checked.
-void convolve(const Plan& plan, const Inputs& in, const Packed& packed, const OutputView& y) {
+  const OutputView y = output(n);
   with_compute_type(plan.scalar, [&](auto t) {
     using T = decltype(t);
-    const std::vector<T> values = in_compute_type<T>(*plan.isa, in.bias ? &*in.bias : nullptr, plan.g.oc);
+    std::vector<T> values(static_cast<std::size_t>(g.oc), T(0));
+    const index step = plan.parts > 1 || !bias ? 1 : bias->stride(0);
+    if (bias) plan.isa->rows<T>().load(plan.scalar, values.data(), bias->data(), step, g.oc);
     const ReleaseGil released;
-    run<T>({plan, static_cast<const T*>(packed.memory.data()), values.data(), in.x.image(), y, in.x.size(0)});
+    run<T>({plan, static_cast<const T*>(packed.memory.data()), values.data(), x.image(), y, n});
   });
+  return true;
 }
 
 // Contiguous (n, out_channels, oh, ow); None when x or bias must be copied first.
-std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle input, const Packed& packed, nb::handle bias) {
-  const Inputs in(input, bias);
-  if (in.foreign()) return std::nullopt;
-  check_inputs(plan, in, packed);
+std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle x, const Packed& packed, nb::handle bias) {
   const Geometry& g = plan.g;
-  Memory memory(checked_mul(in.x.size(0), g.oc * g.oh * g.ow * scalar_bytes(plan.scalar)));
-  convolve(plan, in, packed, dense_output(memory.data(), plan.scalar, plan.parts, g.oc, g.oh, g.ow));
+  std::optional<Memory> memory;
+  convolve(plan, x, packed, bias, [&](index n) {
+    memory.emplace(checked_mul(n, g.oc * g.oh * g.ow * scalar_bytes(plan.scalar)));
+    return dense_view(memory->data(), plan.scalar, plan.parts, g.oc, g.oh, g.ow);
+  });
   return memory;
 }
 
@@ -116,16 +101,14 @@ bool elements_apart(const Array& a) {
 
 // The same into `result` (n, out_channels, oh, ow), of any strides; false when an array must be copied first. That it
 // shares no memory with x is the caller's word.
-bool conv2d_into(const Plan& plan, nb::handle input, const Packed& packed, nb::handle bias, nb::handle result) {
-  const Inputs in(input, bias);
-  const Array y(result, true);
-  if (in.foreign() || y.foreign()) return false;
-  check_inputs(plan, in, packed);
+bool conv2d_into(const Plan& plan, nb::handle x, const Packed& packed, nb::handle bias, nb::handle result) {
   const Geometry& g = plan.g;
-  y.expect(plan.scalar, plan.parts, {in.x.size(0), g.oc / plan.parts, g.oh, g.ow}, "the output");
-  if (!elements_apart(y)) throw std::invalid_argument("konv: elements of the output share memory");
-  convolve(plan, in, packed, y.output());
-  return true;
+  const Array y(result, true);
+  return !y.foreign() && convolve(plan, x, packed, bias, [&](index n) {
+    y.expect(plan.scalar, plan.parts, {n, g.oc / plan.parts, g.oh, g.ow}, "the output");
+    if (!elements_apart(y)) throw std::invalid_argument("konv: elements of the output share memory");
+    return y.output();
+  });
 }
 
 int export_memory(PyObject* self, Py_buffer* view, int flags) {
@@ -135,12 +118,6 @@ int export_memory(PyObject* self, Py_buffer* view, int flags) {
 
 PyType_Slot memory_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(export_memory)}, {0, nullptr}};
 
-std::vector<std::string> isa_names() {
-  std::vector<std::string> names;
-  for (const IsaTable* isa : available_isas()) names.emplace_back(isa->name);
-  return names;
-}
-
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -148,41 +125,46 @@ NB_MODULE(_core, m) {
   m.doc() = "konv's compiled core. Import konv instead: only konv.kernels uses this module.";
 
   nb::class_<Memory>(m, "Memory", nb::type_slots(memory_slots), "64-byte aligned memory of a result.");
+  m.def("allocate", [](index bytes) { return Memory(bytes); }, "nbytes"_a);
   nb::class_<Packed>(m, "Packed", "A weight in the order in which one plan's kernels read it.")
-      .def_prop_ro("layout", [](const Packed& p) { return p.layout; })
+      .def_ro("layout", &Packed::layout)
       .def_prop_ro("nbytes", [](const Packed& p) { return p.memory.bytes(); });
-  nb::class_<Plan>(m, "Plan", "What runs for one geometry, image size, dtype, instruction set and precision.")
-      .def(nb::new_(&plan_of), "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "forced"_a = "")
+
+  nb::class_<Problem>(m, "Problem", "A layer, an image size, a dtype, an instruction set and a precision.")
+      .def(nb::new_(&make_problem), "sizes"_a, "mode"_a, "dtype"_a, "precision"_a)
+      .def("plan", &make_plan, "forced"_a = "")
+      .def("plan_grad_weight", &plan_grad_weight, "forced"_a = "")
+      .def("candidates", &plan_candidates);
+  nb::class_<Plan>(m, "Plan", "What runs for a problem.")
       .def_ro("name", &Plan::name)
       .def_ro("reason", &Plan::reason)
       .def_ro("layout", &Plan::layout)
       .def_ro("tile", &Plan::tile)
-      .def_prop_ro("algorithm", [](const Plan& p) { return algorithm_names[static_cast<int>(p.algorithm)]; })
+      .def_ro("packed_bytes", &Plan::packed_bytes)
+      .def_prop_ro("algorithm", [](const Plan& p) { return p.algorithm->name; })
       .def_prop_ro("isa", [](const Plan& p) { return p.isa->name; })
-      .def_prop_ro("packed_bytes", &packed_bytes)
+      .def_prop_ro("output_size", [](const Plan& p) { return nb::make_tuple(p.g.oh, p.g.ow); })
       .def(
           "scratch",
           [](const Plan& p, index n) {
             const Scratch s = scratch_of(p, n);
             return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
           },
-          "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.")
-      .def_prop_ro("output_size", [](const Plan& p) { return nb::make_tuple(p.g.oh, p.g.ow); });
-
-  m.def("plan_candidates", &candidates_of, "sizes"_a, "mode"_a, "dtype"_a, "precision"_a);
-  m.def("allocate", [](index bytes) { return Memory(bytes); }, "nbytes"_a);
+          "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.");
   m.def("pack_weight", &pack_weight, "plan"_a, "weight"_a);
   m.def("conv2d_forward", &conv2d_forward, "plan"_a, "x"_a, "packed"_a, "bias"_a.none());
   m.def("conv2d_into", &conv2d_into, "plan"_a, "x"_a, "packed"_a, "bias"_a.none(), "out"_a);
 
-  m.def("available_isas", &isa_names);
+  m.def("available_isas", [] {
+    std::vector<std::string> names;
+    for (const IsaTable* isa : available_isas()) names.emplace_back(isa->name);
+    return names;
+  });
   m.def("current_isa", [] { return current_isa().name; });
   m.def("use_isa", &use_isa, "name"_a);
   m.def("vector_bytes", [] { return current_isa().tiles<float>().lanes * static_cast<int>(sizeof(float)); });
-  m.def(
-      "fma_rate",
-      [](bool doubles, index repeats) { return doubles ? fma_rate<double>(repeats) : fma_rate<float>(repeats); },
-      "doubles"_a, "repeats"_a, nb::call_guard<ReleaseGil>(), "Operations a second that the multipliers did.");
+  m.def("multiply_add", &multiply_add, "doubles"_a, "repeats"_a, nb::call_guard<ReleaseGil>(),
+        "Keeps this thread's multipliers busy; returns how many operations they did.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);
   m.def("set_cpus", &set_cpus, "n"_a);

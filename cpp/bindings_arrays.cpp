@@ -1,56 +1,59 @@
 // Arrays at the border: see arrays.hpp.
+#include "arrays.hpp"
+
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
 
-#include "arrays.hpp"
+#include "cpu.hpp"
 
 namespace konv {
 namespace {
 
 struct Format {
-  const char* text;  // of the struct module, as NumPy writes it
+  std::string_view text;  // of the struct module, as NumPy writes it
+  std::string_view dtype;
   Scalar scalar;
   int parts;
 };
 
-constexpr Scalar long_scalar = sizeof(long) == 8 ? Scalar::i64 : Scalar::i32;
-constexpr Format formats[] = {{"f", Scalar::f32, 1},  {"d", Scalar::f64, 1},  {"e", Scalar::f16, 1},
-                              {"H", Scalar::bf16, 1}, {"Zf", Scalar::f32, 2}, {"Zd", Scalar::f64, 2},
-                              {"b", Scalar::i8, 1},   {"B", Scalar::u8, 1},   {"h", Scalar::i16, 1},
-                              {"i", Scalar::i32, 1},  {"l", long_scalar, 1},  {"q", Scalar::i64, 1}};
+// clang-format off
+constexpr Format formats[] = {
+    {"f", "float32", Scalar::f32, 1},   {"d", "float64", Scalar::f64, 1},    {"e", "float16", Scalar::f16, 1},
+    {"H", "bfloat16", Scalar::bf16, 1}, {"Zf", "complex64", Scalar::f32, 2}, {"Zd", "complex128", Scalar::f64, 2},
+    {"b", "int8", Scalar::i8, 1},       {"h", "int16", Scalar::i16, 1},      {"i", "int32", Scalar::i32, 1},
+    {"q", "int64", Scalar::i64, 1},     {"B", "uint8", Scalar::u8, 1},
+    {"l", sizeof(long) == 8 ? "int64" : "int32", sizeof(long) == 8 ? Scalar::i64 : Scalar::i32, 1}};
+// clang-format on
+constexpr std::string_view modes[] = {"zeros", "reflect", "replicate", "circular"};
+constexpr std::string_view precisions[] = {"highest", "high", "medium"};
 
-const Format* find_format(const char* text) {
+const Format* find_format(std::string_view Format::* name, std::string_view wanted) {
   for (const Format& format : formats)
-    if (std::strcmp(format.text, text) == 0) return &format;
+    if (format.*name == wanted) return &format;
   return nullptr;
 }
 
 template <class Enum, std::size_t N>
-Enum by_name(const char* const (&names)[N], const std::string& name, const char* what) {
-  for (std::size_t i = 0; i < N; i++)
-    if (name == names[i]) return static_cast<Enum>(i);
-  throw std::invalid_argument("konv: unknown " + std::string(what) + " '" + name + "'");
+Enum by_name(const std::string_view (&names)[N], const std::string& name) {
+  const auto found = std::find(names, names + N, name);
+  if (found == names + N) throw std::invalid_argument("konv: unknown name '" + name + "'");
+  return static_cast<Enum>(found - names);
 }
-
-constexpr const char* scalar_names[] = {"float32", "float64", "float16", "bfloat16", "int8",
-                                        "int16",   "int32",   "int64",   "uint8"};
-constexpr const char* mode_names[] = {"zeros", "reflect", "replicate", "circular"};
-constexpr const char* precision_names[] = {"highest", "high", "medium"};
 
 }  // namespace
 
-Problem parse_problem(const std::vector<index>& s, const std::string& mode, const std::string& dtype,
-                      const std::string& precision) {
+Problem make_problem(const std::vector<index>& s, const std::string& mode, const std::string& dtype,
+                     const std::string& precision) {
+  const Format* format = find_format(&Format::dtype, dtype);
+  if (!format) throw std::invalid_argument("konv: unknown dtype '" + dtype + "'");
   if (s.size() != 15) throw std::invalid_argument("konv: a problem has 15 sizes");
-  const int parts = dtype == "complex64" || dtype == "complex128" ? 2 : 1;
-  const std::string part = dtype == "complex64" ? "float32" : dtype == "complex128" ? "float64" : dtype;
-  // clang-format off
-  const Geometry g{checked_mul(s[0], parts), s[1], s[2], checked_mul(s[3], parts), s[4], s[5],
-                   s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13], s[14],
-                   by_name<PadMode>(mode_names, mode, "padding mode")};
-  // clang-format on
-  return {g, by_name<Scalar>(scalar_names, part, "dtype"), parts,
-          by_name<Precision>(precision_names, precision, "precision")};
+  const index c = checked_mul(s[0], format->parts), oc = checked_mul(s[3], format->parts);
+  const Geometry g{c,    s[1], s[2],  oc,    s[4],  s[5],  s[6],  s[7],
+                   s[8], s[9], s[10], s[11], s[12], s[13], s[14], by_name<PadMode>(modes, mode)};
+  check_sizes(g, format->scalar);
+  return {g, format->scalar, format->parts, &current_isa(), by_name<Precision>(precisions, precision)};
 }
 
 Array::Array(nb::handle array, bool writable) {
@@ -62,7 +65,7 @@ Array::Array(nb::handle array, bool writable) {
     foreign_ = true;
     return;
   }
-  const Format* format = find_format(text);
+  const Format* format = find_format(&Format::text, text);
   if (!format) {
     const std::string message = "konv: arrays of format '" + std::string(text) + "' are not supported";
     PyBuffer_Release(&view_);
@@ -88,31 +91,5 @@ void Array::expect(Scalar scalar, int parts, std::initializer_list<index> shape,
     if (sizes[axis] != any && sizes[axis] != size(axis))
       throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's shape");
 }
-
-OutputView dense_output(void* data, Scalar scalar, int parts, index c, index h, index w) {
-  const index plane = h * w * parts;
-  return {data, scalar, parts, h, w, c / parts * plane, plane, w * parts, parts};
-}
-
-template <class T>
-std::vector<T> in_compute_type(const IsaTable& isa, const Array* vector, index count) {
-  std::vector<T> values(static_cast<std::size_t>(count), T(0));
-  if (!vector) return values;
-  const int parts = vector->parts();
-  const RowTable<T>& rows = isa.rows<T>();
-  const char* source = static_cast<const char*>(vector->data());
-  if (parts == 1) {
-    rows.load(vector->scalar(), values.data(), source, vector->stride(0), count);
-  } else {
-    for (index i = 0; i < count; i++)
-      rows.load(vector->scalar(), &values[i],
-                source + (i / parts * vector->stride(0) + i % parts) * scalar_bytes(vector->scalar()), 1, 1);
-  }
-  return values;
-}
-
-template std::vector<float> in_compute_type<float>(const IsaTable&, const Array*, index);
-template std::vector<double> in_compute_type<double>(const IsaTable&, const Array*, index);
-template std::vector<index> in_compute_type<index>(const IsaTable&, const Array*, index);
 
 }  // namespace konv

@@ -1,7 +1,6 @@
 // The gradients of weight and bias, for Python: arrays are checked, the GIL is released.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
 
 #include <optional>
 
@@ -14,11 +13,6 @@ namespace {
 
 using namespace nb::literals;
 
-void expect_shape(const Array& a, int parts, index channels, index h, index w, const char* who) {
-  if (a.size(1) * parts != channels || a.size(2) != h || a.size(3) != w)
-    throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's shape");
-}
-
 template <class F>
 void with_floating_type(Scalar scalar, F&& f) {
   with_compute_type(scalar, [&](auto t) {
@@ -28,25 +22,18 @@ void with_floating_type(Scalar scalar, F&& f) {
 }
 
 // The weight's gradient (out_channels, in_channels/groups, kh, kw), contiguous; None when an array must be copied.
-std::optional<Memory> grad_weight_of(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
-                                     const std::string& precision, nb::handle input, nb::handle grad,
-                                     const std::string& forced) {
+std::optional<Memory> grad_weight_of(const GradWeightPlan& plan, nb::handle input, nb::handle grad) {
   const Array x(input), gy(grad);
   if (x.foreign() || gy.foreign()) return std::nullopt;
-  const Problem p = parse_problem(sizes, mode, dtype, precision);
-  const GradWeightPlan plan = plan_grad_weight(p.g, p.scalar, p.parts, p.precision, forced);
-  x.expect(p.scalar, p.parts, 4, "the input");
-  gy.expect(p.scalar, p.parts, 4, "the gradient");
-  expect_shape(x, p.parts, p.g.c, p.g.h, p.g.w, "the input");
-  expect_shape(gy, p.parts, p.g.oc, p.g.oh, p.g.ow, "the gradient");
-  if (x.size(0) != gy.size(0)) throw std::invalid_argument("konv: input and gradient are of different batches");
+  const Geometry& g = plan.g;
+  x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
   const index n = x.size(0);
-  checked_mul(checked_mul(n, 8), checked_add(checked_mul(p.g.c * p.g.h, p.g.w), checked_mul(p.g.oc * p.g.oh, p.g.ow)));
-  Memory memory(p.g.oc / p.parts * p.g.group_c() * p.g.taps() * scalar_bytes(p.scalar));
-  with_floating_type(p.scalar, [&](auto t) {
+  gy.expect(plan.scalar, plan.parts, {n, g.oc / plan.parts, g.oh, g.ow}, "the gradient");
+  checked_mul(checked_mul(n, 8), checked_add(checked_mul(g.c * g.h, g.w), checked_mul(g.oc * g.oh, g.ow)));
+  Memory memory(g.oc / plan.parts * g.group_c() * g.taps() * scalar_bytes(plan.scalar));
+  with_floating_type(plan.scalar, [&](auto t) {
     const ReleaseGil released;
-    grad_weight::run<decltype(t)>(
-        {p.g, current_isa(), x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
+    grad_weight::run<decltype(t)>({g, *plan.isa, x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
   });
   return memory;
 }
@@ -68,17 +55,10 @@ std::optional<Memory> grad_bias_of(nb::handle grad) {
 }  // namespace
 
 void bind_gradients(nb::module_& m) {
-  m.def("grad_weight", &grad_weight_of, "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "x"_a, "grad"_a,
-        "forced"_a = "");
-  m.def(
-      "grad_weight_plan",
-      [](const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
-         const std::string& precision, const std::string& forced) {
-        const Problem p = parse_problem(sizes, mode, dtype, precision);
-        const GradWeightPlan plan = plan_grad_weight(p.g, p.scalar, p.parts, p.precision, forced);
-        return nb::make_tuple(plan.name, plan.reason);
-      },
-      "sizes"_a, "mode"_a, "dtype"_a, "precision"_a, "forced"_a = "");
+  nb::class_<GradWeightPlan>(m, "GradWeightPlan", "How the gradient of the weight of a problem is summed.")
+      .def_ro("name", &GradWeightPlan::name)
+      .def_ro("reason", &GradWeightPlan::reason);
+  m.def("grad_weight", &grad_weight_of, "plan"_a, "x"_a, "grad"_a);
   m.def("grad_bias", &grad_bias_of, "grad"_a);
 }
 

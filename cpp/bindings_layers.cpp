@@ -47,7 +47,7 @@ struct Image {
   OutputView view;
   Image(index n, index c, index h, index w, Scalar scalar)
       : memory(checked_mul(checked_mul(checked_mul(n, c), checked_mul(h, w)), scalar_bytes(scalar))),
-        view(dense_output(memory.data(), scalar, 1, c, h, w)) {}
+        view(dense_view(memory.data(), scalar, 1, c, h, w)) {}
 };
 
 // ---- pooling --------------------------------------------------------------------------------------------------------

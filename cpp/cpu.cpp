@@ -2,9 +2,12 @@
 // and whether the operating system saves the wide registers at a task switch (without that they must not be used).
 #include "cpu.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+
+#include "workspace.hpp"
 
 namespace konv {
 
@@ -18,22 +21,16 @@ KONV_EACH_ISA
 
 namespace {
 
-// The levels of the x86-64 ABI that CMakeLists.txt compiles for. Clang knows them by name since 18; before, by the
-// features that make the difference among the CPUs that exist.
-#if !defined(__x86_64__)
-#elif defined(__clang__) && __clang_major__ < 18
+// Of the levels of the x86-64 ABI that CMakeLists.txt compiles for, the features that make the difference among the
+// CPUs that exist: before version 18 Clang does not know the levels by name.
+#if defined(__x86_64__)
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
 }
-bool has_avx512() {
+[[maybe_unused]] bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-#else
-bool has_avx2() { return __builtin_cpu_supports("x86-64-v3"); }
-bool has_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
-#endif
-#if defined(__x86_64__)
 [[maybe_unused]] bool has_wide() { return has_avx2(); }  // see CMakeLists.txt
 #endif
 [[maybe_unused]] bool has_neon() { return true; }  // part of every aarch64
@@ -53,11 +50,11 @@ std::vector<const IsaTable*> available_isas() {
 }
 
 const IsaTable& current_isa() {
-  if (const IsaTable* isa = chosen.load(std::memory_order_acquire)) return *isa;
+  const IsaTable* isa = chosen.load(std::memory_order_acquire);
+  if (isa) return *isa;
   const char* wanted = std::getenv("KONV_ISA");
-  if (wanted && *wanted) use_isa(wanted);
-  else chosen.store(available_isas().front(), std::memory_order_release);
-  return *chosen.load(std::memory_order_acquire);
+  use_isa(wanted && *wanted ? wanted : available_isas().front()->name);
+  return current_isa();
 }
 
 void use_isa(const std::string& name) {
@@ -67,6 +64,23 @@ void use_isa(const std::string& name) {
     names += (names.empty() ? "" : ", ") + std::string(isa->name);
   }
   throw std::invalid_argument("instruction set '" + name + "' is not available here; there are " + names);
+}
+
+double multiply_add(bool doubles, index repeats) {
+  const auto run = [&](auto t) {
+    using T = decltype(t);
+    const TileTable<T>& tiles = available_isas().front()->tiles<T>();
+    constexpr index depth = 128;  // two vectors and a row of columns for each step: at most 16 + 7 KiB
+    const index width = 2 * tiles.lanes, columns = tiles.o_columns;
+    const index cells = depth * (width + columns) + 2 * columns * width;
+    const Memory panels(cells * index(sizeof(T)));
+    T *u = static_cast<T*>(panels.data()), *v = u + depth * width, *m = v + depth * columns,
+      *init = m + columns * width;
+    std::fill_n(u, cells, T(0.5));  // zeros would draw less power, and clocks rise
+    for (index i = 0; i < repeats; i++) tiles.output_lane(2, columns, depth, u, v, columns, m, width, init, width);
+    return 2.0 * static_cast<double>(repeats * depth * width * columns);
+  };
+  return doubles ? run(double()) : run(float());
 }
 
 }  // namespace konv

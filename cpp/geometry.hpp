@@ -13,13 +13,14 @@ using index = std::int64_t;
 
 enum class PadMode : std::uint8_t { zeros, reflect, replicate, circular };
 
-// What memory holds. A complex array is its scalar type with parts = 2.
+// What memory holds, the floating ones first. A complex array is its scalar type with parts = 2.
 enum class Scalar : std::uint8_t { f32, f64, f16, bf16, i8, i16, i32, i64, u8, count };
 
 constexpr index scalar_bytes(Scalar s) {
   constexpr index bytes[] = {4, 8, 2, 2, 1, 2, 4, 8, 1};
   return bytes[static_cast<int>(s)];
 }
+constexpr bool is_floating(Scalar s) { return s <= Scalar::bf16; }
 
 // The scalar that memory holds when it holds the compute type T itself: such rows need no conversion.
 template <class T>
@@ -66,11 +67,6 @@ inline index image_bytes(const Geometry& g, Scalar scalar, index n) {
   return checked_mul(checked_mul(n, values), scalar_bytes(scalar));
 }
 
-// Outputs along one axis; tied to geometry.py by a test.
-constexpr index out_extent(index size, index pads, index kernel, index stride, index dilation) {
-  return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;
-}
-
 // (n, c, h, w) in memory; channel 2c+p of a complex image is part p of channel c.
 template <class Void>
 struct View {
@@ -90,6 +86,13 @@ struct View {
 };
 using ImageView = View<const void>;
 using OutputView = View<void>;
+
+// Contiguous; c counts real channels.
+template <class Void>
+View<Void> dense_view(Void* data, Scalar scalar, int parts, index c, index h, index w) {
+  const index row = w * parts, plane = h * row;
+  return {data, scalar, parts, h, w, c / parts * plane, plane, row, parts};
+}
 
 // Element (group g, output o of the group, input i of the group, kh, kw). A flip, an exchange of channels and a choice
 // of every s-th tap (the input gradient needs all three) are only strides.

@@ -10,9 +10,9 @@
 // up too late finds it closed and goes back to sleep; nobody waits for it. That makes a call on sleeping workers cost
 // one system call instead of one wake-up (0.1 ms), and a call on a crowded machine never slower than one thread.
 //
-// After fork the child has none of the threads: it forgets the pool (it may be in use by a thread that does not exist
-// any more) and makes a new one. Nothing here is a mutex, so nothing can be left locked. The pool is never destroyed:
-// workers may outlive the destructors of statics when the interpreter exits.
+// After fork the child has none of the threads: its pool begins anew, whoever had it in use does not exist any more.
+// Nothing here is a mutex, so nothing can be left locked. The pool is never destroyed: workers may outlive the
+// destructors of statics when the interpreter exits.
 #include "parallel.hpp"
 
 #include <pthread.h>
@@ -21,8 +21,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <new>
 #include <thread>
+#include <utility>
 
 namespace konv {
 namespace {
@@ -38,16 +38,11 @@ inline void relax() {
 #endif
 }
 
-int hardware_cpus() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, most_threads); }
+std::atomic<int> wanted_threads{1}, cpus{1};
 
-std::atomic<int> wanted_threads{hardware_cpus()}, cpus{hardware_cpus()};
-
-// ---- the pool -------------------------------------------------------------------------------------------------------
-
+enum State : std::uint32_t { idle, asleep, called };
 struct alignas(64) Worker {
-  enum : std::uint32_t { idle, asleep, called };
-  std::atomic<std::uint32_t> state{idle};
-  int slot = 0;
+  std::atomic<State> state{idle};
 };
 
 struct Job {
@@ -79,6 +74,12 @@ class Pool {
  public:
   bool claim() { return !owned_.load(std::memory_order_relaxed) && !owned_.exchange(true, std::memory_order_acquire); }
 
+  void forget_threads() {
+    started_ = 0;
+    door_ = 0;
+    owned_ = false;
+  }
+
   // Only between claim() and the end of this call; slots >= 2.
   void run(const Job& job) {
     start_workers(job.slots - 1);
@@ -86,10 +87,9 @@ class Pool {
     cpu_.store(this_cpu(), std::memory_order_relaxed);
     next_.store(0, std::memory_order_relaxed);
     door_.store(open, std::memory_order_release);
-    const int called = std::min(job.slots - 1, started_);
-    for (int i = 0; i < called; i++) {
-      std::atomic<std::uint32_t>& state = workers_[i]->state;
-      if (state.exchange(Worker::called, std::memory_order_acq_rel) == Worker::asleep) state.notify_one();
+    for (int i = 0; i < std::min(job.slots - 1, started_); i++) {
+      std::atomic<State>& state = workers_[i].state;
+      if (state.exchange(called, std::memory_order_acq_rel) == asleep) state.notify_one();
     }
     take_tasks(0);
     door_.fetch_and(~open, std::memory_order_acq_rel);
@@ -115,10 +115,8 @@ class Pool {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
       while (started_ < count) {
-        if (!workers_[started_]) workers_[started_] = new Worker;
-        Worker* worker = workers_[started_];
-        worker->slot = started_ + 1;
-        std::thread([this, worker] { work(*worker); }).detach();
+        workers_[started_].state = idle;
+        std::thread([this, slot = started_ + 1] { work(slot); }).detach();
         started_++;
       }
     } catch (...) {  // no more threads to be had: fewer do the same work
@@ -126,62 +124,49 @@ class Pool {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  void work(Worker& me) {
+  void work(int slot) {
     inside_task = true;
 #if defined(__linux__)
     pthread_setname_np(pthread_self(), "konv");
 #endif
     for (;;) {
-      wait_for_call(me);
+      wait_for_call(workers_[slot - 1].state);
       leave_cpu(cpu_.load(std::memory_order_relaxed));
       std::uint32_t door = door_.load(std::memory_order_acquire);
       while ((door & open) && !door_.compare_exchange_weak(door, door + 1, std::memory_order_acq_rel)) relax();
       if (!(door & open)) continue;
-      if (me.slot < job_.slots) take_tasks(me.slot);  // a late riser may meet a job that has no slot for it
+      if (slot < job_.slots) take_tasks(slot);  // a late riser may meet a job that has no slot for it
       door_.fetch_sub(1, std::memory_order_release);
     }
   }
 
-  static void wait_for_call(Worker& me) {
+  static void wait_for_call(std::atomic<State>& state) {
+    const auto is_idle = [&] { return state.load(std::memory_order_relaxed) == idle; };
     // With more threads than CPUs, spinning would take the CPU from the one that is waited for.
     if (num_threads() <= cpus.load(std::memory_order_relaxed)) {
       const auto until = std::chrono::steady_clock::now() + spin_time;
-      do {
-        for (int i = 0; i < 64 && me.state.load(std::memory_order_relaxed) == Worker::idle; i++) relax();
-      } while (me.state.load(std::memory_order_relaxed) == Worker::idle && std::chrono::steady_clock::now() < until);
+      while (is_idle() && std::chrono::steady_clock::now() < until)
+        for (int i = 0; i < 64 && is_idle(); i++) relax();
     }
-    std::uint32_t idle = Worker::idle;
-    if (me.state.compare_exchange_strong(idle, Worker::asleep, std::memory_order_acq_rel))
-      while (me.state.load(std::memory_order_acquire) == Worker::asleep) me.state.wait(Worker::asleep);
-    me.state.exchange(Worker::idle, std::memory_order_acq_rel);
+    State before = idle;
+    if (state.compare_exchange_strong(before, asleep, std::memory_order_acq_rel))
+      while (state.load(std::memory_order_acquire) == asleep) state.wait(asleep);
+    state.exchange(idle, std::memory_order_acq_rel);
   }
 
   alignas(64) std::atomic<bool> owned_{false};
   int started_ = 0;
   Job job_;
-  std::atomic<int> cpu_{-1};  // of the caller
+  std::atomic<int> cpu_{0};  // of the caller
   alignas(64) std::atomic<index> next_{0};
   alignas(64) std::atomic<std::uint32_t> door_{0};
-  alignas(64) Worker* workers_[max_workers] = {};
+  Worker workers_[max_workers];
 };
 
-std::atomic<Pool*> current_pool{nullptr};
+Pool pool;
 
 // Without it a child would call threads that it does not have.
-const bool forks_are_seen =
-    pthread_atfork(nullptr, nullptr, [] { current_pool.store(nullptr, std::memory_order_release); }) == 0;
-
-// nullptr when there is no memory for it.
-Pool* the_pool() {
-  Pool* pool = current_pool.load(std::memory_order_acquire);
-  if (pool) return pool;
-  if (!forks_are_seen) return nullptr;
-  Pool* mine = new (std::nothrow) Pool;
-  if (!mine) return nullptr;
-  if (current_pool.compare_exchange_strong(pool, mine, std::memory_order_acq_rel)) return mine;
-  delete mine;
-  return pool;
-}
+const bool forks_are_seen = pthread_atfork(nullptr, nullptr, [] { pool.forget_threads(); }) == 0;
 
 }  // namespace
 
@@ -198,11 +183,9 @@ namespace detail {
 
 void run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
   const int slots = static_cast<int>(std::min<index>(tasks, std::min(num_threads(), max_threads)));
-  Pool* pool = slots > 1 && !inside_task ? the_pool() : nullptr;
-  const bool nested = inside_task;
-  inside_task = true;
-  if (pool && pool->claim()) {
-    pool->run({fn, context, tasks, slots});
+  const bool nested = std::exchange(inside_task, true);
+  if (slots > 1 && !nested && forks_are_seen && pool.claim()) {
+    pool.run({fn, context, tasks, slots});
   } else {
     for (index i = 0; i < tasks; i++) fn(context, i, 0);
   }

@@ -6,7 +6,7 @@
 
 namespace konv {
 
-int num_threads();            // one for each CPU of the machine, until somebody knows better
+int num_threads();            // 1 until it is set
 void set_num_threads(int n);  // 1 <= n; threads start at the first use and again after fork
 void set_cpus(int n);         // that this process may use: with more threads, those without work do not spin
 

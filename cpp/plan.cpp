@@ -11,24 +11,119 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "conv/depthwise.hpp"
 #include "conv/direct.hpp"
 #include "conv/grad_weight.hpp"
 #include "conv/winograd.hpp"
-#include "workspace.hpp"
 
 namespace konv {
 namespace {
 
-// Every product of sizes that drivers form from one image; throws when one does not fit.
+bool can_run(const Problem& p, const Algorithm& algorithm) {
+  return algorithm.fits(p.g) && (is_floating(p.scalar) || algorithm.driver.i64.run);
+}
+
+Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
+  Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0};
+  with_compute_type(p.scalar, [&](auto t) {
+    using T = decltype(t);
+    if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles<T>().o_columns;
+    else if (&algorithm != &depthwise::algorithm)
+      plan.tile = static_cast<int>(direct::tile_rows<T>(*p.isa, p.g.group_oc()));
+  });
+  return plan;
+}
+
+Plan plan_of(const Problem& p, const winograd::Candidate& transform, std::string reason) {
+  return {p, &winograd::algorithm, transform.m, transform.name, std::move(reason), "", 0};
+}
+
+std::string saving(const winograd::Candidate& transform) {
+  const int saved = static_cast<int>(100 * (1 - transform.products) + 0.5);
+  return "a transform saves " + std::to_string(saved) + " % of the multiplications";
+}
+
+// Which direct sum. Measured (channels 16 to 2048, maps 1x1 to 112x112, AVX2 and AVX-512): with output channels in the
+// lanes, small maps fill the vectors; a matrix pays where many channels share it and rows or strides are awkward. Where
+// registers are many, channels in the lanes reuse more of what they load, and pixels need less of L2.
+template <class T>
+const Algorithm& direct_sum(const Problem& p, const TileTable<T>& tiles) {
+  const Geometry& g = p.g;
+  const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
+  const bool few_registers = tiles.p_rows < 8, flat = can_run(p, pointwise::algorithm);
+  const Algorithm& simple = flat                            ? pointwise::algorithm
+                            : can_run(p, planes::algorithm) ? planes::algorithm
+                                                            : matrix::algorithm;
+  if (filters < lanes || k < 64) return simple;
+  if (pixels <= 3 * lanes) return output_lane::algorithm;
+  if (filters < 2 * lanes) return simple;
+  if (few_registers) {
+    if (pixels <= 8 * lanes) return output_lane::algorithm;
+    if (flat) return k >= 768 || (k >= 256 && pixels <= 256) ? matrix::algorithm : simple;
+    const bool awkward = g.stride_w > 1 || g.dilation_w > 1 || g.ow < 4 * lanes;
+    return filters >= 8 * lanes && k >= 256 && awkward ? matrix::algorithm : simple;
+  }
+  if (5 * round_up(filters, lanes) > 6 * filters) return simple;  // a fifth of the lanes empty
+  return pixels <= (flat ? 100 : 256) ? output_lane::algorithm : simple;
+}
+
+const char* reason_for(const Algorithm& direct) {
+  if (&direct == &pointwise::algorithm) return "1x1: the image itself is the matrix";
+  if (&direct == &planes::algorithm) return "direct sums over padded planes of a block of rows";
+  if (&direct == &matrix::algorithm) return "many channels share a matrix of the pixels' windows";
+  return "few pixels: output channels fill the vectors better";
+}
+
+// The cost, in direct sums, under which a transform is chosen. A strided kernel split into 2x2 taps has little to save,
+// and with few registers its transforms take more instructions than the estimate knows.
+double worth_it(const Problem& p) {
+  const bool two_taps = ceil_div(p.g.kh, p.g.stride_h) == 2 && ceil_div(p.g.kw, p.g.stride_w) == 2;
+  return two_taps && p.isa->tiles<float>().p_rows < 8 ? 0.58 : 0.9;
+}
+
+Plan choose(const Problem& p) {
+  if (can_run(p, depthwise::algorithm)) return plan_of(p, depthwise::algorithm, "every channel has filters of its own");
+  if (is_floating(p.scalar)) {
+    const auto transforms = winograd::candidates(p.g, p.precision, p.scalar);
+    if (!transforms.empty() && transforms.front().cost < worth_it(p))
+      return plan_of(p, transforms.front(), saving(transforms.front()));
+  }
+  const Algorithm* direct = nullptr;
+  with_compute_type(p.scalar, [&](auto t) { direct = &direct_sum(p, p.isa->tiles<decltype(t)>()); });
+  return plan_of(p, *direct, reason_for(*direct));
+}
+
+// A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
+Plan force(const Problem& p, const std::string& name) {
+  const std::string reason = "asked for by name: force_plan or autotune";
+  for (const Algorithm* algorithm :
+       {&pointwise::algorithm, &planes::algorithm, &matrix::algorithm, &output_lane::algorithm, &depthwise::algorithm})
+    if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
+  if (is_floating(p.scalar))
+    for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
+      if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
+  throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
+                              "winograd, pointwise, planes, matrix, output_lane and depthwise");
+}
+
+// What the packed form of a weight depends on.
+std::string layout_of(const Plan& plan) {
+  const Geometry& g = plan.g;
+  std::string text = plan.name + ' ' + plan.isa->name;
+  for (index part : {index(plan.scalar), index(plan.parts), index(plan.tile), g.c, g.oc, g.kh, g.kw, g.groups,
+                     g.stride_h, g.stride_w, g.dilation_h, g.dilation_w})
+    text += ' ' + std::to_string(part);
+  return text;
+}
+
+}  // namespace
+
 void check_sizes(const Geometry& g, Scalar scalar) {
   const index bytes = scalar_bytes(scalar) * 2;
-  for (index size : {g.c, g.h, g.w, g.oc, g.oh, g.ow, g.kh, g.kw})
+  for (index size : {g.c, g.h, g.w, g.oh, g.ow})
     if (size < 0) throw std::invalid_argument("konv: a size is negative");
-  if (g.groups < 1 || g.c % g.groups || g.oc % g.groups || g.kh < 1 || g.kw < 1)
-    throw std::invalid_argument("konv: channels are not divisible by groups");
-  if (g.stride_h < 1 || g.stride_w < 1 || g.dilation_h < 1 || g.dilation_w < 1)
-    throw std::invalid_argument("konv: stride and dilation must be positive");
+  for (index size : {g.oc, g.kh, g.kw, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups})
+    if (size < 1) throw std::invalid_argument("konv: outputs, kernel, stride, dilation and groups must be positive");
+  if (g.c % g.groups || g.oc % g.groups) throw std::invalid_argument("konv: channels are not divisible by groups");
   checked_mul(checked_mul(checked_mul(g.c, g.h), g.w), bytes);
   checked_mul(checked_mul(checked_mul(g.oc, g.oh), g.ow), bytes);
   checked_mul(checked_mul(checked_mul(g.oc + 64, g.group_c()), checked_mul(g.kh, g.kw)), bytes);
@@ -39,238 +134,48 @@ void check_sizes(const Geometry& g, Scalar scalar) {
     if (pad < -(index{1} << 61) || pad > index{1} << 61) throw std::overflow_error("konv: a pad does not fit");
 }
 
-struct Choice {
-  Algorithm algorithm;
-  int tile;
-  std::string name, reason;
-};
-
-bool floating(Scalar s) { return s == Scalar::f32 || s == Scalar::f64 || s == Scalar::f16 || s == Scalar::bf16; }
-
-const char* direct_reason(Algorithm algorithm) {
-  if (algorithm == Algorithm::pointwise) return "1x1: the image itself is the matrix";
-  if (algorithm == Algorithm::planes) return "direct sums over padded planes of a block of rows";
-  if (algorithm == Algorithm::matrix) return "many channels share a matrix of the pixels' windows";
-  return "few pixels: output channels fill the vectors better";
-}
-
-Choice direct_choice(Algorithm algorithm, const Plan& plan, std::string reason) {
-  int tile = 0;
-  with_compute_type(plan.scalar, [&](auto t) {
-    using T = decltype(t);
-    tile = algorithm == Algorithm::output_lane ? plan.isa->tiles<T>().o_columns
-                                               : static_cast<int>(direct::tile_rows<T>(*plan.isa, plan.g.group_oc()));
-  });
-  const char* name = algorithm == Algorithm::pointwise ? "direct pointwise"
-                     : algorithm == Algorithm::planes  ? "direct planes"
-                     : algorithm == Algorithm::matrix  ? "direct matrix"
-                                                       : "direct output_lane";
-  return {algorithm, tile, name, std::move(reason)};
-}
-
-Choice winograd_choice(const winograd::Candidate& candidate) {
-  const int saved = static_cast<int>(100 * (1 - candidate.products) + 0.5);
-  return {Algorithm::winograd, candidate.m, candidate.name,
-          "a transform saves " + std::to_string(saved) + " % of the multiplications"};
-}
-
-// Which direct sum. Measured (channels 16 to 2048, maps 1x1 to 112x112, AVX2 and AVX-512): with output channels in the
-// lanes, small maps fill the vectors; a matrix pays where many channels share it and rows or strides are awkward. Where
-// registers are many, channels in the lanes reuse more of what they load, and pixels need less of L2.
-template <class T>
-Algorithm direct_algorithm(const Plan& plan) {
-  const Geometry& g = plan.g;
-  const auto& tiles = plan.isa->tiles<T>();
-  const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
-  const bool few_registers = tiles.p_rows < 8, flat = pointwise::fits(g);
-  const Algorithm simple = flat ? Algorithm::pointwise : planes::fits(g) ? Algorithm::planes : Algorithm::matrix;
-  if (filters < lanes || k < 64) return simple;
-  if (pixels <= 3 * lanes) return Algorithm::output_lane;
-  if (filters < 2 * lanes) return simple;
-  if (few_registers) {
-    if (pixels <= 8 * lanes) return Algorithm::output_lane;
-    if (flat) return k >= 768 || (k >= 256 && pixels <= 256) ? Algorithm::matrix : simple;
-    const bool awkward = g.stride_w > 1 || g.dilation_w > 1 || g.ow < 4 * lanes;
-    return filters >= 8 * lanes && k >= 256 && awkward ? Algorithm::matrix : simple;
-  }
-  if (5 * round_up(filters, lanes) > 6 * filters) return simple;  // a fifth of the lanes empty
-  return pixels <= (flat ? 100 : 256) ? Algorithm::output_lane : simple;
-}
-
-// The cost, in direct sums, under which a transform is chosen. A strided kernel split into 2x2 taps has little to save,
-// and with few registers its transforms take more instructions than the estimate knows.
-double worth_it(const Plan& plan) {
-  const bool two_taps = ceil_div(plan.g.kh, plan.g.stride_h) == 2 && ceil_div(plan.g.kw, plan.g.stride_w) == 2;
-  return two_taps && plan.isa->tiles<float>().p_rows < 8 ? 0.58 : 0.9;
-}
-
-Choice choose(const Plan& plan) {
-  const Geometry& g = plan.g;
-  if (floating(plan.scalar)) {
-    if (plan.parts == 1 && depthwise::fits(g))
-      return {Algorithm::depthwise, 1, "depthwise", "every channel has filters of its own"};
-    const auto candidates = winograd::candidates(g, plan.precision, plan.scalar);
-    if (!candidates.empty() && candidates.front().cost < worth_it(plan)) return winograd_choice(candidates.front());
-  }
-  Algorithm direct = Algorithm::planes;
-  with_compute_type(plan.scalar, [&](auto t) { direct = direct_algorithm<decltype(t)>(plan); });
-  return direct_choice(direct, plan, direct_reason(direct));
-}
-
-// A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
-Choice force(const Plan& plan, const std::string& name) {
-  const Geometry& g = plan.g;
-  const std::string reason = "asked for by name: force_plan or autotune";
-  if (name == "output_lane") return direct_choice(Algorithm::output_lane, plan, reason);
-  if (name == "matrix") return direct_choice(Algorithm::matrix, plan, reason);
-  if (name == "planes" && planes::fits(g)) return direct_choice(Algorithm::planes, plan, reason);
-  if (name == "pointwise" && pointwise::fits(g)) return direct_choice(Algorithm::pointwise, plan, reason);
-  if (name == "depthwise" && floating(plan.scalar) && plan.parts == 1 && depthwise::fits(g))
-    return {Algorithm::depthwise, 1, "depthwise", reason};
-  if (name.rfind("winograd", 0) == 0 && floating(plan.scalar))
-    for (const auto& candidate : winograd::candidates(g, Precision::medium, plan.scalar))
-      if (name == "winograd" || name == candidate.name)
-        return {Algorithm::winograd, candidate.m, candidate.name, reason};
-  throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
-                              "winograd, pointwise, planes, matrix, output_lane and depthwise");
-}
-
-// The name by which force() finds a plan again.
-std::string short_name(const Plan& plan) {
-  const std::string direct = "direct ";
-  return plan.name.rfind(direct, 0) == 0 ? plan.name.substr(direct.size()) : plan.name;
-}
-
-// What the packed form of a weight depends on.
-std::string layout_of(const Plan& plan) {
-  const Geometry& g = plan.g;
-  std::string text = plan.name + ' ' + plan.isa->name;
-  const auto add = [&](index number) {
-    text += ' ';
-    text += std::to_string(number);
-  };
-  const index parts[] = {static_cast<int>(plan.scalar), plan.parts, plan.tile, g.c, g.oc, g.kh, g.kw, g.groups};
-  for (index part : parts) add(part);
-  if (plan.algorithm == Algorithm::winograd)
-    for (index part : {g.stride_h, g.stride_w, g.dilation_h, g.dilation_w}) add(part);
-  return text;
-}
-
-}  // namespace
-
-Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa, Precision precision,
-               const std::string& forced) {
-  check_sizes(g, scalar);
-  Plan plan{g, scalar, parts, &isa, precision, Algorithm::planes, 0, "", "", "", 0};
-  Choice choice = forced.empty() ? choose(plan) : force(plan, forced);
-  plan.algorithm = choice.algorithm;
-  plan.tile = choice.tile;
-  plan.name = std::move(choice.name);
-  plan.reason = std::move(choice.reason);
+Plan make_plan(const Problem& p, const std::string& forced) {
+  Plan plan = forced.empty() ? choose(p) : force(p, forced);
   plan.layout = layout_of(plan);
-  with_compute_type(scalar, [&](auto t) {
-    using T = decltype(t);
-    switch (plan.algorithm) {
-      case Algorithm::winograd:
-        if constexpr (!std::is_same_v<T, index>) plan.packed = winograd::packed_size<T>(plan);
-        break;
-      case Algorithm::depthwise:
-        if constexpr (!std::is_same_v<T, index>) plan.packed = depthwise::packed_size<T>(plan);
-        break;
-      case Algorithm::pointwise:
-        plan.packed = pointwise::packed_size<T>(plan);
-        break;
-      case Algorithm::planes:
-        plan.packed = planes::packed_size<T>(plan);
-        break;
-      case Algorithm::matrix:
-      case Algorithm::output_lane:
-        plan.packed = matrix::packed_size<T>(plan);
-        break;
-    }
+  with_compute_type(p.scalar, [&](auto t) {
+    plan.packed_bytes = checked_mul(plan.algorithm->driver.of<decltype(t)>().packed_size(plan), sizeof t);
   });
   return plan;
 }
 
-std::vector<std::string> plan_candidates(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
-                                         Precision precision) {
-  const Plan chosen = make_plan(g, scalar, parts, isa, precision);
+std::vector<std::string> plan_candidates(const Problem& p) {
   constexpr double hopeless = 1.3;  // estimates are rarely further from the truth
-  std::vector<std::string> names{short_name(chosen)};
-  const auto add = [&](const std::string& name, bool sensible) {
+  const Plan chosen = make_plan(p);
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& name, bool sensible = true) {
     if (sensible && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   };
-  if (floating(scalar)) {
-    index transforms = 0;
-    for (const auto& candidate : winograd::candidates(g, precision, scalar))
-      if (transforms++ < 2) add(candidate.name, candidate.cost < hopeless);
-    add("depthwise", parts == 1 && depthwise::fits(g));
-  }
-  add("pointwise", pointwise::fits(g));
-  add("planes", planes::fits(g) && !pointwise::fits(g));
-  add("matrix", chosen.algorithm != Algorithm::depthwise);
-  add("output_lane", chosen.algorithm != Algorithm::depthwise);
+  add(chosen.algorithm == &winograd::algorithm ? chosen.name : chosen.algorithm->name);
+  int transforms = 2;
+  if (is_floating(p.scalar))
+    for (const auto& transform : winograd::candidates(p.g, p.precision, p.scalar))
+      add(transform.name, transforms-- > 0 && transform.cost < hopeless);
+  const bool alone = can_run(p, depthwise::algorithm), whole = can_run(p, pointwise::algorithm);
+  add(depthwise::algorithm.name, alone);
+  add(pointwise::algorithm.name, whole);
+  add(planes::algorithm.name, !whole && can_run(p, planes::algorithm));
+  add(matrix::algorithm.name, !alone);
+  add(output_lane::algorithm.name, !alone);
   return names;
 }
 
-GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
-                                const std::string& forced) {
-  check_sizes(g, scalar);
-  const GradWeightPlan matrix{GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};
-  const GradWeightPlan depthwise{GradWeight::depthwise, "gradient depthwise",
-                                 "few output channels a group: pixels fill the vectors"};
-  if (forced == "matrix") return matrix;
-  if (forced == "depthwise") return depthwise;
-  if (forced.empty() && grad_weight::few_outputs(g)) return depthwise;
-  if (floating(scalar) && parts == 1 && (forced.empty() || forced.rfind("winograd", 0) == 0)) {
-    const Precision exactness = forced.empty() ? precision : Precision::medium;
-    for (const auto& candidate : winograd::grad_weight_candidates(g, exactness, scalar))
-      if (forced.empty() ? candidate.cost < 0.95 : forced == "winograd" || forced == candidate.name)
-        return {GradWeight::winograd, "gradient " + candidate.name, winograd_choice(candidate).reason, candidate.m};
-  }
-  if (forced.empty()) return matrix;
+GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
+  if (!is_floating(p.scalar)) throw std::invalid_argument("konv: integers have no gradient");
+  const bool free = forced.empty();
+  if (free ? grad_weight::few_outputs(p.g) : forced == "depthwise")
+    return {p, GradWeight::depthwise, "gradient depthwise", "few output channels a group: pixels fill the vectors"};
+  if (p.parts == 1)
+    for (const auto& c : winograd::grad_weight_candidates(p.g, free ? p.precision : Precision::medium, p.scalar))
+      if (free ? c.cost < 0.95 : forced == "winograd" || forced == c.name)
+        return {p, GradWeight::winograd, "gradient " + c.name, saving(c), c.m};
+  if (free || forced == "matrix") return {p, GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};
   throw std::invalid_argument("gradient plan '" + forced + "' does not exist or cannot run this geometry; there are " +
                               "winograd, matrix and depthwise");
-}
-
-template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst) {
-  switch (plan.algorithm) {
-    case Algorithm::winograd:
-      if constexpr (!std::is_same_v<T, index>) winograd::pack<T>(plan, w, dst);
-      return;
-    case Algorithm::depthwise:
-      if constexpr (!std::is_same_v<T, index>) depthwise::pack<T>(plan, w, dst);
-      return;
-    case Algorithm::pointwise:
-      return pointwise::pack<T>(plan, w, dst);
-    case Algorithm::planes:
-      return planes::pack<T>(plan, w, dst);
-    case Algorithm::matrix:
-    case Algorithm::output_lane:
-      return matrix::pack<T>(plan, w, dst);
-  }
-}
-
-template <class T>
-void run(const Call<T>& call) {
-  const Geometry& g = call.plan.g;
-  if (call.n == 0 || g.oc == 0 || g.oh == 0 || g.ow == 0) return;  // drivers divide by these
-  switch (call.plan.algorithm) {
-    case Algorithm::winograd:
-      if constexpr (!std::is_same_v<T, index>) winograd::run<T>(call);
-      return;
-    case Algorithm::depthwise:
-      if constexpr (!std::is_same_v<T, index>) depthwise::run<T>(call);
-      return;
-    case Algorithm::pointwise:
-      return pointwise::run<T>(call);
-    case Algorithm::planes:
-      return planes::run<T>(call);
-    case Algorithm::matrix:
-    case Algorithm::output_lane:
-      return matrix::run<T>(call);
-  }
 }
 
 Scratch scratch_of(const Plan& plan, index n) {
@@ -278,28 +183,13 @@ Scratch scratch_of(const Plan& plan, index n) {
   checked_mul(n, checked_mul(g.c * g.h + g.oc * g.oh + 1, std::max(g.w, g.ow)));
   // Drivers form addresses from this and read none: their Workspace comes before any work.
   alignas(64) char nothing[64] = {};
-  const index parts = plan.parts, in = g.h * g.w, out = g.oh * g.ow;
-  const ImageView x{nothing, plan.scalar, plan.parts, g.h, g.w, g.c * in, in * parts, g.w * parts, parts};
-  const OutputView y{nothing, plan.scalar, plan.parts, g.oh, g.ow, g.oc * out, out * parts, g.ow * parts, parts};
-  Scratch found{};
-  with_compute_type(plan.scalar, [&](auto t) {
+  const ImageView x = dense_view<const void>(nothing, plan.scalar, plan.parts, g.c, g.h, g.w);
+  const OutputView y = dense_view<void>(nothing, plan.scalar, plan.parts, g.oc, g.oh, g.ow);
+  return with_compute_type(plan.scalar, [&](auto t) {
     using T = decltype(t);
     const T* none = reinterpret_cast<const T*>(nothing);
-    try {
-      const Workspace::DryRun dry;
-      run<T>({plan, none, none, x, y, n});
-    } catch (const Workspace::Request& request) {
-      found = {request.shared, request.per_slot, request.slots, request.total};
-    }
+    return Workspace::asked_by([&] { run<T>({plan, none, none, x, y, n}); });
   });
-  return found;
 }
-
-template void pack<float>(const Plan&, const WeightView&, float*);
-template void pack<double>(const Plan&, const WeightView&, double*);
-template void pack<index>(const Plan&, const WeightView&, index*);
-template void run<float>(const Call<float>&);
-template void run<double>(const Call<double>&);
-template void run<index>(const Call<index>&);
 
 }  // namespace konv

@@ -6,44 +6,30 @@
 #include <string>
 #include <vector>
 #include "isa/table.hpp"
+#include "workspace.hpp"
 
 namespace konv {
 
-enum class Algorithm : std::uint8_t { winograd, pointwise, planes, matrix, output_lane, depthwise };
 enum class Precision : std::uint8_t { highest, high, medium };
 
-struct Plan {
+// A layer at one image size, and what else a choice may depend on.
+struct Problem {
   Geometry g;
   Scalar scalar;  // storage of x and y
   int parts;
   const IsaTable* isa;
   Precision precision;
-  Algorithm algorithm;
+};
+
+struct Algorithm;
+struct Plan : Problem {
+  const Algorithm* algorithm;
   int tile;            // Winograd: m of F(m, r); direct: rows of the register tile
   std::string name;    // "winograd F(4x4,3x3)", "direct planes", ...
   std::string reason;  // one sentence for explain
   std::string layout;  // packed weights serve every plan of the same layout
-  index packed;        // scalars of T in the packed weight
+  index packed_bytes;  // of the weight
 };
-
-// Throws std::invalid_argument for a forced name that cannot run this geometry.
-Plan make_plan(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa, Precision precision,
-               const std::string& forced = "");
-
-// Names, each good as `forced` above, of the few plans that are worth timing for this geometry; what make_plan chooses
-// by itself comes first. All of them keep to `precision`.
-std::vector<std::string> plan_candidates(const Geometry& g, Scalar scalar, int parts, const IsaTable& isa,
-                                         Precision precision);
-
-// How the gradient of the weight is summed: see conv/grad_weight.cpp.
-enum class GradWeight : std::uint8_t { winograd, matrix, depthwise };
-struct GradWeightPlan {
-  GradWeight algorithm;
-  std::string name, reason;
-  int tile = 0;  // Winograd: m of F(m, r)
-};
-GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Precision precision,
-                                const std::string& forced = "");
 
 // One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values (zeros when
 // the layer has none).
@@ -57,43 +43,65 @@ struct Call {
   index n;
 };
 
-// The driver that the plan chose. T is the compute type of plan.scalar.
+// What the driver of an algorithm, in cpp/conv, does in the compute type T of the plan's scalar: functions of these
+// names in the algorithm's namespace.
 template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst);
+struct Driver {
+  index (*packed_size)(const Plan& plan);  // in T
+  void (*pack)(const Plan& plan, const WeightView& w, T* dst);
+  void (*run)(const Call<T>& call);
+};
+#define KONV_DRIVER(T) {packed_size<T>, pack<T>, run<T>}
+struct Algorithm {
+  const char* name;                 // good as `forced` below
+  const char* title;                // Plan::name; of Winograd the transform says it
+  bool (*fits)(const Geometry& g);  // can run it at all
+  Family<Driver> driver;            // null for integers where there is none
+};
+// clang-format off
+namespace winograd { extern const Algorithm algorithm; }
+namespace pointwise { extern const Algorithm algorithm; }
+namespace planes { extern const Algorithm algorithm; }
+namespace matrix { extern const Algorithm algorithm; }
+namespace output_lane { extern const Algorithm algorithm; }
+namespace depthwise { extern const Algorithm algorithm; }
+// clang-format on
+
+// Throws unless every size, and every product of sizes that drivers form from one image, fits.
+void check_sizes(const Geometry& g, Scalar scalar);
+
+// For sizes that were checked. Throws std::invalid_argument for a forced name that cannot run this geometry.
+Plan make_plan(const Problem& p, const std::string& forced = "");
+
+// Names, each good as `forced` above, of the few plans that are worth timing for this geometry; what make_plan chooses
+// by itself comes first. All of them keep to the problem's precision.
+std::vector<std::string> plan_candidates(const Problem& p);
+
+// How the gradient of the weight is summed: see conv/grad_weight.cpp.
+enum class GradWeight : std::uint8_t { winograd, matrix, depthwise };
+struct GradWeightPlan : Problem {
+  GradWeight algorithm;
+  std::string name, reason;
+  int tile = 0;  // Winograd: m of F(m, r)
+};
+GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced = "");
+
 template <class T>
-void run(const Call<T>& call);
+void run(const Call<T>& call) {
+  const Plan& plan = call.plan;
+  if (call.n == 0 || plan.g.oc == 0 || plan.g.oh == 0 || plan.g.ow == 0) return;  // drivers divide by these
+  plan.algorithm->driver.of<T>().run(call);
+}
 
 // What one call with n images takes besides input, output and packed weight: found by the driver's own sums, without
 // running it. It depends on the thread count.
-struct Scratch {
-  index shared, per_slot, slots, total;
-};
 Scratch scratch_of(const Plan& plan, index n);
 
 // f(T()) with the type that kernels compute in.
 template <class F>
-void with_compute_type(Scalar s, F&& f) {
-  switch (s) {
-    case Scalar::f32:
-    case Scalar::f16:
-    case Scalar::bf16:
-      return f(float());
-    case Scalar::f64:
-      return f(double());
-    default:
-      return f(index());
-  }
+auto with_compute_type(Scalar s, F&& f) {
+  if (s == Scalar::f64) return f(double());
+  return is_floating(s) ? f(float()) : f(index());
 }
-
-// Every driver in cpp/conv offers these four in its own namespace:
-//   bool fits(const Geometry&)                      can run it at all
-//   template <class T> index packed_size(const Plan&)
-//   template <class T> void pack(const Plan&, const WeightView&, T* dst)
-//   template <class T> void run(const Call<T>&)
-// and ends with this for each type that it computes in.
-#define KONV_DRIVER(T)                                       \
-  template index packed_size<T>(const Plan&);                \
-  template void pack<T>(const Plan&, const WeightView&, T*); \
-  template void run<T>(const Call<T>&)
 
 }  // namespace konv

@@ -1,12 +1,12 @@
-// Blocks that are given back stand in a few slots until another call can use them: a block is taken by exchanging a
-// slot with null and put back the same way. No lock, so a fork in the middle leaves nothing locked and loses at most
-// the blocks that other threads had in their hands.
+// Blocks that are given back stand in a few places until another call can use them. A thread that finds another one at
+// work there does without: nobody waits, so that nobody can wait for a thread that a fork has lost.
 //
 // Fresh pages cost about 0.25 us per KiB (the kernel clears them), as much as a small layer takes to compute; that is
 // what keeping blocks saves, of scratch and of results alike. What is kept is bounded. Small blocks are malloc's
 // business, which keeps them itself; larger ones than the cache can hold go back to the system at once.
 #include "workspace.hpp"
 
+#include <pthread.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -19,67 +19,59 @@ namespace konv {
 namespace {
 
 constexpr index alignment = 64, mebibyte = index{1} << 20;
-constexpr index smallest_kept = index{64} << 10;  // malloc returns nothing to the system for less
-constexpr index largest_kept = 32 * mebibyte;
+constexpr index largest_kept = 32 * mebibyte, most_kept = 64 * mebibyte;  // one block, all together
 #if defined(__SANITIZE_ADDRESS__)
-constexpr index most_kept = 0;  // every block is malloc's own, so that AddressSanitizer sees what is done to it
+constexpr index smallest_kept = largest_kept + 1;  // every block is malloc's own: the sanitizer sees what is done to it
 #else
-constexpr index most_kept = 64 * mebibyte;  // all blocks together
+constexpr index smallest_kept = index{64} << 10;  // malloc returns nothing to the system for less
 #endif
-constexpr unsigned slots = 16;
+constexpr unsigned places = 16;
 
-struct Block {  // stands at the start of its own memory while that is kept
-  index capacity;
-};
+using Block = Memory::Block;
 
-std::atomic<Block*> cache[slots];
-std::atomic<index> kept{0};  // bytes in the cache and on the way there
+struct Cache {
+  std::atomic_flag busy;
+  Block blocks[places];
+  index bytes = 0;
+  unsigned turn = 0;
 
-thread_local bool dry_run = false;
+  bool enter() { return !busy.test_and_set(std::memory_order_acquire); }
+  void leave() { busy.clear(std::memory_order_release); }
+} cache;
+
+// The child of a fork in the middle begins with no blocks.
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
+  if (!cache.enter()) new (&cache) Cache;
+  cache.leave();
+});
+
+bool is_kept(index capacity) { return smallest_kept <= capacity && capacity <= largest_kept; }
+
+// A kept block of `least` to `most` bytes, or none.
+Block take(index least, index most) {
+  Block found;
+  if (!is_kept(least) || !cache.enter()) return found;
+  for (Block& block : cache.blocks)
+    if (!found.data && least <= block.capacity && block.capacity <= most) std::swap(found, block);
+  cache.bytes -= found.capacity;
+  cache.leave();
+  return found;
+}
+
+void give_back(Block block) {
+  if (!is_kept(block.capacity) || !cache.enter()) return std::free(block.data);
+  cache.bytes += block.capacity;
+  for (Block& place : cache.blocks)
+    if (!place.data) std::swap(place, block);
+  while (block.data || cache.bytes > most_kept) {  // blocks that did not serve make room, in turn
+    std::swap(cache.blocks[cache.turn++ % places], block);
+    cache.bytes -= block.capacity;
+    std::free(std::exchange(block, {}).data);
+  }
+  cache.leave();
+}
 
 index whole_lines(index bytes) { return checked_add(bytes, alignment - 1) / alignment * alignment; }
-
-void let_go(Block* block) {
-  if (!block) return;
-  kept.fetch_sub(block->capacity);
-  std::free(block);
-}
-
-// A kept block of `least` to `most` bytes, or nullptr.
-Block* take(index least, index most) {
-  for (std::atomic<Block*>& slot : cache) {
-    if (!slot.load(std::memory_order_relaxed)) continue;
-    Block* block = slot.exchange(nullptr, std::memory_order_acquire);
-    if (!block) continue;
-    if (least <= block->capacity && block->capacity <= most) {
-      kept.fetch_sub(block->capacity);
-      return block;
-    }
-    let_go(slot.exchange(block, std::memory_order_acq_rel));  // whatever was put there meanwhile
-  }
-  return nullptr;
-}
-
-void keep(Block* block) {
-  static std::atomic<unsigned> turn{0};
-  const auto next = [&]() -> std::atomic<Block*>& { return cache[turn.fetch_add(1) % slots]; };
-  // Blocks that did not serve make room, in turn.
-  kept.fetch_add(block->capacity);
-  for (unsigned i = 0; kept.load() > most_kept && i < slots; i++) let_go(next().exchange(nullptr));
-  if (kept.load() > most_kept) return let_go(block);  // other threads are about to keep theirs
-  for (std::atomic<Block*>& slot : cache) {
-    Block* none = nullptr;
-    if (slot.compare_exchange_strong(none, block, std::memory_order_release, std::memory_order_relaxed)) return;
-  }
-  let_go(next().exchange(block, std::memory_order_acq_rel));
-}
-
-// Bytes of a workspace in all.
-index total(index shared, index per_slot, int slots) {
-  const index bytes = checked_add(shared, checked_mul(per_slot, slots));
-  if (dry_run) throw Workspace::Request{shared, per_slot, slots, bytes};
-  return bytes;
-}
 
 // One odd cache line more a slot: slices a power of two apart would fight for the same sets of the cache.
 index slice(index bytes) {
@@ -87,36 +79,46 @@ index slice(index bytes) {
   return lines && lines % 4096 == 0 ? lines + alignment : lines;
 }
 
+thread_local bool dry_run = false;
+
+Scratch asked(index shared, index per_slot, int slots) {
+  const Scratch scratch{shared, per_slot, slots, checked_add(shared, checked_mul(per_slot, slots))};
+  if (dry_run) throw scratch;
+  return scratch;
+}
+
 }  // namespace
 
-Memory::Memory(index bytes, Use use) : data_(nullptr), bytes_(bytes) {
-  capacity_ = checked_add(whole_lines(bytes), alignment);
-  if (capacity_ <= largest_kept && capacity_ >= smallest_kept)
-    if (Block* block = take(capacity_, use == Use::result ? capacity_ + capacity_ / 8 : 8 * (capacity_ + mebibyte))) {
-      data_ = block, capacity_ = block->capacity;
-      return;
-    }
+Memory::Memory(index bytes, bool scratch) : bytes_(bytes) {
+  index capacity = checked_add(whole_lines(bytes), alignment);
+  block_ = take(capacity, scratch ? 8 * (capacity + mebibyte) : capacity + capacity / 8);
+  if (block_.data) return;
   // Large ones come fresh each time: ask for large pages.
-  const index page = capacity_ > largest_kept ? 2 * mebibyte : alignment;
-  capacity_ = checked_add(capacity_, page - 1) / page * page;
-  data_ = std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(capacity_));
-  if (!data_) throw std::bad_alloc();
+  const index page = capacity > largest_kept ? 2 * mebibyte : alignment;
+  capacity = checked_add(capacity, page - 1) / page * page;
+  block_ = {std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(capacity)), capacity};
+  if (!block_.data) throw std::bad_alloc();
 #if defined(__linux__)
-  if (page > alignment) madvise(data_, static_cast<std::size_t>(capacity_), MADV_HUGEPAGE);  // a wish: failing is fine
+  if (page > alignment) madvise(data(), static_cast<std::size_t>(capacity), MADV_HUGEPAGE);  // a wish: failing is fine
 #endif
 }
 
-Memory::~Memory() {
-  if (data_ && capacity_ >= smallest_kept && capacity_ <= largest_kept) keep(new (data_) Block{capacity_});
-  else std::free(data_);
-}
+Memory::~Memory() { give_back(block_); }
 
 Workspace::Workspace(index shared, index per_slot, int slots)
-    : shared_(whole_lines(shared)),
-      per_slot_(slice(per_slot)),
-      memory_(total(shared_, per_slot_, slots), Memory::Use::scratch) {}
+    : scratch_(asked(whole_lines(shared), slice(per_slot), slots)), memory_(scratch_.total, true) {}
 
-Workspace::DryRun::DryRun() { dry_run = true; }
-Workspace::DryRun::~DryRun() { dry_run = false; }
+Scratch Workspace::asked_by(const std::function<void()>& f) {
+  const struct DryRun {
+    DryRun() { dry_run = true; }
+    ~DryRun() { dry_run = false; }
+  } now;
+  try {
+    f();
+  } catch (const Scratch& asked) {
+    return asked;
+  }
+  return {};
+}
 
 }  // namespace konv

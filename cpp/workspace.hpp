@@ -1,5 +1,8 @@
 // Memory of results, and scratch of one call: blocks from a small cache of those that earlier ones left behind.
 #pragma once
+#include <functional>
+#include <utility>
+
 #include "geometry.hpp"
 
 namespace konv {
@@ -7,22 +10,28 @@ namespace konv {
 // 64-byte aligned memory with room for one vector past its end. What it holds at first is anybody's.
 class Memory {
  public:
-  // A result lives as long as its owner likes, so its block is hardly larger than itself; scratch takes what there is.
-  enum class Use { result, scratch };
-
-  explicit Memory(index bytes, Use use = Use::result);  // throws std::bad_alloc
-  Memory(Memory&& other) noexcept : data_(other.data_), bytes_(other.bytes_), capacity_(other.capacity_) {
-    other.data_ = nullptr;
-  }
-  Memory(const Memory&) = delete;
+  // Throws std::bad_alloc. A result lives as long as its owner likes, so its block is hardly larger than itself;
+  // scratch takes what there is.
+  explicit Memory(index bytes, bool scratch = false);
+  Memory(Memory&& other) noexcept : block_(std::exchange(other.block_, {})), bytes_(other.bytes_) {}
   ~Memory();
 
-  void* data() const { return data_; }
+  void* data() const { return block_.data; }
   index bytes() const { return bytes_; }
 
+  struct Block {
+    void* data = nullptr;
+    index capacity = 0;
+  };
+
  private:
-  void* data_;
-  index bytes_, capacity_;
+  Block block_;
+  index bytes_;
+};
+
+// What a Workspace takes: bytes for all, bytes for each of `slots`, and bytes in all.
+struct Scratch {
+  index shared, per_slot, slots, total;
 };
 
 // One slice for all, and one for each thread slot.
@@ -37,20 +46,14 @@ class Workspace {
   }
   template <class T>
   T* slot(int i) const {
-    return reinterpret_cast<T*>(shared<char>() + shared_ + i * per_slot_);
+    return reinterpret_cast<T*>(shared<char>() + scratch_.shared + i * scratch_.per_slot);
   }  // 64-byte aligned
 
-  // What was asked for: thrown instead of taking memory while a DryRun of the same thread lives.
-  struct Request {
-    index shared, per_slot, slots, total;
-  };
-  struct DryRun {
-    DryRun();
-    ~DryRun();
-  };
+  // What the first Workspace that f makes would take; f ends there.
+  static Scratch asked_by(const std::function<void()>& f);
 
  private:
-  index shared_, per_slot_;
+  Scratch scratch_;
   Memory memory_;
 };
 

@@ -10,11 +10,10 @@
 // multiplier reuses the staged block. Of small images several channels are staged before the first is summed: vectors
 // that are loaded right after narrower stores would wait for those. Units are independent and handed out in chunks of
 // some ten thousand outputs.
-#include "depthwise.hpp"
-
 #include <algorithm>
 
 #include "../parallel.hpp"
+#include "../plan.hpp"
 #include "../workspace.hpp"
 #include "pack.hpp"
 #include "rows.hpp"
@@ -140,7 +139,6 @@ void run(const Call<T>& call) {
   if (call.n > 0 && g.oc > 0 && g.oh > 0 && g.ow > 0) Driver<T>(call).run();
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
+const Algorithm algorithm = {"depthwise", "depthwise", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};
 
 }  // namespace konv::depthwise

@@ -3,31 +3,15 @@
 //
 //   pointwise    1x1, stride 1, no padding: the image itself is the matrix; nothing is copied
 //   planes       pixels in the lanes, over padded, phase-split planes of one block of output rows
-//   output_lane  output channels in the lanes, over the im2col panel of one block: few pixels, long sums
+//   matrix       the im2col matrix of one block of pixels, packed in panels; pixels in the lanes, or
+//   output_lane  output channels there, for few pixels
 #pragma once
 #include <algorithm>
 #include "../parallel.hpp"
 #include "../plan.hpp"
 #include "pack.hpp"
 
-namespace konv {
-
-#define KONV_DIRECT_DRIVER(name)                            \
-  namespace name {                                          \
-  bool fits(const Geometry& g);                             \
-  template <class T>                                        \
-  index packed_size(const Plan& plan);                      \
-  template <class T>                                        \
-  void pack(const Plan& plan, const WeightView& w, T* dst); \
-  template <class T>                                        \
-  void run(const Call<T>& call);                            \
-  }
-KONV_DIRECT_DRIVER(pointwise)
-KONV_DIRECT_DRIVER(planes)
-KONV_DIRECT_DRIVER(matrix)
-#undef KONV_DIRECT_DRIVER
-
-namespace direct {
+namespace konv::direct {
 
 // Rows of output channels of the pixel-lane tile. Near-equal panels; where registers are many, 8 rows leave room for
 // three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels.
@@ -81,5 +65,4 @@ inline bool flattens(const Geometry& g) {
          g.ow == g.w;
 }
 
-}  // namespace direct
-}  // namespace konv
+}  // namespace konv::direct

@@ -25,7 +25,7 @@
 #include "direct.hpp"
 #include "phases.hpp"
 
-namespace konv {
+namespace konv::matrix {
 namespace {
 
 constexpr index k_step = 256;               // of a panel of v that stays in L1
@@ -53,29 +53,28 @@ void for_segments(const Geometry& g, index first, index last, F&& f) {
 
 template <class T>
 Panels weight_panels(const Plan& plan) {
-  if (plan.algorithm != Algorithm::output_lane) return direct::pixel_panels<T>(plan);
+  if (plan.algorithm != &output_lane::algorithm) return direct::pixel_panels<T>(plan);
   const index lanes = plan.isa->tiles<T>().lanes;
   return {plan.g.group_oc(), plan.g.group_c() * plan.g.taps(), 2 * lanes, lanes};
 }
 
 template <class T>
-class Driver {
+class Product {
  public:
-  explicit Driver(const Call<T>& call)
+  explicit Product(const Call<T>& call)
       : call_(call),
         g_(call.plan.g),
         x_(call.x),
         y_(call.y),
         tiles_(call.plan.isa->template tiles<T>()),
         lanes_(tiles_.lanes),
-        pixel_lanes_(call.plan.algorithm != Algorithm::output_lane),
+        pixel_lanes_(call.plan.algorithm != &output_lane::algorithm),
         weights_(weight_panels<T>(call.plan)),
         phases_(g_, most_columns, most_columns),
         reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y) {}
 
   void run() {
-    if (call_.n * g_.oh * g_.ow == 0) return;
     choose_blocks();
     const index bytes = sizeof(T), channels = round_up(weights_.channels, lanes_);
     const index bias_size = pixel_lanes_ ? 0 : g_.groups * channels;
@@ -376,8 +375,6 @@ class Driver {
 
 }  // namespace
 
-namespace matrix {
-
 bool fits(const Geometry&) { return true; }
 
 template <class T>
@@ -392,12 +389,16 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
 
 template <class T>
 void run(const Call<T>& call) {
-  Driver<T>(call).run();
+  Product<T>(call).run();
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
-KONV_DRIVER(index);
+const Algorithm algorithm = {
+    "matrix", "direct matrix", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
 
-}  // namespace matrix
+}  // namespace konv::matrix
+
+namespace konv {
+
+const Algorithm output_lane::algorithm = {"output_lane", "direct output_lane", matrix::fits, matrix::algorithm.driver};
+
 }  // namespace konv

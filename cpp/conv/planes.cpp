@@ -193,11 +193,10 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
 
 template <class T>
 void run(const Call<T>& call) {
-  if (!Driver<T>(call).run()) matrix::run<T>(call);
+  if (!Driver<T>(call).run()) matrix::algorithm.driver.of<T>().run(call);
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
-KONV_DRIVER(index);
+const Algorithm algorithm = {
+    "planes", "direct planes", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
 
 }  // namespace konv::planes

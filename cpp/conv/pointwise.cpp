@@ -93,22 +93,21 @@ bool fits(const Geometry& g) { return direct::flattens(g); }
 
 template <class T>
 index packed_size(const Plan& plan) {
-  return planes::packed_size<T>(plan);
+  return planes::algorithm.driver.of<T>().packed_size(plan);
 }
 
 template <class T>
 void pack(const Plan& plan, const WeightView& w, T* dst) {
-  planes::pack<T>(plan, w, dst);
+  planes::algorithm.driver.of<T>().pack(plan, w, dst);
 }
 
 template <class T>
 void run(const Call<T>& call) {
   if (in_place(call)) run_in_place(call);
-  else matrix::run<T>(call);
+  else matrix::algorithm.driver.of<T>().run(call);
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
-KONV_DRIVER(index);
+const Algorithm algorithm = {
+    "pointwise", "direct pointwise", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
 
 }  // namespace konv::pointwise

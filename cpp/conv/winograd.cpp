@@ -378,7 +378,6 @@ void run(const Call<T>& call) {
   Forward<T>(call).run();
 }
 
-KONV_DRIVER(float);
-KONV_DRIVER(double);
+const Algorithm algorithm = {"winograd", "", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};
 
 }  // namespace konv::winograd

@@ -23,13 +23,6 @@ bool fits(const Geometry& g);
 // for float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar);
 
-template <class T>
-index packed_size(const Plan& plan);
-template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst);
-template <class T>
-void run(const Call<T>& call);
-
 // The gradient of the weight, for stride 1 and real numbers.
 bool grad_weight_fits(const Geometry& g);
 // As candidates(), of which it runs a part; `cost` is against direct sums of the gradient.

@@ -1,11 +1,12 @@
 // Vectors of T on GNU vector extensions: one source at 4, 8 and 16 float lanes.
 //
 // Included only by files that are compiled once per instruction set, inside namespace konv::KONV_ISA. Nothing from the
-// standard library may be inlined here: the linker keeps one copy of an inline function, and it could be the AVX-512
-// one.
+// standard library may be inlined here (types may): the linker keeps one copy of an inline function, and it could be
+// the AVX-512 one.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -103,41 +104,27 @@ struct constant {
   constexpr operator int() const { return V; }
 };
 template <int... I>
-struct sequence {};
-template <int N, int... I>
-struct make_sequence : make_sequence<N - 1, N - 1, I...> {};
-template <int... I>
-struct make_sequence<0, I...> {
-  using type = sequence<I...>;
-};
-template <int... I, class F>
-KONV_INLINE void static_for_(sequence<I...>, F&& f) {
-  (f(constant<I>{}), ...);
-}
+using sequence = std::integer_sequence<int, I...>;
+template <int N>
+using make_sequence = std::make_integer_sequence<int, N>;
+
 // f(constant<0>), ..., f(constant<N-1>)
 template <int N, class F>
 KONV_INLINE void static_for(F&& f) {
-  static_for_(typename make_sequence<N>::type{}, f);
+  [&]<int... I>(sequence<I...>) KONV_INLINED { (f(constant<I>{}), ...); }(make_sequence<N>{});
 }
 
 // Lane i of the result is lane Map::at(i) of the 2L lanes of (a, b).
-template <class Map, class V, int... I>
-KONV_INLINE V shuffle_(V a, V b, sequence<I...>) {
-  return __builtin_shufflevector(a, b, Map::at(I)...);
-}
 template <class Map, class T, int L = lanes_of<T>>
 KONV_INLINE vec<T, L> shuffle(vec<T, L> a, vec<T, L> b) {
-  return shuffle_<Map>(a, b, typename make_sequence<L>::type{});
+  return [&]<int... I>(sequence<I...>)
+             KONV_INLINED { return __builtin_shufflevector(a, b, Map::at(I)...); }(make_sequence<L>{});
 }
 
 // In-register transpose of an L x L block: log2(L) rounds, each swaps the off-diagonal sub-blocks of size D.
-template <int L, int D>
-struct TransposeLow {
-  static constexpr int at(int i) { return (i & D) ? (i ^ D) + L : i; }
-};
-template <int L, int D>
-struct TransposeHigh {
-  static constexpr int at(int i) { return (i & D) ? i + L : (i ^ D); }
+template <int L, int D, bool high>
+struct Transposed {
+  static constexpr int at(int i) { return bool(i & D) == high ? i + high * L : (i ^ D) + !high * L; }
 };
 template <class T, int L = lanes_of<T>, int D = 1>
 KONV_INLINE void transpose(vec<T, L>* r) {
@@ -145,8 +132,8 @@ KONV_INLINE void transpose(vec<T, L>* r) {
     KONV_UNROLL for (int i = 0; i < L; i++) {
       if (i & D) continue;
       const vec<T, L> a = r[i], b = r[i | D];
-      r[i] = shuffle<TransposeLow<L, D>, T, L>(a, b);
-      r[i | D] = shuffle<TransposeHigh<L, D>, T, L>(a, b);
+      r[i] = shuffle<Transposed<L, D, false>, T, L>(a, b);
+      r[i | D] = shuffle<Transposed<L, D, true>, T, L>(a, b);
     }
     transpose<T, L, D * 2>(r);
   }

@@ -92,7 +92,7 @@ constexpr OutputTiles<T> make_output_tiles(sequence<I...>) {
 template <class T>
 void output_lane(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
                  index ldi) {
-  static constexpr OutputTiles<T> tiles = make_output_tiles<T>(typename make_sequence<o_columns>::type{});
+  static constexpr OutputTiles<T> tiles = make_output_tiles<T>(make_sequence<o_columns>{});
   for (index t = 0; t < columns;) {
     const index n = next_group(columns - t, o_columns);
     tiles.of[nv - 1][n - 1](k, u, v + t, ldv, m + t * ldm, ldm, init + t * ldi, ldi);
@@ -168,14 +168,14 @@ constexpr void fill_rows(PixelTiles<T>& all, sequence<I...>) {
 template <class T, int... R>
 constexpr PixelTiles<T> make_pixel_tiles(sequence<R...>) {
   PixelTiles<T> all{};
-  (fill_rows<T, R>(all, typename make_sequence<p_vectors>::type{}), ...);
+  (fill_rows<T, R>(all, make_sequence<p_vectors>{}), ...);
   return all;
 }
 
 template <class T>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                 index ldy) {
-  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(typename make_sequence<p_rows>::type{});
+  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(make_sequence<p_rows>{});
   constexpr int L = lanes_of<T>;
   const index vectors = ceil_div(count, L);
   for (index v = 0; v < vectors;) {

@@ -154,15 +154,15 @@ template <class T>
 void test_plan(const IsaTable& isa, Scalar scalar, const Geometry& g, const std::string& name, Random& random) {
   Plan plan;
   try {
-    plan = make_plan(g, scalar, 1, isa, Precision::medium, name);
+    plan = make_plan({g, scalar, 1, &isa, Precision::medium}, name);
   } catch (const std::invalid_argument&) {
     return;  // this plan is not for this geometry
   }
   const index n = 2, k = g.group_c() * g.taps(), outputs = g.oh * g.ow;
   const auto x = random.small<T>(n * g.c * g.h * g.w), w = random.small<T>(g.oc * k), bias = random.small<T>(g.oc);
-  std::vector<T> packed(plan.packed + 64), y(n * g.oc * outputs);
+  std::vector<T> packed(plan.packed_bytes / sizeof(T) + 64), y(n * g.oc * outputs);
   const WeightView view{w.data(), scalar, 1, g.group_oc() * k, k, g.taps(), g.kw, 1};
-  pack<T>(plan, view, packed.data());
+  plan.algorithm->driver.of<T>().pack(plan, view, packed.data());
   const ImageView image{x.data(), scalar, 1, g.h, g.w, g.c * g.h * g.w, g.h * g.w, g.w, 1};
   const OutputView output{y.data(), scalar, 1, g.oh, g.ow, g.oc * outputs, outputs, g.ow, 1};
   run<T>({plan, packed.data(), bias.data(), image, output, n});
@@ -173,9 +173,13 @@ void test_plan(const IsaTable& isa, Scalar scalar, const Geometry& g, const std:
     largest = std::max(largest, std::abs(static_cast<double>(e)));
     error = std::max(error, std::abs(static_cast<double>(e) - static_cast<double>(y[at])));
   }
-  const double allowed = plan.algorithm == Algorithm::winograd ? 1e-4 * largest : 0;
+  const double allowed = plan.algorithm == &winograd::algorithm ? 1e-4 * largest : 0;
   check(error <= allowed,
         std::string(isa.name) + " " + plan.name + " " + plan.layout + " error " + std::to_string(error));
+}
+
+index outputs_along(index size, index pads, index kernel, index stride, index dilation) {
+  return (size + pads - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
 Geometry random_geometry(Random& random) {
@@ -192,8 +196,8 @@ Geometry random_geometry(Random& random) {
     if (random.below(3) == 0) g.kh = g.kw = 3;
     if (random.below(5) == 0) g.kh = g.kw = 1;
     g.pad_top = random.below(3), g.pad_left = g.kh == 1 ? g.pad_top = 0 : random.below(3);
-    g.oh = out_extent(g.h, g.pad_top + random.below(2), g.kh, g.stride_h, g.dilation_h);
-    g.ow = out_extent(g.w, g.pad_left + (g.kw > 1), g.kw, g.stride_w, g.dilation_w);
+    g.oh = outputs_along(g.h, g.pad_top + random.below(2), g.kh, g.stride_h, g.dilation_h);
+    g.ow = outputs_along(g.w, g.pad_left + (g.kw > 1), g.kw, g.stride_w, g.dilation_w);
     if (g.h >= g.kh * g.dilation_h && g.w >= g.kw * g.dilation_w && g.oh > 0 && g.ow > 0) return g;
   }
 }

@@ -109,3 +109,22 @@ def test_foreign_memory_is_told(problem: Any) -> None:
     assert not _core.conv2d_into(plan, p.x.astype(swapped), packed, None, out)
     assert not _core.conv2d_into(plan, p.x, packed, None, out.astype(swapped))
     assert not out.any()
+
+
+def test_problems_that_no_kernel_can_run_are_refused() -> None:
+    sizes = [4, 9, 9, 6, 7, 7, 3, 3, 1, 1, 1, 1, 0, 0, 1]
+    assert _core.Problem(sizes, "zeros", "float32", "high").plan().output_size == (7, 7)
+    for place, number in ((0, -1), (3, 0), (4, -1), (6, 0), (8, 0), (10, 0), (12, 2**62), (14, 0), (14, 4), (1, 2**61)):
+        changed = [number if i == place else size for i, size in enumerate(sizes)]
+        with pytest.raises((ValueError, OverflowError), match="konv: "):
+            _core.Problem(changed, "zeros", "float32", "high")
+    for words in (
+        ("zero", "float32", "high"),
+        ("zeros", "", "high"),
+        ("zeros", "float", "high"),
+        ("zeros", "int8", ""),
+    ):
+        with pytest.raises(ValueError, match="konv: unknown"):
+            _core.Problem(sizes, *words)
+    with pytest.raises(ValueError, match="15 sizes"):
+        _core.Problem(sizes[:14], "zeros", "float32", "high")

@@ -10,7 +10,7 @@ import numpy as np
 from .. import _core
 from ..geometry import ConvGeometry
 from .arrays import Array, plain, raw
-from .conv import by_group, core_arguments, named_plan
+from .conv import by_group, named_plan, problem
 
 
 def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> list[str]:
@@ -22,8 +22,7 @@ def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -
         >>> kernels.candidates(ConvGeometry.of(64, 64, 1), 14, 14)
         ['pointwise', 'matrix', 'output_lane']
     """
-    name = np.dtype(dtype).name
-    return _core.plan_candidates(*core_arguments(geometry, h, w, name))
+    return problem(geometry, h, w, np.dtype(dtype).name).candidates()
 
 
 def contender(x: Array, weight: Array, geometry: ConvGeometry, name: str) -> Callable[[], object]:

@@ -87,7 +87,7 @@ def make_plan(geometry: ConvGeometry, h: int, w: int, name: str) -> _core.Plan:
     found = named_plan(geometry, h, w, name, forced)
     chosen = "" if forced else choices.find(geometry, h, w, name, isa, settings.get_float32_precision())
     # A file of choices does not decide how exact results are.
-    if chosen and chosen in _core.plan_candidates(*core_arguments(geometry, h, w, name)):
+    if chosen and chosen in problem(geometry, h, w, name).candidates():
         return named_plan(geometry, h, w, name, chosen)
     return found
 
@@ -100,7 +100,7 @@ def named_plan(geometry: ConvGeometry, h: int, w: int, name: str, forced: str) -
         ArgumentError: that plan cannot run this geometry.
     """
     try:
-        return _core.Plan(*core_arguments(geometry, h, w, name), forced)
+        return problem(geometry, h, w, name).plan(forced)
     except OverflowError:
         size = " x ".join(map(str, (geometry.out_channels, *geometry.output_size(h, w))))
         got = f"an image of {h} x {w} makes an output of {size}"
@@ -109,15 +109,14 @@ def named_plan(geometry: ConvGeometry, h: int, w: int, name: str, forced: str) -
         raise ArgumentError(str(error)) from None
 
 
-def core_arguments(geometry: ConvGeometry, h: int, w: int, name: str) -> tuple[list[int], str, str, str]:
-    """A convolution as the core counts it: sizes, padding mode, dtype, precision.
+def problem(geometry: ConvGeometry, h: int, w: int, name: str) -> _core.Problem:
+    """A convolution as the core counts it, in the precision of the moment.
 
     Raises:
         ShapeError: the image is too small for the kernel.
         DtypeError: there is no convolution of this dtype.
     """
-    if name not in DTYPES:
-        raise DtypeError(text("conv2d", f"got {name}", f"a convolution computes in {', '.join(DTYPES)}"))
+    check_dtype(name)
     (top, _), (left, _) = geometry.pads(h, w)
     sizes = [
         *(geometry.in_channels, h, w),
@@ -125,7 +124,13 @@ def core_arguments(geometry: ConvGeometry, h: int, w: int, name: str) -> tuple[l
         *(*geometry.kernel_size, *geometry.stride, *geometry.dilation),
         *(top, left, geometry.groups),
     ]
-    return sizes, geometry.padding_mode, name, settings.get_float32_precision()
+    return _core.Problem(sizes, geometry.padding_mode, name, settings.get_float32_precision())
+
+
+def check_dtype(name: str) -> None:
+    """Raise DtypeError where there is no convolution of this dtype."""
+    if name not in DTYPES:
+        raise DtypeError(text("conv2d", f"got {name}", f"a convolution computes in {', '.join(DTYPES)}"))
 
 
 DTYPES = (

@@ -17,10 +17,9 @@ from ..errors import ArgumentError, DtypeError, text
 from ..geometry import ConvGeometry, Pads, Pair
 from . import entries, settings
 from .arrays import Array, call, empty, no_memory, raw
-from .conv import DTYPES, by_group, core_arguments
+from .conv import DTYPES, by_group, check_dtype, problem
 
 FLOATING = DTYPES[:6]
-GRADIENT_PLANS = ("matrix", "depthwise", "winograd")
 
 
 class Phase(NamedTuple):
@@ -162,7 +161,8 @@ def grad_input_plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float3
 def make_grad_input_plan(geometry: ConvGeometry, h: int, w: int, name: str) -> GradInputPlan:
     """The plan under the settings of the moment, for ``entries`` to keep."""
     settings.current_isa()  # says what is wrong with KONV_ISA
-    channels, gradient = geometry.in_channels, core_arguments(geometry, h, w, name)[0][3:6]
+    check_dtype(name)
+    channels, gradient = geometry.in_channels, (geometry.out_channels, *geometry.output_size(h, w))
     nothing = 0 in (channels, h, w, *gradient)  # to add up
     phases: list[Phase] = []
     filled = 0
@@ -188,7 +188,7 @@ def _phase_plan(sizes: list[int], name: str) -> _core.Plan:
     """The plan of one phase; a plan that is forced is for the phases that it fits."""
     for forced in (settings.forced_plan(), ""):
         try:
-            return _core.Plan(sizes, "zeros", name, settings.get_float32_precision(), forced)
+            return _core.Problem(sizes, "zeros", name, settings.get_float32_precision()).plan(forced)
         except (ValueError, OverflowError) as error:
             refusal = str(error)
     raise ArgumentError(refusal)
@@ -218,11 +218,17 @@ def conv2d_grad_weight(x: Array, gy: Array, geometry: ConvGeometry, force: str =
         >>> kernels.conv2d_grad_weight(x, np.ones((1, 1, 2, 2)), ConvGeometry.of(1, 1, 2))[0, 0].tolist()
         [[8.0, 12.0], [20.0, 24.0]]
     """
-    name = _floating(x.dtype, "conv2d_grad_weight")
-    ins = (raw(x), raw(gy)) if name == "bfloat16" else (x, gy)
-    arguments = core_arguments(geometry, x.shape[2], x.shape[3], name)
-    memory = call(_core.grad_weight, *arguments, *ins, force)
-    return np.ndarray(geometry.weight_shape, x.dtype.newbyteorder("="), memory)
+    h, w = x.shape[2:]
+    entry = entries.find(make_grad_weight_plan, geometry, h, w, x.dtype)
+    plan = make_grad_weight_plan(geometry, h, w, entry.dtype.name, force) if force else entry.plan
+    ins = (raw(x), raw(gy)) if entry.raw else (x, gy)
+    return np.ndarray(geometry.weight_shape, entry.dtype, call(_core.grad_weight, plan, *ins))
+
+
+def make_grad_weight_plan(geometry: ConvGeometry, h: int, w: int, name: str, forced: str = "") -> _core.GradWeightPlan:
+    """The plan under the settings of the moment, for ``entries`` to keep."""
+    _check_floating(name, "conv2d_grad_weight")
+    return call(lambda: problem(geometry, h, w, name).plan_grad_weight(forced))
 
 
 def conv2d_grad_bias(gy: Array) -> Array:
@@ -236,12 +242,10 @@ def conv2d_grad_bias(gy: Array) -> Array:
         >>> kernels.conv2d_grad_bias(np.ones((2, 1, 2, 3))).tolist()
         [12.0]
     """
-    name = _floating(gy.dtype, "conv2d_grad_bias")
-    memory = call(_core.grad_bias, raw(gy) if name == "bfloat16" else gy)
-    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), memory)
+    _check_floating(gy.dtype.name, "conv2d_grad_bias")
+    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), call(_core.grad_bias, raw(gy)))
 
 
-def _floating(dtype: np.dtype[Any], who: str) -> str:
-    if dtype.name not in FLOATING:
-        raise DtypeError(text(who, f"got {dtype.name}", f"a gradient is of {', '.join(FLOATING)}"))
-    return dtype.name
+def _check_floating(name: str, who: str) -> None:
+    if name not in FLOATING:
+        raise DtypeError(text(who, f"got {name}", f"a gradient is of {', '.join(FLOATING)}"))

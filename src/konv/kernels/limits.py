@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
 import numpy as np
 
 from .. import _core
+from .threads import get_num_threads
 
 SHORTEST_RUN = 4e-3  # seconds; in shorter ones the threads' start would count
 
@@ -36,18 +38,31 @@ def lanes(dtype: Any = "float32") -> int:
 
 
 def fma_peak(dtype: Any = "float32", seconds: float = 0.1) -> float:
-    """Operations a second (a multiply and an add are two) that the vectors of konv's threads can do.
+    """Operations a second (a multiply and an add are two) that the vectors of as many threads as konv's can do.
 
-    Measured in many short runs of which the best counts, by each thread's own clock: other programs do not lower it.
+    Measured in many short runs of which the best counts, by each thread's own clock, which stands still while another
+    program has the core: other programs do not lower it.
     """
+    from concurrent.futures import ThreadPoolExecutor  # `import konv` does without it
+
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     doubles = name not in ("float16", "bfloat16", "float32", "complex64")
+    threads = get_num_threads()
+    together = threading.Barrier(threads)
+
+    def rate(repeats: int) -> float:
+        together.wait()
+        start = time.thread_time()
+        operations = _core.multiply_add(doubles, repeats)
+        return operations / (time.thread_time() - start)
+
     repeats, best, end = 64, 0.0, time.perf_counter() + seconds
-    while not best or time.perf_counter() < end:
-        start = time.perf_counter()
-        rate = _core.fma_rate(doubles, repeats)
-        if time.perf_counter() - start < SHORTEST_RUN:
-            repeats *= 2
-        else:
-            best = max(best, rate)
+    with ThreadPoolExecutor(threads) as pool:
+        while not best or time.perf_counter() < end:
+            start = time.perf_counter()
+            found = sum(pool.map(rate, [repeats] * threads))
+            if time.perf_counter() - start < SHORTEST_RUN:
+                repeats *= 2
+            else:
+                best = max(best, found)
     return best
