@@ -398,21 +398,24 @@ namespace konv {
 
 template <class T>
 void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels, void* db) {
+  constexpr index piece = 4096;
   ImageView rows = gy;
   if (gy.plane_contiguous()) rows.w *= gy.h, rows.h = 1;
   const RowReader<T> reader(isa, rows, PadMode::zeros);
   const index work = n * channels * gy.h * gy.w;
   const int slots = static_cast<int>(std::clamp<index>(std::min(channels, work / 32768), 1, num_threads()));
-  const Workspace scratch(0, round_up(std::max<index>(rows.w, 1) * index{sizeof(T)}, 64), slots);
+  const Workspace scratch(0, piece * index{sizeof(T)}, slots);
   parallel_for(
       channels,
       [&](index c, int slot) {
         double total = 0;
         for (index image = 0; image < n; image++)
-          for (index r = 0; r < rows.h; r++) {
-            const T* row = reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, 0, rows.w).at;
-            total += isa.grad_weight<T>().sum(row, rows.w);
-          }
+          for (index r = 0; r < rows.h; r++)
+            for (index q = 0; q < rows.w; q += piece) {
+              const index count = std::min(piece, rows.w - q);
+              total +=
+                  isa.grad_weight<T>().sum(reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, q, count).at, count);
+            }
         const T value = static_cast<T>(total);
         isa.rows<T>().store(gy.scalar, static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1, &value, 1);
       },
