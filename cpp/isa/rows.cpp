@@ -22,21 +22,7 @@ struct Brain {  // bfloat16: the upper half of a float
 };
 
 template <int L>
-using bits32 = typename vec_type<std::uint32_t, L>::type;
-template <int L>
-using bits16 = typename vec_type<std::uint16_t, L>::type;
-
-template <int L>
-KONV_INLINE bits32<L> widen(const void* p) {
-  bits16<L> narrow;
-  __builtin_memcpy(&narrow, p, sizeof narrow);
-  return __builtin_convertvector(narrow, bits32<L>);
-}
-template <int L>
-KONV_INLINE void store_narrow(void* p, bits32<L> v) {
-  const bits16<L> narrow = __builtin_convertvector(v, bits16<L>);
-  __builtin_memcpy(p, &narrow, sizeof narrow);
-}
+using bits32 = vec<std::uint32_t, L>;
 
 // ---- one vector from memory: the storage type S decides ------------------------------------------------------------
 template <class T, class S, int L = lanes_of<T>>
@@ -44,7 +30,7 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
   if constexpr (__is_same(S, T)) {
     return load<T, L>(p);
   } else if constexpr (__is_same(S, Brain)) {
-    return (vec<T, L>)(widen<L>(p) << 16);
+    return (vec<T, L>)(load_as<std::uint32_t, std::uint16_t, L>(&p->bits) << 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
     if constexpr (L == 16)
@@ -54,7 +40,7 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
     if constexpr (L == 8) return (vec<T, L>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     if constexpr (L == 1) return vec<T, L>{_cvtsh_ss(p->bits)};
 #endif
-    const bits32<L> h = widen<L>(p), magnitude = h & 0x7fff;
+    const bits32<L> h = load_as<std::uint32_t, std::uint16_t, L>(&p->bits), magnitude = h & 0x7fff;
     // Exponent and fraction as a float that is 2^112 too small; the product is exact, subnormals included.
     const vec<T, L> value = (vec<T, L>)(magnitude << 13) * splat<T, L>(0x1p112f);
     const bits32<L> special = (bits32<L>)(magnitude > 0x7bff) & 0x7f800000;  // infinity and NaN
@@ -70,11 +56,10 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
 template <int L>
 KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
   const bits32<L> sign = f >> 16 & 0x8000, a = f & 0x7fffffff;
-  typedef float floats __attribute__((vector_size(L * 4)));
   // Normal: move the exponent's bias and round at bit 13. Subnormal: adding 0.5 makes the FPU round at the right bit.
   const bits32<L> normal = (a + 0xc8000fff + (a >> 13 & 1)) >> 13;
   const bits32<L> half_one = bits32<L>{} + 0x3f000000;
-  const bits32<L> subnormal = (bits32<L>)((floats)a + (floats)half_one) - half_one;
+  const bits32<L> subnormal = (bits32<L>)((vec<float, L>)a + (vec<float, L>)half_one) - half_one;
   const bits32<L> nan = (bits32<L>)(a > 0x7f800000);
   const bits32<L> special = ((0x200 | (a >> 13 & 0x3ff)) & nan) | 0x7c00;
   bits32<L> r = a < 0x38800000 ? subnormal : normal;
@@ -89,7 +74,7 @@ KONV_INLINE void store_as(S* p, vec<T, L> v) {
   } else if constexpr (__is_same(S, Brain)) {
     const bits32<L> f = (bits32<L>)v, rounded = f + 0x7fff + (f >> 16 & 1);
     const bits32<L> quiet = f | 0x400000;  // rounding could turn a NaN into infinity
-    store_narrow<L>(p, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
+    store_as<std::uint32_t, std::uint16_t, L>(&p->bits, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
     if constexpr (L == 16)
@@ -101,7 +86,7 @@ KONV_INLINE void store_as(S* p, vec<T, L> v) {
       return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
     if constexpr (L == 1) return void(p->bits = _cvtss_sh(v[0], _MM_FROUND_TO_NEAREST_INT));
 #endif
-    store_narrow<L>(p, float_to_half<L>((bits32<L>)v));
+    store_as<std::uint32_t, std::uint16_t, L>(&p->bits, float_to_half<L>((bits32<L>)v));
   } else {
     const auto narrow = __builtin_convertvector(v, typename vec_type<S, L>::type);
     __builtin_memcpy(p, &narrow, sizeof narrow);
