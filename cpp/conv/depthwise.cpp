@@ -41,8 +41,7 @@ class Driver {
   void run() {
     const index out = block_.rows * round_up(block_.columns, 16);
     const index together = std::max<index>(1, StagedBlock::bytes / (block_.size * index{sizeof(T)}));
-    const index offsets = round_up(g_.kw, 8) * index{sizeof(index)};
-    const index slot = (together * block_.size + out) * index{sizeof(T)} + offsets;
+    const index slot = (together * block_.size + out) * index{sizeof(T)};
     const index units = call_.n * g_.c * row_blocks_ * column_blocks_;
     const index chunk = std::max<index>(1, outputs_per_task / (block_.rows * block_.columns * g_.group_oc()));
     const index tasks = ceil_div(units, chunk);
@@ -53,14 +52,12 @@ class Driver {
         [&](index task, int id) {
           T* x = scratch.slot<T>(id);
           T* y = x + together * block_.size;
-          index* offset = reinterpret_cast<index*>(y + out);
-          for (index b = 0; b < g_.kw; b++) offset[b] = block_.across.offset(b);
           const index last = std::min(units, (task + 1) * chunk);
           Unit staging = unit_of(task * chunk), summing = staging;
           for (index first = task * chunk; first < last; first += together) {
             const index count = std::min(together, last - first);
             for (index i = 0; i < count; i++, next(staging)) load(staging, x + i * block_.size);
-            for (index i = 0; i < count; i++, next(summing)) sum(summing, x + i * block_.size, y, offset);
+            for (index i = 0; i < count; i++, next(summing)) sum(summing, x + i * block_.size, y);
           }
         },
         slots);
@@ -92,11 +89,11 @@ class Driver {
   }
 
   // Each filter of the channel over the staged rows.
-  void sum(const Unit& u, const T* staged, T* buffer, const index* offset) const {
+  void sum(const Unit& u, const T* staged, T* buffer) const {
     const index columns = std::min(block_.columns, g_.ow - u.column);
     const StagedAxis axis = down(u);
-    DepthwiseBlock<T> b{
-        {rows(u), columns, g_.kh, g_.kw, axis.step(), axis.offset(1), staged, block_.across.cells(), offset}};
+    DepthwiseBlock<T> b{{rows(u), columns, g_.kh, g_.kw, axis.step(), axis.offset(1), staged, block_.across.cells(),
+                         block_.offsets.data()}};
     for (index m = 0; m < g_.group_oc(); m++) {
       const index o = u.c * g_.group_oc() + m;
       T* direct = writer_.in_place(u.n, o);

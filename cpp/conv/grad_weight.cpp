@@ -164,7 +164,7 @@ class DenseTile {
         down_(cut_.rows, g_.stride_h, g_.kh, g_.dilation_h),
         across_(cut_.columns, g_.stride_w, g_.kw, g_.dilation_w),
         in_place_(reads_in_place()),
-        x_(in_place_ ? image_steps() : staged_steps()) {
+        x_(steps()) {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
     staged_ = in_place_ ? 0 : round_up(cut_.channels * x_.part, 16);
@@ -184,7 +184,7 @@ class DenseTile {
   void add(const Cell& cell, const Block& b, bool first, T* sums, T* scratch) const {
     T* u = scratch;
     load_gy(cell, b, u, u + u_ + staged_);
-    const T* x = in_place_ ? find_x(cell, b) : stage_x(cell, b, u + u_);
+    const T* x = load_x(cell, b, u + u_);
     const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, table_.columns);
     for (index i = 0, t = 0, count; i < tiles; i++, t += count) {
       count = ceil_div(columns - t, tiles - i);  // tiles as equal as can be
@@ -206,6 +206,11 @@ class DenseTile {
   }
 
  private:
+  // Scalars of x between neighbours: images, elements and parts of channels, outputs and taps of each axis.
+  struct Steps {
+    index image, element, part, row, tap_row, column, tap;
+  };
+
   static Cut cut_of(const GradWeightCall& call) {
     const Geometry& g = call.g;
     const index parts = call.x.parts, size = sizeof(T), lanes = call.isa.grad_weight<T>().lanes;
@@ -249,43 +254,35 @@ class DenseTile {
     }
   }
 
-  // Scalars of x between neighbours: images, elements and parts of channels, outputs and taps of each axis.
-  struct Steps {
-    index image, element, part, row, tap_row, column, tap;
-  };
-  Steps staged_steps() const {
-    const index pitch = across_.cells(), image = down_.cells() * pitch, parts = call_.x.parts;
+  // The image itself: no padding to fill in, values of T, and columns of a tile that do not meet in few sets of L1.
+  bool reads_in_place() const {
+    const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
+      return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
+    };
+    const bool spread = call_.x.sc * index{sizeof(T)} % 1024 != 0 || call_.x.sc == 0;
+    return call_.x.scalar == scalar_of<T> && spread &&
+           inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
+           inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
+  }
+  Steps steps() const {
+    const ImageView& v = call_.x;
+    if (in_place_)
+      return {v.sn, v.sc, 1, g_.stride_h * v.sh, g_.dilation_h * v.sh, g_.stride_w * v.sw, g_.dilation_w * v.sw};
+    const index pitch = across_.cells(), image = down_.cells() * pitch;
     index channel = cut_.images * image;
-    if (channel * sizeof(T) % 1024 == 0) channel += 64 / sizeof(T);  // columns of a tile would meet in few sets of L1
-    return {image,          parts * channel,  channel, down_.step() * pitch, down_.offset(1) * pitch,
+    if (channel * sizeof(T) % 1024 == 0) channel += 64 / sizeof(T);  // see above
+    return {image,          v.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
             across_.step(), across_.offset(1)};
   }
-  Steps image_steps() const {
-    const ImageView& v = call_.x;
-    return {v.sn, v.sc, 1, g_.stride_h * v.sh, g_.dilation_h * v.sh, g_.stride_w * v.sw, g_.dilation_w * v.sw};
-  }
-
-  // The image itself: no padding to fill in, values of T.
-  bool reads_in_place() const {
-    const index last_row = (g_.oh - 1) * g_.stride_h + (g_.kh - 1) * g_.dilation_h - g_.pad_top;
-    const index last_column = (g_.ow - 1) * g_.stride_w + (g_.kw - 1) * g_.dilation_w - g_.pad_left;
-    const bool inside = g_.pad_top <= 0 && g_.pad_left <= 0 && last_row < g_.h && last_column < g_.w;
-    const bool same_sets = call_.x.sc * index{sizeof(T)} % 1024 == 0 && call_.x.sc != 0;  // see staged_steps
-    return inside && !same_sets && call_.x.scalar == scalar_of<T>;
-  }
-  const T* find_x(const Cell& cell, const Block& b) const {
-    const ImageView& v = call_.x;
-    return static_cast<const T*>(v.plane(b.image, cell.group * g_.group_c() + cell.channel)) +
-           (b.row * g_.stride_h - g_.pad_top) * v.sh + (b.column * g_.stride_w - g_.pad_left) * v.sw;
-  }
-
-  const T* stage_x(const Cell& cell, const Block& b, T* x) const {
+  const T* load_x(const Cell& cell, const Block& b, T* staged) const {
     const index channel = cell.group * g_.group_c() + cell.channel;
+    const index top = b.row * g_.stride_h - g_.pad_top, left = b.column * g_.stride_w - g_.pad_left;
+    if (in_place_) return static_cast<const T*>(call_.x.plane(b.image, channel)) + top * call_.x.sh + left * call_.x.sw;
     for (index c = 0; c < cell.channels; c++)
       for (index image = 0; image < b.images; image++)
-        stage(reader_, x + c * x_.part + image * x_.image, b.image + image, channel + c, down_, across_,
-              b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left);
-    return x;
+        stage(reader_, staged + c * x_.part + image * x_.image, b.image + image, channel + c, down_, across_, top,
+              left);
+    return staged;
   }
 
   const GradWeightCall& call_;
@@ -318,9 +315,7 @@ class DepthwiseTile {
         reader_(call.isa, call.x, g_.mode),
         gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
-        block_(g_, row_unit, table_.lanes, sizeof(T)) {
-    for (index b = 0; b < g_.kw; b++) offset_.push_back(block_.across.offset(b));
-  }
+        block_(g_, row_unit, table_.lanes, sizeof(T)) {}
 
   Cut cut() const {
     const index parts = call_.x.parts, scratch = (block_.size + block_.rows * block_.columns) * index{sizeof(T)};
@@ -331,7 +326,7 @@ class DepthwiseTile {
     const index parts = cell.channels, columns = parts * g_.taps();
     if (first) std::fill_n(sums, cell.outputs * columns, T(0));
     DepthwiseGradient<T> d{{b.rows, b.columns, g_.kh, g_.kw, block_.down.step(), block_.down.offset(1), scratch,
-                            block_.across.cells(), offset_.data()}};
+                            block_.across.cells(), block_.offsets.data()}};
     d.d_step = parts;
     for (index p = 0; p < parts; p++) {
       stage(reader_, scratch, b.image, cell.group * g_.group_c() + cell.channel + p, block_.down, block_.across,
@@ -360,7 +355,6 @@ class DepthwiseTile {
   const RowReader<T> reader_, gy_;
   const Writer<T> writer_;
   const StagedBlock block_;
-  std::vector<index> offset_;  // of the kernel's columns
 };
 
 // A 1x1 kernel over whole planes sees one long row.
@@ -404,21 +398,24 @@ namespace konv {
 
 template <class T>
 void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels, void* db) {
+  constexpr index piece = 4096;
   ImageView rows = gy;
   if (gy.plane_contiguous()) rows.w *= gy.h, rows.h = 1;
   const RowReader<T> reader(isa, rows, PadMode::zeros);
   const index work = n * channels * gy.h * gy.w;
   const int slots = static_cast<int>(std::clamp<index>(std::min(channels, work / 32768), 1, num_threads()));
-  const Workspace scratch(0, round_up(std::max<index>(rows.w, 1) * index{sizeof(T)}, 64), slots);
+  const Workspace scratch(0, piece * index{sizeof(T)}, slots);
   parallel_for(
       channels,
       [&](index c, int slot) {
         double total = 0;
         for (index image = 0; image < n; image++)
-          for (index r = 0; r < rows.h; r++) {
-            const T* row = reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, 0, rows.w).at;
-            total += isa.grad_weight<T>().sum(row, rows.w);
-          }
+          for (index r = 0; r < rows.h; r++)
+            for (index q = 0; q < rows.w; q += piece) {
+              const index count = std::min(piece, rows.w - q);
+              total +=
+                  isa.grad_weight<T>().sum(reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, q, count).at, count);
+            }
         const T value = static_cast<T>(total);
         isa.rows<T>().store(gy.scalar, static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1, &value, 1);
       },

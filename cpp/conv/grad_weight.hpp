@@ -36,8 +36,8 @@ class Writer {
   void write(T* sums, index pitch, index group, index output, index outputs, index channel, index count) const {
     const Geometry& g = call_.g;
     const index parts = call_.gy.parts, bytes = scalar_bytes(call_.gy.scalar);
-    if (parts == 2) join(sums, pitch, outputs, count);
     for (index r = 0; r < outputs; r += parts) {
+      if (parts == 2) join(sums + r * pitch, sums + (r + 1) * pitch, count);
       const index row = (group * g.group_oc() + output + r) / parts, at = (row * g.group_c() + channel) * g.taps();
       call_.isa.template rows<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1,
                                          sums + r * pitch, count);
@@ -46,13 +46,10 @@ class Writer {
 
  private:
   // gy * conj(x): re = re*re + im*im, im = im*re - re*im, from the rows of gy's two parts into the first of them.
-  static void join(T* sums, index pitch, index rows, index count) {
-    for (index r = 0; r < rows; r += 2) {
-      T *re = sums + r * pitch, *im = re + pitch;
-      for (index j = 0; j < count; j += 2) {
-        const T real = re[j] + im[j + 1], imag = im[j] - re[j + 1];
-        re[j] = real, re[j + 1] = imag;
-      }
+  static void join(T* re, const T* im, index count) {
+    for (index j = 0; j < count; j += 2) {
+      const T real = re[j] + im[j + 1], imag = im[j] - re[j + 1];
+      re[j] = real, re[j + 1] = imag;
     }
   }
 

@@ -8,19 +8,9 @@ namespace konv {
 // Where a padded index lies in the image, or -1 for a zero.
 inline index source_index(index i, index size, PadMode mode) {
   if (i >= 0 && i < size) return i;
-  switch (mode) {
-    case PadMode::zeros:
-      return -1;
-    case PadMode::reflect:
-      i = i < 0 ? -i : 2 * (size - 1) - i;
-      break;
-    case PadMode::replicate:
-      i = i < 0 ? 0 : size - 1;
-      break;
-    case PadMode::circular:
-      i = i < 0 ? i + size : i - size;
-      break;
-  }
+  if (mode == PadMode::reflect) i = i < 0 ? -i : 2 * (size - 1) - i;
+  else if (mode == PadMode::replicate) i = i < 0 ? 0 : size - 1;
+  else if (mode == PadMode::circular) i = i < 0 ? i + size : i - size;
   return i >= 0 && i < size ? i : -1;  // beyond what the mode can reach: only ever read for outputs nobody keeps
 }
 

@@ -1,5 +1,7 @@
 // How a block of image cells is laid out in scratch, for kernels that walk it tap by tap.
 #pragma once
+#include <vector>
+
 #include "rows.hpp"
 
 namespace konv {
@@ -55,7 +57,8 @@ struct StagedBlock {
 
   index columns, rows;
   StagedAxis across, down;
-  index size;  // in scratch
+  index size;                  // in scratch
+  std::vector<index> offsets;  // of the kernel's columns
 
   StagedBlock(const Geometry& g, index row_unit, index lanes, index scalar)
       : columns(equal(g.ow, most_columns, lanes)),
@@ -66,6 +69,7 @@ struct StagedBlock {
     rows = equal(g.oh, most < row_unit ? row_unit : most, row_unit);
     down = StagedAxis(rows, g.stride_h, g.kh, g.dilation_h);
     size = round_up(down.cells() * across.cells() + lanes, 16);
+    for (index b = 0; b < g.kw; b++) offsets.push_back(across.offset(b));
   }
 
  private:

@@ -24,27 +24,24 @@ namespace {
 constexpr int tile_rows = registers == 32 ? 7 : 4;
 constexpr int small_rows = 4;
 
-// acc[i] += sum over KH taps of one kernel column. S: row_step, with tap_step 1.
-template <class T, int L, int KH, int S, int R>
-KONV_INLINE void add_column(vec<T, L> (&acc)[R], const T* x, index pitch, const T* w, index kw) {
-  constexpr int rows = (R - 1) * S + KH;
-  vec<T, L> v[rows];
-  KONV_UNROLL for (int r = 0; r < rows; r++)
-    v[r] = load<T, L>(x + r * pitch);
-  KONV_UNROLL for (int a = 0; a < KH; a++) {
-    const vec<T, L> tap = splat<T, L>(w[a * kw]);
-    KONV_UNROLL for (int i = 0; i < R; i++)
-      acc[i] += tap * v[i * S + a];
-  }
-}
-
-// All columns of KH kernel rows from `row` on.
-template <class T, int L, int KH, int S, int R>
+// acc[i] += sum over all columns of KH kernel rows from `row` on. S: row_step, with tap_step 1.
+template <class T, int L, int KH, int KW, int S, int R>
 KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index row) {
-  x += row * b.pitch;
-  const T* w = b.w + row * b.kw;
-  _Pragma("GCC unroll 1") for (index t = 0; t < b.kw; t++)
-      add_column<T, L, KH, S, R>(acc, x + b.offset[t], b.pitch, w + t, b.kw);
+  const index kw = KW > 0 ? KW : b.kw;
+  const auto column = [&](index t) KONV_INLINED {
+    constexpr int rows = (R - 1) * S + KH;
+    vec<T, L> v[rows];
+    KONV_UNROLL for (int r = 0; r < rows; r++)
+      v[r] = load<T, L>(x + b.offset[t] + (row + r) * b.pitch);
+    KONV_UNROLL for (int a = 0; a < KH; a++) {
+      const vec<T, L> tap = splat<T, L>(b.w[(row + a) * kw + t]);
+      KONV_UNROLL for (int i = 0; i < R; i++)
+        acc[i] += tap * v[i * S + a];
+    }
+  };
+  if constexpr (KW > 0) KONV_UNROLL
+    for (int t = 0; t < KW; t++) column(t);
+  else _Pragma("GCC unroll 1") for (index t = 0; t < kw; t++) column(t);
 }
 
 // KH 0: any height; KW 3: three columns, unrolled. S 0: any steps of rows and taps.
@@ -60,16 +57,13 @@ KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n) {
         KONV_UNROLL for (int i = 0; i < R; i++)
           acc[i] += tap * load<T, L>(x + (i * b.row_step + a * b.tap_step) * b.pitch + b.offset[t]);
       }
-  } else if constexpr (KW > 0) {
-    KONV_UNROLL for (int t = 0; t < KW; t++)
-      add_column<T, L, KH, S, R>(acc, x + b.offset[t], b.pitch, b.w + t, KW);
   } else if constexpr (KH > 0) {
-    add_rows<T, L, KH, S, R>(acc, b, x, 0);
+    add_rows<T, L, KH, KW, S, R>(acc, b, x, 0);
   } else {
     index a = 0;
-    for (; a + 4 <= b.kh; a += 4) add_rows<T, L, 4, S, R>(acc, b, x, a);
-    if (b.kh - a >= 2) add_rows<T, L, 2, S, R>(acc, b, x, a), a += 2;
-    if (b.kh > a) add_rows<T, L, 1, S, R>(acc, b, x, a);
+    for (; a + 4 <= b.kh; a += 4) add_rows<T, L, 4, 0, S, R>(acc, b, x, a);
+    if (b.kh - a >= 2) add_rows<T, L, 2, 0, S, R>(acc, b, x, a), a += 2;
+    if (b.kh > a) add_rows<T, L, 1, 0, S, R>(acc, b, x, a);
   }
   if (n == L) {
     KONV_UNROLL for (int i = 0; i < R; i++)
@@ -160,52 +154,42 @@ constexpr int sets = P * Q <= 4 ? 2 : 1;
 template <class T, int P, int Q>
 using Sums = vec<T>[P][Q][sets<P, Q>];
 
-// acc += gy rows [0, R) against image rows, n columns (all lanes unless Tail). S: row_step with tap_step 1; 0: any
-// steps.
-template <class T, int P, int Q, int S, int R, bool Tail>
-KONV_INLINE void add_taps(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, const T* gy, const T* x,
-                          const index* offset, int n) {
+// acc += one vector of columns from q on, all rows, R rows of gy at a time; n columns of it when it is the Tail. S:
+// row_step with tap_step 1; 0: any steps.
+template <class T, int P, int Q, int S, bool Tail>
+KONV_INLINE void add_columns(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, const T* x, index q,
+                             const index* offset, int n) {
   const auto columns = [&](const T* p) KONV_INLINED {
     if constexpr (Tail) return load_first<T>(p, n);
     else return load<T>(p);
   };
-  vec<T> y[R];
-  KONV_UNROLL for (int i = 0; i < R; i++)
-    y[i] = columns(gy + i * g.y_pitch);
-  KONV_UNROLL for (int b = 0; b < Q; b++) {
-    const T* column = x + offset[b];
-    if constexpr (S == 0) {
-      KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL
-        for (int a = 0; a < P; a++)
-          acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
-    } else {
-      KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
-        const vec<T> v = columns(column + r * g.pitch);
-        KONV_UNROLL for (int i = 0; i < R; i++) {
-          const int a = r - i * S;
-          if (a >= 0 && a < P) acc[a][b][i % sets<P, Q>] += y[i] * v;
+  index done = 0;
+  const auto rows = [&](auto count) KONV_INLINED {
+    constexpr int R = count;
+    vec<T> y[R];
+    KONV_UNROLL for (int i = 0; i < R; i++)
+      y[i] = columns(g.y + q + (done + i) * g.y_pitch);
+    KONV_UNROLL for (int b = 0; b < Q; b++) {
+      const T* column = x + q + done * g.row_step * g.pitch + offset[b];
+      if constexpr (S == 0) {
+        KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL
+          for (int a = 0; a < P; a++)
+            acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
+      } else {
+        KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
+          const vec<T> v = columns(column + r * g.pitch);
+          KONV_UNROLL for (int i = 0; i < R; i++) {
+            const int a = r - i * S;
+            if (a >= 0 && a < P) acc[a][b][i % sets<P, Q>] += y[i] * v;
+          }
         }
       }
     }
-  }
-}
-
-// One vector of columns, all rows.
-template <class T, int P, int Q, int S, bool Tail>
-KONV_INLINE void add_rows(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, const T* x, index q, const index* offset,
-                          int n) {
-  constexpr int R = 4;
-  const T* gy = g.y + q;
-  const index step = g.row_step * g.pitch;
-  index i = 0;
-  const auto rows = [&](auto count) KONV_INLINED {
-    add_taps<T, P, Q, S, count, Tail>(acc, g, gy + i * g.y_pitch, x + q + i * step, offset, n);
-    i += count;
+    done += R;
   };
-  while (i + R <= g.rows) rows(constant<R>{});
-  if (g.rows - i == 3) rows(constant<3>{});
-  if (g.rows - i == 2) rows(constant<2>{});
-  if (g.rows - i == 1) rows(constant<1>{});
+  while (done + 4 <= g.rows) rows(constant<4>{});
+  if (g.rows - done >= 2) rows(constant<2>{});
+  if (g.rows > done) rows(constant<1>{});
 }
 
 // P kernel rows from `row` on, every column, Q at a time.
@@ -216,9 +200,9 @@ __attribute__((noinline)) void taps(const DepthwiseGradient<T>& g, index row) {
   const T* x = g.x + row * g.tap_step * g.pitch;
   for (index b = 0; b < g.kw; b += Q) {
     Sums<T, P, Q> acc = {};
-    for (index q = 0; q < whole; q += L) add_rows<T, P, Q, S, false>(acc, g, x, q, g.offset + b, L);
+    for (index q = 0; q < whole; q += L) add_columns<T, P, Q, S, false>(acc, g, x, q, g.offset + b, L);
     if (whole < g.columns)
-      add_rows<T, P, Q, S, true>(acc, g, x, whole, g.offset + b, static_cast<int>(g.columns - whole));
+      add_columns<T, P, Q, S, true>(acc, g, x, whole, g.offset + b, static_cast<int>(g.columns - whole));
     T* d = g.d + (row * g.kw + b) * g.d_step;
     KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
       for (int c = 0; c < Q; c++) {

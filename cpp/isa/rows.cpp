@@ -22,21 +22,7 @@ struct Brain {  // bfloat16: the upper half of a float
 };
 
 template <int L>
-using bits32 = typename vec_type<std::uint32_t, L>::type;
-template <int L>
-using bits16 = typename vec_type<std::uint16_t, L>::type;
-
-template <int L>
-KONV_INLINE bits32<L> widen(const void* p) {
-  bits16<L> narrow;
-  __builtin_memcpy(&narrow, p, sizeof narrow);
-  return __builtin_convertvector(narrow, bits32<L>);
-}
-template <int L>
-KONV_INLINE void store_narrow(void* p, bits32<L> v) {
-  const bits16<L> narrow = __builtin_convertvector(v, bits16<L>);
-  __builtin_memcpy(p, &narrow, sizeof narrow);
-}
+using bits32 = vec<std::uint32_t, L>;
 
 // ---- one vector from memory: the storage type S decides ------------------------------------------------------------
 template <class T, class S, int L = lanes_of<T>>
@@ -44,7 +30,7 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
   if constexpr (__is_same(S, T)) {
     return load<T, L>(p);
   } else if constexpr (__is_same(S, Brain)) {
-    return (vec<T, L>)(widen<L>(p) << 16);
+    return (vec<T, L>)(load_as<std::uint32_t, std::uint16_t, L>(&p->bits) << 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
     if constexpr (L == 16)
@@ -54,7 +40,7 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
     if constexpr (L == 8) return (vec<T, L>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     if constexpr (L == 1) return vec<T, L>{_cvtsh_ss(p->bits)};
 #endif
-    const bits32<L> h = widen<L>(p), magnitude = h & 0x7fff;
+    const bits32<L> h = load_as<std::uint32_t, std::uint16_t, L>(&p->bits), magnitude = h & 0x7fff;
     // Exponent and fraction as a float that is 2^112 too small; the product is exact, subnormals included.
     const vec<T, L> value = (vec<T, L>)(magnitude << 13) * splat<T, L>(0x1p112f);
     const bits32<L> special = (bits32<L>)(magnitude > 0x7bff) & 0x7f800000;  // infinity and NaN
@@ -70,11 +56,10 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
 template <int L>
 KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
   const bits32<L> sign = f >> 16 & 0x8000, a = f & 0x7fffffff;
-  typedef float floats __attribute__((vector_size(L * 4)));
   // Normal: move the exponent's bias and round at bit 13. Subnormal: adding 0.5 makes the FPU round at the right bit.
   const bits32<L> normal = (a + 0xc8000fff + (a >> 13 & 1)) >> 13;
   const bits32<L> half_one = bits32<L>{} + 0x3f000000;
-  const bits32<L> subnormal = (bits32<L>)((floats)a + (floats)half_one) - half_one;
+  const bits32<L> subnormal = (bits32<L>)((vec<float, L>)a + (vec<float, L>)half_one) - half_one;
   const bits32<L> nan = (bits32<L>)(a > 0x7f800000);
   const bits32<L> special = ((0x200 | (a >> 13 & 0x3ff)) & nan) | 0x7c00;
   bits32<L> r = a < 0x38800000 ? subnormal : normal;
@@ -89,7 +74,7 @@ KONV_INLINE void store_as(S* p, vec<T, L> v) {
   } else if constexpr (__is_same(S, Brain)) {
     const bits32<L> f = (bits32<L>)v, rounded = f + 0x7fff + (f >> 16 & 1);
     const bits32<L> quiet = f | 0x400000;  // rounding could turn a NaN into infinity
-    store_narrow<L>(p, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
+    store_as<std::uint32_t, std::uint16_t, L>(&p->bits, ((f & 0x7fffffff) > 0x7f800000 ? quiet : rounded) >> 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
     if constexpr (L == 16)
@@ -101,7 +86,7 @@ KONV_INLINE void store_as(S* p, vec<T, L> v) {
       return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
     if constexpr (L == 1) return void(p->bits = _cvtss_sh(v[0], _MM_FROUND_TO_NEAREST_INT));
 #endif
-    store_narrow<L>(p, float_to_half<L>((bits32<L>)v));
+    store_as<std::uint32_t, std::uint16_t, L>(&p->bits, float_to_half<L>((bits32<L>)v));
   } else {
     const auto narrow = __builtin_convertvector(v, typename vec_type<S, L>::type);
     __builtin_memcpy(p, &narrow, sizeof narrow);
@@ -109,14 +94,19 @@ KONV_INLINE void store_as(S* p, vec<T, L> v) {
 }
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
-// Vectors of W lanes are whole ones, or halves where a row is shorter. The last vector of a row ends where the row
-// does, over a part of the one before it.
-template <class T, class F>
+// f(w, j, last) for each vector of w lanes in a row of `count`: whole ones, or halves where the row is shorter. The
+// last one ends where the row does, over a part of the one before. False where `count` is not `Spare` more than a
+// vector.
+template <class T, int Spare = 0, class F>
 KONV_INLINE bool in_vectors(index count, F&& f) {
   constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
-  if (count < half) return false;
-  count < L ? f(constant<half>{}) : f(constant<L>{});
-  return true;
+  const auto all = [&](auto w) KONV_INLINED {
+    for (index j = 0; j + w < count; j += w) f(w, j, constant<0>{});
+    f(w, count - w, constant<1>{});
+  };
+  if (count - Spare >= L) all(constant<L>{});
+  else if (count - Spare >= half) all(constant<half>{});
+  return count - Spare >= half;
 }
 
 // Of W elements that lie `Stride` apart, the j-th is lane q % W of vector q / W, q = j*Stride + From. Vector i brings
@@ -143,43 +133,33 @@ KONV_INLINE vec<T, W> load_strided(const S* p) {
 template <class T, class S, int Stride>
 KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
   if constexpr (Stride > 0) {
-    constexpr int back = Stride - 1;
-    const bool done = in_vectors<T>(count - (back > 0), [&](auto w) KONV_INLINED {
-      for (index j = 0; j + w < count; j += w) store<T, w>(dst + j, load_strided<T, S, w, Stride, 0>(src + j * Stride));
-      const index last = count - w;
-      store<T, w>(dst + last, load_strided<T, S, w, Stride, back>(src + last * Stride - back));
-    });
-    if (done) return;
+    const auto load = [&](auto w, index j, auto last) KONV_INLINED {
+      constexpr int from = last * (Stride - 1);
+      store<T, w>(dst + j, load_strided<T, S, w, Stride, from>(src + j * Stride - from));
+    };
+    if (in_vectors<T, (Stride > 1)>(count, load)) return;
   }
   for (index j = 0; j < count; j++) store<T, 1>(dst + j, load_as<T, S, 1>(src + j * stride));
 }
 
-// even[j] = src[2j], odd[j] = src[2j + 1] of `count` elements.
+// even[j] is element 2j of `count`, odd[j] element 2j + 1.
 template <class T, class S>
-KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index count) {
-  const index pairs = count / 2;
-  const bool done = in_vectors<T>(pairs, [&](auto w) KONV_INLINED {
-    const auto at = [&](index j) KONV_INLINED {
-      const vec<T, w> u = load_as<T, S, w>(src + 2 * j), v = load_as<T, S, w>(src + 2 * j + w);
-      store<T, w>(even + j, shuffle<StrideLanes<w, 2, 0, 1>, T, w>(u, v));
-      store<T, w>(odd + j, shuffle<StrideLanes<w, 2, 1, 1>, T, w>(u, v));
-    };
-    for (index j = 0; j + w < pairs; j += w) at(j);
-    at(pairs - w);
-  });
-  for (index j = done ? 2 * pairs : 0; j < count; j++)
-    store<T, 1>((j % 2 ? odd : even) + j / 2, load_as<T, S, 1>(src + j));
+KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index stride, index count) {
+  const auto load = [&](auto w, index j, auto) KONV_INLINED {
+    const vec<T, w> u = load_as<T, S, w>(src + 2 * j), v = load_as<T, S, w>(src + 2 * j + w);
+    store<T, w>(even + j, shuffle<StrideLanes<w, 2, 0, 1>, T, w>(u, v));
+    store<T, w>(odd + j, shuffle<StrideLanes<w, 2, 1, 1>, T, w>(u, v));
+  };
+  index j = 0;
+  if (stride == 1 && in_vectors<T>(count / 2, load)) j = count / 2 * 2;
+  _Pragma("GCC unroll 1") for (; j < count; j++)
+      store<T, 1>((j % 2 ? odd : even) + j / 2, load_as<T, S, 1>(src + j * stride));
 }
 
 template <class T, class S>
 KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
-  if (stride == 1) {
-    const bool done = in_vectors<T>(count, [&](auto w) KONV_INLINED {
-      for (index j = 0; j + w < count; j += w) store_as<T, S, w>(dst + j, load<T, w>(src + j));
-      store_as<T, S, w>(dst + count - w, load<T, w>(src + count - w));
-    });
-    if (done) return;
-  }
+  const auto put = [&](auto w, index j, auto) KONV_INLINED { store_as<T, S, w>(dst + j, load<T, w>(src + j)); };
+  if (stride == 1 && in_vectors<T>(count, put)) return;
 #if defined(__AVX512F__)
   if constexpr (__is_same(S, T) && !__is_same(T, index)) {
     constexpr int half = lanes_of<T> / 2;
@@ -200,57 +180,43 @@ KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
   for (index j = 0; j < count; j++) store_as<T, S, 1>(dst + j * stride, load<T, 1>(src + j));
 }
 
-// Zeros on either side of a row that will be written next; whole vectors may reach over its cells.
+// Zeros in cells [0, from) and [to, total) of a row whose other cells are written next: whole vectors reach over them.
 template <class T>
-KONV_INLINE void zero_margins(T* row, index left, index count, index right) {
+KONV_INLINE void zero_margins(T* row, index from, index to, index total) {
   constexpr int L = lanes_of<T>;
-  const index total = left + count + right;
-  const auto zero = [&](index from, index to) KONV_INLINED {
+  const auto zero = [&](index j, index end) KONV_INLINED {
     if (total < L)
-      for (; from < to; from++) row[from] = T(0);
-    for (; from < to; from += L) store<T>(row + (from < total - L ? from : total - L), vec<T>{});
+      for (; j < end; j++) store<T, 1>(row + j, vec<T, 1>{});
+    for (; j < end; j += L) store<T>(row + (j < total - L ? j : total - L), vec<T>{});
   };
-  zero(0, left);
-  zero(left + count, total);
+  zero(0, from);
+  zero(to, total);
 }
 
-// Of the cells of a row in its frame, those that lie together in dst: all of them, or the even or the odd ones.
-template <class T>
-struct Part {
-  T* dst;
-  index left, count, right;
-  index first;  // in src
-
-  Part(const BlockLoad<T>& b, int parts, int part) : dst(b.dst + part * b.half) {
-    const auto among = [&](index cells) { return (cells + parts - 1 - part) / parts; };
-    left = among(b.left), count = among(b.left + b.count) - left;
-    right = among(b.left + b.count + b.right) - left - count;
-    first = left * parts + part - b.left;
-  }
-};
-
-template <class T, class S, int Stride, int Parts>
-void load_rows(const BlockLoad<T>& b) {
-  const Part<T> all(b, Parts, 0), odd(b, Parts, Parts - 1);
-  const auto each = [&](auto&& f) KONV_INLINED {
-    f(all);
-    if constexpr (Parts == 2) f(odd);
+// Split: the even cells of a row in one place, the odd ones in another.
+template <class T, class S, int Stride, bool Split>
+void load_rows(const BlockLoad<T> b) {
+  const index last = b.left + b.count, total = last + b.right;
+  const auto margins = [&](T* row, index from, index to) KONV_INLINED {
+    if constexpr (!Split) return zero_margins(row, from, to, total);
+    zero_margins(row, (from + 1) / 2, (to + 1) / 2, (total + 1) / 2);
+    zero_margins(row + b.half, from / 2, to / 2, total / 2);
   };
   const S* src = static_cast<const S*>(b.src);
-  for (index r = 0; r < b.top + b.rows + b.bottom; r++) {
-    const index at = r * b.pitch;
+  T* row = b.dst;
+  for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
     if (r < b.top || r >= b.top + b.rows) {
-      each([&](const Part<T>& p) { zero_margins(p.dst + at, p.left + p.count + p.right, 0, 0); });
+      margins(row, total, total);
       continue;
     }
-    each([&](const Part<T>& p) { zero_margins(p.dst + at, p.left, p.count, p.right); });
-    if constexpr (Parts == 2 && Stride == 2) {
-      const Part<T>&a = b.left % 2 ? odd : all, &c = b.left % 2 ? all : odd;
-      load_pairs<T, S>(a.dst + at + a.left, c.dst + at + c.left, src, b.count);
+    margins(row, b.left, last);
+    if constexpr (Split) {
+      const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
+      T* even = row + b.left / 2 + swap * b.half;
+      T* odd = row + (b.left + 1) / 2 + (1 - swap) * b.half;
+      load_pairs<T, S>(even, odd, src, b.stride, b.count);
     } else {
-      each([&](const Part<T>& p) {
-        load_row<T, S, Stride>(p.dst + at + p.left, src + p.first * b.stride, b.stride * Parts, p.count);
-      });
+      load_row<T, S, Stride>(row + b.left, src, b.stride, b.count);
     }
     src += b.src_pitch;
   }
@@ -258,9 +224,9 @@ void load_rows(const BlockLoad<T>& b) {
 
 template <class T, class S>
 void load_block(const BlockLoad<T>& b) {
-  if (b.half) return b.stride == 1 ? load_rows<T, S, 2, 2>(b) : load_rows<T, S, 0, 2>(b);
+  if (b.half) return load_rows<T, S, 0, true>(b);
   static_for<5>([&](auto stride) {
-    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, 1>(b);
+    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, false>(b);
   });
 }
 

@@ -64,6 +64,36 @@ void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
     }
 }
 
+// Blocks in a frame of zeros, whole or split; not a cell more is written.
+template <class T>
+void test_blocks(const IsaTable& isa, Scalar scalar, Random& random) {
+  const auto& table = isa.rows<T>();
+  for (index count = 0; count < 40; count++)
+    for (index stride : {1, 2, 3, 4, 5, -1})
+      for (bool split : {false, true}) {
+        const index left = random.below(11), right = random.below(11), top = random.below(3), bottom = random.below(3);
+        const index rows = 2, total = left + count + right, half = split ? (total + 1) / 2 + 1 : 0, pitch = total + 4;
+        const index src_pitch = count * std::abs(stride) + 1, bytes = scalar_bytes(scalar);
+        std::vector<T> values = random.small<T>(rows * count);
+        for (T& v : values) v = v < T(0) ? T(0) - v : v;
+        std::vector<char> memory(rows * src_pitch * bytes);
+        char* start = memory.data() + (stride < 0 ? count * bytes : 0);
+        for (index r = 0; r < rows; r++)
+          table.store(scalar, start + r * src_pitch * bytes, stride, values.data() + r * count, count);
+        std::vector<T> found((top + rows + bottom) * pitch, T(99)), expected = found;
+        for (index r = 0; r < top + rows + bottom; r++)
+          for (index j = 0; j < total; j++) {
+            const bool inside = r >= top && r < top + rows && j >= left && j < left + count;
+            expected[r * pitch + (split ? j / 2 + j % 2 * half : j)] =
+                inside ? values[(r - top) * count + j - left] : T(0);
+          }
+        table.load_block[static_cast<int>(scalar)](
+            {found.data(), pitch, half, start, src_pitch, stride, top, rows, bottom, left, count, right});
+        check(found == expected, std::string(isa.name) + " blocks, scalar " + std::to_string(static_cast<int>(scalar)) +
+                                     " count " + std::to_string(count) + " stride " + std::to_string(stride));
+      }
+}
+
 template <class T>
 void test_output_lane(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles<T>();
@@ -205,7 +235,7 @@ Geometry random_geometry(Random& random) {
 template <class T>
 void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar plain) {
   Random random;
-  for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random);
+  for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random), test_blocks<T>(isa, scalar, random);
   test_output_lane<T>(isa, random);
   test_pixel_lane<T>(isa, random);
   test_moves<T>(isa, random);
