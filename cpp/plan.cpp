@@ -205,7 +205,7 @@ GradWeightPlan plan_grad_weight(const Geometry& g, Scalar scalar, int parts, Pre
   if (forced.empty() && grad_weight::few_outputs(g)) return depthwise;
   if (floating(scalar) && parts == 1 && (forced.empty() || forced.rfind("winograd", 0) == 0)) {
     const Precision exactness = forced.empty() ? precision : Precision::medium;
-    for (const auto& candidate : winograd::grad_weight_candidates(g, exactness, scalar))
+    for (const auto& candidate : winograd::candidates(g, exactness, scalar, winograd::Sum::gradient))
       if (forced.empty() ? candidate.cost < 0.95 : forced == "winograd" || forced == candidate.name)
         return {GradWeight::winograd, "gradient " + candidate.name, winograd_choice(candidate).reason, candidate.m};
   }

@@ -86,7 +86,7 @@ void with_compute_type(Scalar s, F&& f) {
 }
 
 // Every driver in cpp/conv offers these four in its own namespace:
-//   bool fits(const Geometry&)                      can run it at all
+//   bool fits(const Geometry&)                      can run it at all (Winograd: are there candidates)
 //   template <class T> index packed_size(const Plan&)
 //   template <class T> void pack(const Plan&, const WeightView&, T* dst)
 //   template <class T> void run(const Call<T>&)
