@@ -19,8 +19,7 @@ namespace {
 
 struct Transform {
   int m, r;
-  bool square;            // else along one axis
-  bool near;              // within 16 times the direct error
+  bool square, near;      // else along one axis; within 16 times the direct error
   double base, gradient;  // errors, in units of 1e-6
 };
 

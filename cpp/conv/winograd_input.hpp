@@ -156,9 +156,8 @@ class InputTransform {
       }
     } else {
       for (index i = 0; i < p_.f.ah(); i++) {
-        T* to = own.strip + i * count;
-        reader_.read(to, segment.n, c, h.cell(row + i, row_phase), column, w.stride, count);
-        rows[i] = to;
+        rows[i] = own.strip + i * count;
+        reader_.read(own.strip + i * count, segment.n, c, h.cell(row + i, row_phase), column, w.stride, count);
       }
     }
     p_.f.input_columns(rows, first, last, s, p_.s_pitch());
