@@ -170,7 +170,8 @@ GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
   if (free ? grad_weight::few_outputs(p.g) : forced == "depthwise")
     return {p, GradWeight::depthwise, "gradient depthwise", "few output channels a group: pixels fill the vectors"};
   if (p.parts == 1)
-    for (const auto& c : winograd::grad_weight_candidates(p.g, free ? p.precision : Precision::medium, p.scalar))
+    for (const auto& c :
+         winograd::candidates(p.g, free ? p.precision : Precision::medium, p.scalar, winograd::Sum::gradient))
       if (free ? c.cost < 0.95 : forced == "winograd" || forced == c.name)
         return {p, GradWeight::winograd, "gradient " + c.name, saving(c), c.m};
   if (free || forced == "matrix") return {p, GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};

@@ -17,16 +17,13 @@ struct Candidate {
   std::string name;  // "winograd F(4x4,3x3)"
 };
 
-bool fits(const Geometry& g);
+// What is summed: outputs, or the gradient of the weight (stride 1 and real numbers alone).
+enum class Sum : std::uint8_t { outputs, gradient };
 
 // Transforms exact enough for the setting, the cheapest first; none for Precision::highest. The bound of error counts
 // for float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
-std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar);
+std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum = Sum::outputs);
 
-// The gradient of the weight, for stride 1 and real numbers.
-bool grad_weight_fits(const Geometry& g);
-// As candidates(), of which it runs a part; `cost` is against direct sums of the gradient.
-std::vector<Candidate> grad_weight_candidates(const Geometry& g, Precision precision, Scalar scalar);
 template <class T>
 void grad_weight(const GradWeightCall& call);
 

@@ -15,7 +15,7 @@
 // its own L2 and finishes it. Where even D would be too large, output channels are done in ranges, and V again for
 // each.
 //
-// Each block of some hundred tiles is summed by itself and then added, which keeps the error of large batches small.
+// Each block of tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
 #include "../parallel.hpp"
@@ -29,76 +29,47 @@ namespace {
 
 constexpr index piece_channels = 56;
 constexpr index most_tiles = 448;                  // of a block
-constexpr index sum_tiles = 112;                   // a block of so many is worth a sum of its own
 constexpr index max_columns = 16, max_width = 32;  // of a register tile
 constexpr index input_share = 8;                   // channels of one task
 
-struct Cut {
-  int threads;
-  index segments, blocks;
-  index part;      // segments transformed at a time
+struct Cut : Blocks {
   index range;     // panels of output channels done together
   index channels;  // of a piece
-  index pitch;     // of V
-
-  index first(index block) const { return segments * block / blocks; }
-  index most() const { return ceil_div(segments, blocks); }
-};
-
-template <class T>
-struct Scratch {
-  Carver carver;
-  InputScratch<T> input;
-  T *piece, *z, *staged, *taps, *rows;
-
-  Scratch(const Problem<T>& p, const Cut& cut, char* base) : carver{base}, input(p, cut.part, carver) {
-    carver.take(piece, cut.blocks == 1 ? p.products() * cut.channels * p.panels.width : 0);
-    carver.take(z, p.f.mh * p.z_columns() * p.lanes);
-    carver.take(staged, p.lanes * p.z_columns());
-    carver.take(taps, cut.channels * p.g.taps() * p.lanes);
-    carver.take(rows, cut.channels * p.g.taps() * p.lanes);
-  }
-  static index size(const Problem<T>& p, const Cut& cut) { return Scratch(p, cut, nullptr).carver.bytes; }
-};
-
-template <class T>
-struct Shared {
-  Carver carver;
-  T *v, *y, *d;
-
-  Shared(const Problem<T>& p, const Cut& cut, char* base) : carver{base} {
-    const index tiles = cut.most() * p.tiling.segment_tiles(), outputs = cut.range * p.panels.width;
-    const index pieces = ceil_div(p.rows.channels, cut.channels);
-    carver.take(v, p.v_size(cut.pitch));
-    carver.take(y, checked_mul(checked_mul(p.products(), tiles), outputs));
-    carver.take(d, cut.blocks == 1 ? 0 : checked_mul(p.products() * cut.channels * pieces, outputs));
-  }
-  static index size(const Problem<T>& p, const Cut& cut) { return Shared(p, cut, nullptr).carver.bytes; }
+  index v, y, d;   // values of what threads share
+  index bytes;     // of them
 };
 
 // Fewest ranges, then fewest blocks that keep what is shared under 6 MiB, 3/16 of image and gradient or twice dW (the
 // threads' own scratch is small); blocks of less than 49 tiles only when nothing else is left.
 template <class T>
 Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
-  const index each = p.tiling.segment_tiles(), weights = checked_mul(p.g.oc * p.rows.channels, p.g.taps() * sizeof(T));
-  const index budget = std::max({index{6} << 20, image_bytes / 16 * 3, 2 * weights});
-  const index panels = p.panels.count(), channels = p.rows.channels;
+  const index each = p.tiling.tiles(), weights = checked_mul(p.g.oc * p.rows.channels, p.g.taps() * sizeof(T));
+  const index budget = std::max({index{6} << 20, image_bytes / 16 * 3, 2 * weights}), channels = p.rows.channels;
   Cut cut{};
   cut.segments = p.tiling.segments(n);
+  cut.threads = p.threads(cut.segments);
   cut.part = std::min(cut.segments, std::max<index>(1, block_tiles / each));
+  cut.range = p.panels.count();
   cut.channels = ceil_div(channels, ceil_div(channels, piece_channels));
-  const index work = checked_mul(checked_mul(cut.segments * each, p.rows.all), p.g.oc);
-  cut.threads = static_cast<int>(std::clamp<index>(work >> 20, 1, num_threads()));
-  for (index ranges = 1;; ranges = std::min(panels, 2 * ranges)) {
-    cut.range = ceil_div(panels, ranges);
-    for (cut.blocks = ceil_div(cut.segments, std::max<index>(1, most_tiles / each));;
-         cut.blocks += ceil_div(cut.blocks, 8)) {
-      cut.blocks = std::min(cut.blocks, cut.segments);
-      cut.pitch = cut.most() * each + p.lanes;  // tasks write rows in no order
-      if (Shared<T>::size(p, cut) <= budget) return cut;
-      const bool small = cut.most() == 1 || cut.most() * each < (ranges < panels ? 49 : 14);
-      if (small && ranges == panels) return cut;
-      if (small) break;
+  const index fewest = std::min(cut.segments, ceil_div(cut.segments, std::max<index>(1, most_tiles / each)));
+  const index pieces = ceil_div(channels, cut.channels), piece_products = p.products() * cut.channels;
+  for (cut.blocks = fewest;;) {
+    const index tiles = cut.most() * each, outputs = cut.range * p.panels.width;
+    const bool single = cut.blocks == 1;
+    cut.pitch = tiles + p.lanes;  // parts are written in whole vectors
+    cut.values = {0, single ? piece_products * p.panels.width : 0, 2 * cut.channels * p.g.taps() * p.lanes};
+    cut.v = p.v_size(cut.pitch);
+    cut.y = checked_mul(checked_mul(p.products(), tiles), outputs);
+    cut.d = single ? 0 : checked_mul(piece_products * pieces, outputs);
+    cut.bytes = checked_mul(checked_add(checked_add(cut.v, cut.y), cut.d), sizeof(T));
+    if (cut.bytes <= budget) return cut;
+    if (cut.most() > 1 && tiles >= (cut.range > 1 ? 49 : 14)) {
+      cut.blocks = std::min(cut.segments, cut.blocks + ceil_div(cut.blocks, 8));
+    } else if (cut.range > 1) {
+      cut.range = ceil_div(cut.range, 2);
+      cut.blocks = fewest;
+    } else {
+      return cut;
     }
   }
 }
@@ -110,14 +81,15 @@ class Gradient {
       : p_(call.g, call.isa, call.tile),
         table_(call.isa.grad_weight<T>()),
         tiles_(call.isa.tiles<T>()),
+        gy_(call.gy),
         reader_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
         cut_(choose_cut(p_, call.n, image_bytes(call.g, call.x.scalar, call.n))),
         input_(p_, call.x, cut_.pitch),
-        work_(round_up(Shared<T>::size(p_, cut_), 64), Scratch<T>::size(p_, cut_), cut_.threads),
-        shared_(p_, cut_, work_.template shared<char>()),
-        channel_step_(call.gy.sc),
-        in_place_(reader_.in_place(0, 0, 0)) {}
+        work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
+        v_(work_.template shared<T>()),
+        y_(v_ + cut_.v),
+        d_(y_ + cut_.y) {}
 
   void run() {
     for (index group = 0; group < p_.g.groups; group++)
@@ -125,7 +97,7 @@ class Gradient {
         for (index block = 0; block < cut_.blocks; block++) {
           const index first = cut_.first(block), end = cut_.first(block + 1);
           const Step step{group, panel, std::min(cut_.range, p_.panels.count() - panel),
-                          first, end,   p_.tiling.tiles_between(first, end)};
+                          first, end,   (end - first) * p_.tiling.tiles()};
           transform(step);
           multiply(step);
         }
@@ -151,48 +123,42 @@ class Gradient {
         [&](index task, int slot) {
           const Scratch<T> own = scratch(slot);
           if (task >= inputs) return transform_outputs(own, step, task - inputs);
-          T* v = shared_.v;
-          for (index s = step.first; s < step.end; s += cut_.part) {
-            const index count = std::min(cut_.part, step.end - s), from = task * input_share;
-            input_.run(own.input, s, count, step.group, from, std::min(from + input_share, p_.rows.channels), v);
-            v += p_.tiling.tiles_between(s, s + count);
-          }
+          const index from = task * input_share, to = std::min(from + input_share, p_.rows.channels);
+          for (index s = step.first; s < step.end; s += cut_.part)
+            input_.run(own, s, std::min(cut_.part, step.end - s), step.group, from, to,
+                       v_ + (s - step.first) * p_.tiling.tiles());
         },
         cut_.threads);
   }
 
   // Vector `vector` of the step's output channels: pixels of gy to channels in lanes, then into Y.
   void transform_outputs(const Scratch<T>& own, const Step& step, index vector) const {
-    const Axis& w = p_.tiling.w;
-    const index l = p_.lanes, inside = p_.panels.first(step.panel) + vector * l, own_panel = inside / p_.panels.width;
-    const index width = p_.panels.stored(own_panel), pixels = w.m * w.dilation;
-    T* y = shared_.y + (own_panel - step.panel) * p_.panels.width * step.tiles + inside % p_.panels.width;
+    const Tiling& t = p_.tiling;
+    const index inside = p_.panels.first(step.panel) + vector * p_.lanes, panel = inside / p_.panels.width;
+    const index width = p_.panels.stored(panel), run_pixels = t.w.m * t.w.dilation;
+    T* y = y_ + (panel - step.panel) * p_.panels.width * step.tiles + inside % p_.panels.width;
     for (index i = step.first; i < step.end; i++) {
-      const Segment s = p_.tiling.segment(i);
-      for (index t = 0; t < s.count; t += p_.z_count()) {
-        const index count = std::min(p_.z_count(), s.count - t), pitch = count * pixels;
-        load_pixels(own, s, step.group, inside, (s.tile_w + t) * pixels, pitch);
-        const index calls = w.dilation == 1 ? 1 : count, each = w.dilation == 1 ? count : w.phases;
-        for (index k = 0; k < calls; k++, y += each * width)
-          p_.f.output_adjoint(own.z + k * pixels * l, pitch, w.dilation == 1 ? w.m : 1, w.dilation, each, y, width,
-                              y_stride(step));
-      }
+      load_pixels(own, t.segment(i), step.group, inside);
+      for (index k = 0; k < t.runs(); k++, y += t.run() * width)
+        p_.f.output_adjoint(own.z + k * run_pixels * p_.lanes, t.pixels(), t.step(), t.w.dilation, t.run(), y, width,
+                            y_stride(step));
     }
   }
 
-  // z[row][column][lanes] of one row of tiles, zeros where there is no pixel.
-  void load_pixels(const Scratch<T>& own, const Segment& s, index group, index first, index column, index pitch) const {
-    const Axis& h = p_.tiling.h;
-    const index l = p_.lanes, columns = std::clamp<index>(p_.g.ow - column, 0, pitch);
-    const index o = group * p_.g.group_oc() + first;
+  // z[row][column][lanes] of one segment, zeros where there is no pixel.
+  void load_pixels(const Scratch<T>& own, const Segment& s, index group, index first) const {
+    const Axis &h = p_.tiling.h, &w = p_.tiling.w;
+    const index l = p_.lanes, pitch = p_.tiling.pixels(), o = group * p_.g.group_oc() + first;
+    const index column = s.tile_w * w.m * w.dilation, columns = std::min(pitch, p_.g.ow - column);
     const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - first));
     for (index i = 0; i < h.m; i++) {
       const index row = (s.tile_h * h.m + i) * h.dilation + s.phase_h, count = row < p_.g.oh ? columns : 0;
       T* z = own.z + i * pitch * l;
-      const T* rows = in_place_ && count > 0 ? reader_.in_place(s.n, o, row) + column : own.staged;
-      for (int c = 0; c < channels && !in_place_; c++)
+      const T* in_place = count > 0 ? reader_.in_place(s.n, o, row) : nullptr;
+      for (int c = 0; c < channels && !in_place; c++)
         reader_.read(own.staged + c * count, s.n, o + c, row, column, 1, count);
-      tiles_.transpose_load(rows, in_place_ ? channel_step_ : count, count, channels, z, l);
+      tiles_.transpose_load(in_place ? in_place + column : own.staged, in_place ? gy_.sc : count, count, channels, z,
+                            l);
       std::fill(z + count * l, z + pitch * l, T(0));
     }
   }
@@ -206,11 +172,11 @@ class Gradient {
           const Scratch<T> own = scratch(slot);
           const index at = task / pieces, c = task % pieces * cut_.channels;
           const index count = std::min(cut_.channels, p_.rows.channels - c), width = p_.panels.stored(step.panel + at);
-          T* d = cut_.blocks == 1 ? own.piece : shared_.d + task * p_.products() * cut_.channels * p_.panels.width;
-          const T* y = shared_.y + at * p_.panels.width * step.tiles;
+          T* d = cut_.blocks == 1 ? own.m : d_ + task * p_.products() * cut_.channels * p_.panels.width;
+          const T* y = y_ + at * p_.panels.width * step.tiles;
           for (index xi = 0; xi < p_.products(); xi++)
-            add_products(y + xi * y_stride(step), shared_.v + input_.offset(xi) + c * cut_.pitch, step.tiles, count,
-                         width, step.first == 0, d + xi * count * width);
+            add_products(y + xi * y_stride(step), v_ + input_.offset(xi) + c * cut_.pitch, step.tiles, count, width,
+                         step.first == 0, d + xi * count * width);
           if (step.end == cut_.segments) finish(own, d, step.group, step.panel + at, c, count);
         },
         cut_.threads);
@@ -222,39 +188,38 @@ class Gradient {
     index column_offset[max_columns];
     alignas(64) T sum[max_columns * max_width];
     const index most = std::min<index>(table_.columns, max_columns), groups = ceil_div(count, most);
-    const bool apart = !first && cut_.most() * p_.tiling.segment_tiles() >= sum_tiles;
     for (index t = 0; t < most; t++) column_offset[t] = t * cut_.pitch;
     for (index i = 0, c = 0; i < groups; i++) {
       const index columns = ceil_div(count - c, groups - i);
       T* to = d + c * width;
-      table_.tile(static_cast<int>(width / p_.lanes), columns, first || apart,
-                  {1, tiles, y, v + c * cut_.pitch, row_offset, column_offset, 1, apart ? sum : to});
-      for (index k = 0; apart && k < columns * width; k++) to[k] += sum[k];
+      table_.tile(static_cast<int>(width / p_.lanes), columns, true,
+                  {1, tiles, y, v + c * cut_.pitch, row_offset, column_offset, 1, first ? to : sum});
+      for (index k = 0; !first && k < columns * width; k++) to[k] += sum[k];
       c += columns;
     }
   }
 
   void finish(const Scratch<T>& own, const T* d, index group, index panel, index from, index count) const {
     const index width = p_.panels.stored(panel), taps = p_.g.taps(), l = p_.lanes, columns = count * taps;
+    T* rows = own.taps + columns * l;
     for (index at = 0; at < width; at += l) {
       const index first = p_.panels.first(panel) + at, outputs = std::min(l, p_.g.group_oc() - first);
       for (index c = 0; c < count; c++) p_.f.weight_adjoint(d + c * width + at, count * width, own.taps + c * taps * l);
-      tiles_.transpose_store(own.taps, l, columns, own.rows, columns, static_cast<int>(outputs));
-      writer_.write(own.rows, columns, group, first, outputs, from, columns);
+      tiles_.transpose_store(own.taps, l, columns, rows, columns, static_cast<int>(outputs));
+      writer_.write(rows, columns, group, first, outputs, from, columns);
     }
   }
 
   const Problem<T> p_;
   const GradWeightTable<T>& table_;
   const TileTable<T>& tiles_;
+  const ImageView gy_;
   const RowReader<T> reader_;
   const konv::grad_weight::Writer<T> writer_;
   const Cut cut_;
   const InputTransform<T> input_;
   const Workspace work_;
-  const Shared<T> shared_;
-  const index channel_step_;  // of gy
-  const bool in_place_;
+  T *const v_, *const y_, *const d_;
 };
 
 }  // namespace

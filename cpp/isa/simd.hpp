@@ -121,21 +121,22 @@ KONV_INLINE vec<T, L> shuffle(vec<T, L> a, vec<T, L> b) {
              KONV_INLINED { return __builtin_shufflevector(a, b, Map::at(I)...); }(make_sequence<L>{});
 }
 
-// In-register transpose of an L x L block: log2(L) rounds, each swaps the off-diagonal sub-blocks of size D.
+// In-register transpose of L x L blocks: log2(L) rounds, each swaps the off-diagonal sub-blocks of size D. Vectors of
+// several times Rows lanes hold so many blocks, of Rows x Rows each.
 template <int L, int D, bool high>
 struct Transposed {
   static constexpr int at(int i) { return bool(i & D) == high ? i + high * L : (i ^ D) + !high * L; }
 };
-template <class T, int L = lanes_of<T>, int D = 1>
+template <class T, int L = lanes_of<T>, int Rows = L, int D = 1>
 KONV_INLINE void transpose(vec<T, L>* r) {
-  if constexpr (D < L) {
-    KONV_UNROLL for (int i = 0; i < L; i++) {
+  if constexpr (D < Rows) {
+    KONV_UNROLL for (int i = 0; i < Rows; i++) {
       if (i & D) continue;
       const vec<T, L> a = r[i], b = r[i | D];
       r[i] = shuffle<Transposed<L, D, false>, T, L>(a, b);
       r[i | D] = shuffle<Transposed<L, D, true>, T, L>(a, b);
     }
-    transpose<T, L, D * 2>(r);
+    transpose<T, L, Rows, D * 2>(r);
   }
 }
 

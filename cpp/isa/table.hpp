@@ -89,38 +89,39 @@ struct TileTable {
 };
 
 // ---- winograd.cpp: the transforms of Winograd convolution ----------------------------------------------------------
+// Tiles of one transform, one a lane: value j of tile t in row i is
+//   s[i*pitch + window[t] + j]       tiles anywhere; 8 columns of each are read
+//   s[i*pitch + t + j*step]          without a window: tiles side by side, as under a dilation
+// Product xi of tile t goes to v[at[xi] + t]. One whole vector at least is read and written; window has entries for it.
+template <class T>
+struct WinogradTiles {
+  const T* s;
+  index pitch;
+  const index* window;
+  index step, tiles;
+  const index* at;
+  T* v;
+};
+
 // One set of functions for each F(mh x mw, rh x rw).
 //
 // A tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw = mw+rw-1) and
-// becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile. Where a table of
-// offsets at[xi] says where product xi lies, only the first `rows` rows and `columns` columns of it are read: the last
-// row or column is left out for kernels that have no last tap there (see conv/winograd.cpp, strides).
+// becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile.
 template <class T>
 struct WinogradTransform {
   int mh, mw, rh, rw;
 
   int ah() const { return mh + rh - 1; }
-  int aw() const { return mw + rw - 1; }
-  int products() const { return ah() * aw(); }
+  int products() const { return ah() * (mw + rw - 1); }
 
-  // B^T over the columns of one row of tiles: image rows x[0..ah) become s[i*pitch + q], 0 <= q < count. Columns
-  // [first, last) are in memory (x[i][q] is read there alone), the others are zero. Whole vectors are written: pitch is
-  // at least count rounded up to the vector.
-  void (*input_columns)(const T* const* x, index first, index last, index count, T* s, index pitch);
-
-  // B^T over the rows of s, then tiles in lanes: v[at[xi] + t] for t < tiles. Whole vectors are written and read:
-  // v up to `tiles` rounded up by `padded_tiles`, s up to padded_tiles*mw + aw.
-  void (*input_rows)(const T* s, index pitch, index tiles, int rows, int columns, const index* at, T* v);
-  // The same for tiles that begin at s[0], s[1] ... and read every step-th column (dilation). Whole vectors are read
-  // and written, as many as for a row of so many tiles.
-  void (*input_phases)(const T* s, index pitch, index step, index tiles, int rows, int columns, const index* at, T* v);
-  // The same for tiles anywhere: tile t begins at s[window[t]] and reads 8 columns. Tiles are rounded up to the vector;
-  // window has as many (valid) entries.
-  void (*input_windows)(const T* s, index pitch, const index* window, index tiles, int rows, int columns,
-                        const index* at, T* v);
+  // B^T over the columns of one row of tiles: image rows x[0..ah) become s[i*pitch + q], first <= q < last. Where these
+  // are less than a vector, a whole one is written.
+  void (*input_columns)(const T* const* x, index first, index last, T* s, index pitch);
+  // B^T over the rows of s.
+  void (*input_tiles)(const WinogradTiles<T>&);
 
   // G w G^T for one vector of output channels: taps[(a*rw + b)*lanes + l] to u[at[xi] + l].
-  void (*weight)(const T* taps, int rows, int columns, const index* at, T* u);
+  void (*weight)(const T* taps, const index* at, T* u);
 
   // A^T m A + bias for one vector of output channels of `tiles` neighbours. Product xi of tile t is
   // m[(t*products + xi)*width + l]; pixel (i, j) of it goes to z[(i*pitch + q)*lanes + l], q = t*tile_step +
@@ -141,15 +142,6 @@ struct WinogradTable {
   int lanes;
   int count;
   const WinogradTransform<T>* transforms;
-  index (*padded_tiles)(index tiles);
-
-  const WinogradTransform<T>* find(index mh, index mw, index rh, index rw) const {
-    for (int i = 0; i < count; i++) {
-      const WinogradTransform<T>& f = transforms[i];
-      if (f.mh == mh && f.mw == mw && f.rh == rh && f.rw == rw) return &f;
-    }
-    return nullptr;
-  }
 };
 
 // ---- depthwise.cpp: one channel, pixels of a row in the lanes ------------------------------------------------------
