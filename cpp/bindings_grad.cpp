@@ -19,14 +19,6 @@ void expect_shape(const Array& a, int parts, index channels, index h, index w, c
     throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's shape");
 }
 
-template <class F>
-void with_floating_type(Scalar scalar, F&& f) {
-  with_compute_type(scalar, [&](auto t) {
-    if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers have no gradient");
-    else f(t);
-  });
-}
-
 // The weight's gradient (out_channels, in_channels/groups, kh, kw), contiguous; None when an array must be copied.
 std::optional<Memory> grad_weight_of(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
                                      const std::string& precision, nb::handle input, nb::handle grad,

@@ -6,8 +6,7 @@
 // Sums keep four vectors of partial sums: four chains hide the adder's latency, and the error of a sum grows with the
 // n/(4*lanes) additions of one chain instead of with n.
 //
-// Maxima follow PyTorch's rule, "v > best, or v is NaN": of taps in scanning order, the first of equal cells is chosen,
-// and the last NaN.
+// Maxima follow PyTorch's rule, "v > best, or v is NaN"; ranks are told of in layers/pool.cpp.
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -26,50 +25,72 @@ KONV_INLINE void for_lanes(index n, F&& f) {
 }
 
 template <class T>
-void sum_taps(T* out, const T* const* taps, index k, index n) {
+void sum_taps(T* out, const T* taps, index step, index k, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
-    vec<T, w> sum = load<T, w>(taps[0] + j);
-    for (index t = 1; t < k; t++) sum += load<T, w>(taps[t] + j);
+    vec<T, w> sum = load<T, w>(taps + j);
+    for (index t = 1; t < k; t++) sum += load<T, w>(taps + t * step + j);
     store<T, w>(out + j, sum);
   });
 }
 
 template <class T>
-void max_taps(T* out, const T* const* taps, index k, index n) {
+void max_taps(T* out, const T* taps, index step, index k, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
-    vec<T, w> best = load<T, w>(taps[0] + j);
+    vec<T, w> best = load<T, w>(taps + j);
     for (index t = 1; t < k; t++) {
-      const vec<T, w> v = load<T, w>(taps[t] + j);
+      const vec<T, w> v = load<T, w>(taps + t * step + j);
       best = (v > best) | (v != v) ? v : best;
     }
     store<T, w>(out + j, best);
   });
 }
 
+// Taps come in scanning order: PyTorch's rule as it stands.
 template <class T>
-void max_taps_key(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* step, index k,
-                  index n) {
-  using K = Key<T>;
+void max_rows(T* out, Rank<T>* rank, const T* taps, index step, index width, index k, index n) {
+  using R = Rank<T>;
   for_lanes<T>(n, [&](index j, auto w) {
-    vec<T, w> best = load<T, w>(taps[0] + j);
-    vec<K, w> at = load<K, w>(keys[0] + j) + splat<K, w>(step[0]);
+    vec<T, w> best = load<T, w>(taps + j);
+    vec<R, w> at{};
     for (index t = 1; t < k; t++) {
-      const vec<T, w> v = load<T, w>(taps[t] + j);
-      const vec<K, w> here = load<K, w>(keys[t] + j) + splat<K, w>(step[t]);
+      const vec<T, w> v = load<T, w>(taps + t * step + j);
       const auto chosen = (v > best) | (v != v);
+      best = chosen ? v : best;
+      at = chosen ? splat<R, w>(static_cast<R>(t * width)) : at;
+    }
+    vec<R, w> lane{};
+    for (int l = 0; l < w; l++) lane[l] = l;
+    at += splat<R, w>(static_cast<R>(j)) + lane;
+    store<T, w>(out + j, best);
+    store<R, w>(rank + j, best != best ? ~at : at);
+  });
+}
+
+// Where v < best is false, v is equal or one of them is NaN; the ranks of NaNs are below all others.
+template <class T>
+void max_ranks(T* out, Rank<T>* rank, const T* taps, const Rank<T>* ranks, index step, index k, index n) {
+  using R = Rank<T>;
+  for_lanes<T>(n, [&](index j, auto w) {
+    vec<T, w> best = load<T, w>(taps + j);
+    vec<R, w> at = load<R, w>(ranks + j);
+    for (index t = 1; t < k; t++) {
+      const vec<T, w> v = load<T, w>(taps + t * step + j);
+      const vec<R, w> here = load<R, w>(ranks + t * step + j);
+      const auto chosen = (v > best) | (~(v < best) & (here < at));
       best = chosen ? v : best;
       at = chosen ? here : at;
     }
     store<T, w>(out + j, best);
-    store<K, w>(key + j, at);
+    store<R, w>(rank + j, at);
   });
 }
 
 template <class T>
-void cells(index* cell, const Key<T>* key, index base, index n) {
+void cells(index* cell, index first, index n) {
   for_lanes<index>(n, [&](index j, auto w) {
-    const vec<index, w> k = __builtin_convertvector(load<Key<T>, w>(key + j), vec<index, w>);
-    store<index, w>(cell + j, k < splat<index, w>(no_cell<T>) ? k + splat<index, w>(base) : splat<index, w>(-1));
+    vec<index, w> rank = load<index, w>(cell + j);
+    rank = rank < 0 ? ~rank : rank;
+    store<index, w>(cell + j, rank < splat<index, w>(no_cell<T>) ? rank + splat<index, w>(first) : splat<index, w>(-1));
   });
 }
 
@@ -158,29 +179,21 @@ void combine(T* y, const T* g, const T* x, T a, T b, T center, T c, index n) {
 }
 
 template <class T>
-void relu(T* y, const T* x, index n) {
-  for_lanes<T>(n, [&](index j, auto w) {
-    const vec<T, w> v = load<T, w>(x + j), zero{};
-    store<T, w>(y + j, v <= zero ? zero : v);
-  });
-}
-
-template <class T>
-void relu_gradient(T* gx, const T* g, const T* y, index n) {
+void relu(T* y, const T* g, const T* x, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
     const vec<T, w> zero{};
-    store<T, w>(gx + j, load<T, w>(y + j) <= zero ? zero : load<T, w>(g + j));
+    store<T, w>(y + j, load<T, w>(x + j) <= zero ? zero : load<T, w>(g + j));
   });
 }
 
 template <class T>
 constexpr LayerKernels<T> kernels() {
   LayerKernels<T> k{};
-  k.sum_taps = sum_taps<T>, k.max_taps = max_taps<T>, k.max_taps_key = max_taps_key<T>, k.cells = cells<T>;
-  k.divide = divide<T>;
+  k.sum_taps = sum_taps<T>, k.max_taps = max_taps<T>, k.max_rows = max_rows<T>, k.max_ranks = max_ranks<T>;
+  k.cells = cells<T>, k.divide = divide<T>;
   if constexpr (!std::is_integral_v<T>) {
-    k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>;
-    k.relu = relu<T>, k.relu_gradient = relu_gradient<T>;
+    k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>;
+    k.affine = affine<T>, k.combine = combine<T>, k.relu = relu<T>;
   }
   return k;
 }

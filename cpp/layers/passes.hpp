@@ -8,23 +8,22 @@ namespace konv {
 struct PerChannel {
   const double* values;
   index sn, sc;
-  double at(index n, index c) const { return values[n * sn + c * sc]; }
 };
 
-// `numbers` of a pass, in this order:
+// `images` and `numbers` of a pass, in this order:
 enum class Pass {
-  moments,        //                  sums: mean of x, and sum of (x - mean)^2
-  products,       // center           sums: sum of g, and sum of g*(x - center)
-  affine,         // center, a, b     y = (x - center)*a + b
-  combine,        // center, a, b, d  y = a*g + b*(x - center) + d
-  relu,           //                  y = max(x, 0); NaN stays
-  relu_gradient,  //                  y = g where x > 0 or x is NaN, else 0
+  total,     // x                    sums: of x, and 0
+  moments,   // x                    sums: mean of x, and sum of (x - mean)^2
+  products,  // x, g  center         sums: sum of g, and sum of g*(x - center)
+  affine,    // x     center, a, b   y = (x - center)*a + b
+  combine,   // x, g  center, a, b, d  y = a*g + b*(x - center) + d
+  relu,      // x[, g]                y = g, or x itself, where x > 0 or x is NaN, else 0
 };
 
 // The arrays of one pass: (n, c) images of one shape; those that it does not use stay empty.
 struct PassArrays {
   index n, c;
-  ImageView x, g;
+  ImageView images[2];
   PerChannel numbers[4];
   OutputView y;
   double* sums;  // (2, n, c)

@@ -1,20 +1,17 @@
-// Maxima and averages, a row of outputs at a time.
+// Maxima and averages, a row of outputs at a time, for neighbouring rows side by side:
 //
-//   values    r0 . . . . . .  |
-//             r1 . . . . . .  | down -> # . . . . . . #   split by columns.hpp, then across -> y y y
-//             r2 . . . . . .  |
+//   image   r0 . . . . . .  |
+//           r1 . . . . . .  | down -> # . . . . . . # | # . . . . . . # | ...   across -> o o o o o o ... -> y y y
+//           r2 . . . . . .  |         <---- pitch --->  the next row                      every stride-th
 //
-//   places    r0 # . . . . #  across -> y y y |
-//             r1 # . . . . #  across -> y y y | down -> y y y
-//             r2 # . . . . #  across -> y y y |
+// Down costs one pass of vectors over the window's rows as they lie in memory. Across, a window begins at every cell:
+// each tap is then the same row again, further right, and vectors stay full where images are narrow. What lies between
+// the outputs is thrown away, which costs less than bringing every tap's cells together first. Windows that follow no
+// rule, or lie far apart, are taken one by one.
 //
-// Down costs one pass of vectors over the window's rows as they lie in memory, so it comes first wherever the order is
-// free. Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row; across
-// first and down afterwards is that order.
-//
-// A key says where a maximum was found: its column, plus the cells between the window's first row in the image and its
-// own. The key to begin with is that of the window's first cell inside the image, so a window that holds nothing above
-// the padding's value reports it.
+// Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row. Ranks make
+// that independent of the order: the cell of the least rank wins among equal cells and among NaNs. The rank of a cell
+// is its distance from the first cell of the window's first row, k, or ~k if it is NaN; padding ranks behind them all.
 //
 // The gradient of averages is a sum of windows too: each cell takes the outputs whose windows hold it, divided as they
 // were. Tasks are ranges of rows, no sum is ever split: the bits do not depend on the number of threads.
@@ -23,7 +20,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "columns.hpp"
+#include "rows.hpp"
 
 namespace konv {
 namespace {
@@ -36,296 +33,199 @@ T lowest_of(Scalar scalar) {
   return static_cast<T>(std::numeric_limits<index>::min() >> (64 - 8 * scalar_bytes(scalar)));
 }
 
-constexpr index slack = 8;  // lanes after a row of scratch, so that whole vectors may walk it
-
-enum class Kind { maximum, average, transposed_average };
-
 template <class T>
 class Pool {
  public:
-  // `averages`: the pooling whose numbers of cells divide sums; p itself, or the one whose transpose p is.
-  Pool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y, Kind kind,
-       const Pooling& averages, index* cells = nullptr)
+  Pool(const IsaTable& isa, const Pooling& p)
       : p_(p),
+        rows_(p.rows),
+        columns_(p.columns),
         kernels_(isa.layers.of<T>()),
-        kind_(kind),
-        reduce_(kind == Kind::maximum ? kernels_.max_taps : kernels_.sum_taps),
-        padding_(kind == Kind::maximum ? lowest_of<T>(x.scalar) : T(0)),
-        cells_(cells),
-        x_(isa, x),
-        y_(isa, y),
-        columns_(isa, p.columns, cells ? std::min(p.rows.size, (p.rows.kernel - 1) * p.rows.dilation + 1) : 1,
-                 cells ? p.rows.size : 64),
-        averages_(averages) {
-    for (index j = 0; j < averages.columns.outputs; j++) cells_across_.push_back(divisor(averages.columns, j));
-    for (index i = 0; i < p.rows.outputs; i++) windows_.push_back({p.rows.inside(i, 0), p.rows.taps(i)});
-    for (index j = 0; j < p.columns.outputs && cells; j++) {
-      start_.push_back(static_cast<Key<T>>(p.columns.start(j)));
-      first_.push_back(p.columns.taps(j) ? static_cast<Key<T>>(p.columns.inside(j, 0)) : no_cell<T>);
-    }
-    for (std::vector<Key<T>>* keys : {&start_, &first_}) {  // the same for each of the rows side by side
-      keys->resize(cells ? columns_.rows * columns_.out_pitch : 0);
-      for (index at = columns_.out_pitch; at < static_cast<index>(keys->size()); at++)
-        (*keys)[at] = (*keys)[at - columns_.out_pitch];
-    }
-    for (index t = 0; t < p.columns.kernel && cells; t++) {
-      across_key_.push_back(t ? start_.data() : first_.data());
-      across_step_.push_back(static_cast<Key<T>>(t * p.columns.dilation));
-    }
+        reduce_(p.kind == PoolKind::maximum ? kernels_.max_taps : kernels_.sum_taps),
+        padding_(p.kind == PoolKind::maximum ? lowest_of<T>(p.x.scalar) : T(0)),
+        x_(isa, p.x, PadMode::zeros),
+        y_(isa, p.y),
+        load_(isa.rows<T>().load[static_cast<int>(scalar_of<T>)]),
+        store_(isa.rows<T>().store[static_cast<int>(scalar_of<T>)]),
+        load_rank_(isa.rows<index>().load[static_cast<int>(sizeof(Rank<T>) == 4 ? Scalar::i32 : Scalar::i64)]) {
+    const PoolAxis& a = columns_;
+    const index read = (a.outputs() - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
+    pitch_ = std::max({read, (a.size - 1) * a.spread + a.pad + 1, a.outputs()});
+    side_by_side_ = std::clamp<index>(1024 / pitch_, 1, 64);
+    longest_ = *std::max_element(rows_.taps.begin(), rows_.taps.end());
+    // Ranks are no wider than T; refuses, before any work, windows that span more cells than they can count.
+    const index span = checked_mul(checked_mul(longest_, rows_.dilation), a.size);
+    if (p.cells && span >= no_cell<T>)
+      throw std::overflow_error("konv: a pooling window spans more cells than its indices can count");
+    if (p.kind == PoolKind::maximum) return;
+    const index divided = p.kind == PoolKind::average ? a.outputs() : a.size;
+    for (index j = 0; j < divided; j++) counts_.push_back(static_cast<T>(p.column_counts[j]));
   }
 
   void run() const {
-    const index cells = ceil_div(p_.rows.size, p_.rows.outputs) * p_.columns.size;
+    const index cells = ceil_div(rows_.size, rows_.outputs()) * columns_.size;
     each_range(
-        p_.n * p_.c * p_.rows.outputs, cells, [this](Cutter& cut) { return Scratch(cut, *this); },
-        [this](const Scratch& s, index first, index last) {
-          for (index unit = first; unit < last;) unit += cells_ ? places(s, unit, last) : values(s, unit, last);
+        p_.n * p_.c * rows_.outputs(), cells, [this](Cutter& cut) { return Scratch(cut, *this); },
+        [this](const Scratch& s, index unit, index last) {
+          while (unit < last) unit += some(s, unit, last);
         });
   }
 
  private:
   struct Scratch {
     T *read, *padded, *out, *row;
-    const T **down, **across;
-    Key<T>*out_key, *key, *down_step;  // of maxima with places
-    const Key<T>** down_key;
+    Rank<T>*padded_rank, *rank;
 
     Scratch(Cutter& cut, const Pool& m) {
-      const index kh = std::min(m.p_.rows.kernel, m.p_.rows.size), kw = m.p_.columns.kernel;
-      const index ow = m.p_.columns.outputs, outputs = m.columns_.rows * m.columns_.out_pitch + slack;
-      const index keys = m.cells_ ? 1 : 0;
-      read = cut.take<T>(keys ? 0 : kh * m.p_.columns.size);
-      padded = cut.take<T>(m.columns_.cells()), out = cut.take<T>(outputs), row = cut.take<T>(ow);
-      down = cut.take<const T*>(kh), across = cut.take<const T*>(kw);
-      out_key = cut.take<Key<T>>(keys * outputs), key = cut.take<Key<T>>(keys * ow);
-      down_step = cut.take<Key<T>>(keys * kh), down_key = cut.take<const Key<T>*>(keys * kh);
-      if (!across) return;  // only counting
-      for (index t = 0; t < kw; t++) across[t] = m.columns_.tap(padded, t);
-      std::fill_n(padded, m.columns_.cells(), m.padding_);
-      std::fill_n(out_key, keys * outputs, Key<T>{0});  // what nobody uses is added to, too
+      const index w = m.columns_.size, cells = m.side_by_side_ * m.pitch_, ranks = m.p_.cells ? cells : 0;
+      read = cut.take<T>(m.longest_ * w), padded = cut.take<T>(cells), out = cut.take<T>(cells);
+      row = cut.take<T>(std::max(w, m.columns_.outputs()));
+      padded_rank = cut.take<Rank<T>>(ranks), rank = cut.take<Rank<T>>(ranks);
+      if (!padded) return;  // only counting
+      std::fill_n(padded, cells, m.padding_);
+      std::fill_n(padded_rank, ranks, no_cell<T>);
     }
   };
 
-  // Sums of a row of outputs become averages: over the window's rows times its columns, or one number for all.
-  void divide(T* y, const T* x, index row, index count) const {
-    const T rows = averages_.divisor ? static_cast<T>(averages_.divisor) : divisor(averages_.rows, row);
-    kernels_.divide(y, x, rows, cells_across_.data(), count);
-  }
-  T divisor(const PoolAxis& axis, index i) const {
-    return static_cast<T>(averages_.divisor ? 1 : std::max<index>(1, axis.count(i, averages_.count_pad)));
-  }
-
-  // Rows of outputs from `unit` on, before `last`; returns how many. Neighbours with the same window, as the transpose
-  // of windows that do not overlap has them, are one row.
-  index values(const Scratch& s, index unit, index last) const {
-    const index oh = p_.rows.outputs, ow = p_.columns.outputs, k = p_.columns.kernel;
-    index count = 0, rows = 0;
-    for (index at = unit; at < last && (again(at, unit) || rows < columns_.rows); at++, count++)
-      if (!again(at, unit)) down(s, at / oh, at % oh, s.padded + rows++ * columns_.pitch + p_.columns.pad);
-    columns_.split(s.padded, rows);
-    const T* out = k == 1 ? s.across[0] : s.out;
-    if (k > 1) reduce_(s.out, s.across, k, columns_.outputs(rows));
-    for (index at = unit; at < unit + count; at++) {
-      const index n = at / oh / p_.c, c = at / oh % p_.c, i = at % oh;
-      if (at > unit && !again(at, unit)) out += columns_.out_pitch;
-      T* y = y_.place(n, c, i, 0, s.row);
-      if (kind_ == Kind::average) divide(y, out, i, ow);
-      else std::copy_n(out, ow, y);
-      y_.done(n, c, i, 0, ow, s.row);
-    }
-    return count;
-  }
-
+  // Outputs are counted in rows of them, `unit`. Neighbours with the same window, as the transpose of windows that do
+  // not overlap has them, are computed once.
   bool again(index unit, index first) const {
-    const index i = unit % p_.rows.outputs;
-    return unit > first && i > 0 && windows_[i] == windows_[i - 1];
+    const index i = unit % rows_.outputs();
+    return unit > first && i > 0 && rows_.first[i] == rows_.first[i - 1] && rows_.taps[i] == rows_.taps[i - 1];
   }
 
-  void down(const Scratch& s, index plane, index i, T* out) const {
-    const index w = p_.columns.size;
-    const auto [top, taps] = windows_[i];
-    for (index t = 0; t < taps; t++) {
-      const index r = top + t * p_.rows.dilation;
-      T* own = taps == 1 ? out : s.read + t * w;
-      s.down[t] = x_.row(plane / p_.c, plane % p_.c, r, 0, w, own);
-      if (kind_ != Kind::transposed_average) continue;
-      divide(own, s.down[t], r, w);
-      s.down[t] = own;
+  // From `unit` on, before `last`; returns how many.
+  index some(const Scratch& s, index unit, index last) const {
+    index end = unit, count = 0, row = 0;
+    for (; end < last && (again(end, unit) || count < side_by_side_); end++)
+      if (!again(end, unit)) down(s, end, count++ * pitch_);
+    across(s, count);
+    for (index at = unit; at < end; at++) {
+      row += at > unit && !again(at, unit);
+      write(s, at, row * pitch_);
     }
-    if (taps > 1) reduce_(out, s.down, taps, w);
-    else if (!taps) std::fill_n(out, w, padding_);
-    else if (s.down[0] != out) std::copy_n(s.down[0], w, out);
+    return end - unit;
   }
 
-  // The same with places, for rows of one channel; theirs are the image rows low .. high.
-  index places(const Scratch& s, index unit, index last) const {
-    const index oh = p_.rows.outputs, ow = p_.columns.outputs, w = p_.columns.size;
-    const index plane = unit / oh, n = plane / p_.c, c = plane % p_.c, begin = unit % oh;
-    const index end = std::min(oh, begin + last - unit);
-    index low = p_.rows.size, high = 0, i = begin;
-    for (; i < end; i++) {
-      const auto [first, taps] = windows_[i];
-      if (!taps) continue;
-      // With dilation the first and the last cell inside the image need not ascend.
-      const index top = std::min(low, first), bottom = std::max(high, first + (taps - 1) * p_.rows.dilation + 1);
-      if (i > begin && bottom - top > columns_.rows) break;
-      low = top, high = bottom;
-    }
-    if (low < high) {
-      x_.copy(n, c, low, high - low, w, s.padded + p_.columns.pad, columns_.pitch);
-      columns_.split(s.padded, high - low);
-      kernels_.max_taps_key(s.out, s.out_key, s.across, across_key_.data(), across_step_.data(), p_.columns.kernel,
-                            columns_.outputs(high - low));
-    }
-    for (index row = begin; row < i; row++) {
-      const auto [first, taps] = windows_[row];
-      for (index t = 0; t < taps; t++) {
-        const index at = (first + t * p_.rows.dilation - low) * columns_.out_pitch;
-        s.down[t] = s.out + at, s.down_key[t] = s.out_key + at;
-        s.down_step[t] = static_cast<Key<T>>(t * p_.rows.dilation * w);
+  // The window's rows, to the padded row that begins at `to`.
+  void down(const Scratch& s, index unit, index to) const {
+    const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), w = columns_.size;
+    const index n = plane / p_.c, c = plane % p_.c, first = rows_.first[i], taps = rows_.taps[i];
+    T* out = columns_.spread > 1 ? s.row : s.padded + to + columns_.pad;
+    Rank<T>* rank = s.padded_rank + to + columns_.pad;
+    if (!taps) {
+      std::fill_n(out, w, padding_);
+      if (p_.cells) std::fill_n(rank, w, no_cell<T>);
+    } else {
+      const T* x = x_.in_place(n, c, first);
+      index step = rows_.dilation * p_.x.sh;
+      if (!x) x_.read_rows(s.read, w, n, c, first, rows_.dilation, taps, 0, 1, w), x = s.read, step = w;
+      if (p_.kind == PoolKind::spread) {
+        for (index t = 0; t < taps; t++) divide(s.read + t * w, x + t * step, first + t * rows_.dilation, w);
+        x = s.read, step = w;
       }
-      if (taps) kernels_.max_taps_key(s.row, s.key, s.down, s.down_key, s.down_step, taps, round_up(ow, slack));
-      else std::fill_n(s.row, ow, padding_), std::fill_n(s.key, ow, no_cell<T>);
-      kernels_.cells(cells_ + (plane * oh + row) * ow, s.key, first * w, ow);
-      T* y = y_.place(n, c, row, 0, s.row);
-      if (y != s.row) std::copy_n(s.row, ow, y);
-      y_.done(n, c, row, 0, ow, s.row);
+      if (p_.cells) kernels_.max_rows(out, rank, x, step, rows_.dilation * w, taps, w);
+      else reduce_(out, x, step, taps, w);
     }
-    return i - begin;
+    if (columns_.spread > 1) store_(s.padded + to + columns_.pad, columns_.spread, out, w);
+  }
+
+  // The padded rows, so many.
+  void across(const Scratch& s, index count) const {
+    const PoolAxis& a = columns_;
+    const auto window = [&](index to, index from, index taps, index n) {
+      if (p_.cells)
+        kernels_.max_ranks(s.out + to, s.rank + to, s.padded + from, s.padded_rank + from, a.dilation, taps, n);
+      else reduce_(s.out + to, s.padded + from, a.dilation, taps, n);
+    };
+    if (a.kernel) return window(0, 0, a.kernel, (count - 1) * pitch_ + (a.outputs() - 1) * a.stride + 1);
+    for (index j = 0; j < a.outputs(); j++)
+      for (index r = 0; r < count; r++) {
+        const index to = r * pitch_ + j;
+        if (a.taps[j]) {
+          window(to, r * pitch_ + a.first[j], a.taps[j], 1);
+        } else {
+          s.out[to] = padding_;
+          if (p_.cells) s.rank[to] = no_cell<T>;
+        }
+      }
+  }
+
+  // Sums of a row become averages, over the window's rows times its columns.
+  void divide(T* y, const T* x, index row, index count) const {
+    kernels_.divide(y, x, static_cast<T>(p_.row_counts[row]), counts_.data(), count);
+  }
+
+  // A row of outputs, from those that begin at `from`.
+  void write(const Scratch& s, index unit, index from) const {
+    const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), ow = columns_.outputs();
+    fill_rows(y_, p_.y, plane / p_.c, plane % p_.c, i, 1, 0, ow, s.row, [&](T* y) {
+      const T* out = s.out + from;
+      if (p_.kind != PoolKind::average) return load_(y, out, columns_.stride, ow);
+      if (columns_.stride > 1) load_(y, out, columns_.stride, ow), out = y;
+      divide(y, out, i, ow);
+    });
+    if (!p_.cells) return;
+    index* cells = p_.cells + unit * ow;
+    load_rank_(cells, s.rank + from, columns_.stride, ow);
+    kernels_.cells(cells, rows_.first[i] * columns_.size, ow);
   }
 
   const Pooling& p_;
+  const PoolAxis &rows_, &columns_;
   const LayerKernels<T>& kernels_;
-  Kind kind_;
-  void (*reduce_)(T* out, const T* const* taps, index k, index n);
+  void (*reduce_)(T* out, const T* taps, index step, index k, index n);
   T padding_;
-  index* cells_;
-  Source<T> x_;
-  Target<T> y_;
-  Columns<T> columns_;
-  const Pooling& averages_;
-  std::vector<T> cells_across_;
-  struct Window {
-    index first, taps;
-    bool operator==(const Window&) const = default;
-  };
-  std::vector<Window> windows_;        // down: first image row, and number of rows
-  std::vector<Key<T>> start_, first_;  // of the windows along a row, and of their cells inside the image
-  std::vector<const Key<T>*> across_key_;
-  std::vector<Key<T>> across_step_;
+  RowReader<T> x_;
+  RowWriter<T> y_;
+  void (*load_)(T* dst, const void* src, index stride, index count);
+  void (*store_)(void* dst, index stride, const T* src, index count);
+  void (*load_rank_)(index* dst, const void* src, index stride, index count);
+  index pitch_, side_by_side_, longest_;
+  std::vector<T> counts_;
 };
-
-// Keys are no wider than T; refuses, before any work, windows that span more cells than they can count.
-template <class T>
-void check_keys(const PoolAxis& rows, const PoolAxis& columns) {
-  const index below = checked_mul(rows.kernel, rows.dilation), right = checked_mul(columns.kernel, columns.dilation);
-  if (checked_add(checked_mul(below, columns.size), checked_add(columns.size, right)) >= no_cell<T>)
-    throw std::overflow_error("konv: a pooling window spans more cells than its indices can count");
-}
-
-// The windows of the transpose: cell q takes the outputs whose windows hold it.
-PoolAxis transposed(const PoolAxis& a) {
-  PoolAxis t{a.outputs, a.size};
-  if (!a.adaptive() && a.stride == 1 && a.pad < a.kernel) {
-    t.kernel = a.kernel, t.pad = a.kernel - 1 - a.pad;
-    return t;
-  }
-  for (index q = 0, first = 0, last = 0; q < a.size; q++) {
-    while (last < a.outputs && a.start(last) <= q) last++;
-    while (first < last && a.inside(first, a.taps(first)) <= q) first++;
-    t.begin.push_back(first), t.end.push_back(last);
-    t.kernel = std::max(t.kernel, last - first);
-  }
-  return t;
-}
-
-// f(plane of the image, its output) for every channel, where there is one output, and the channel lies in one piece.
-template <class T, class Image, class Output, class F>
-bool each_whole(const Pooling& p, const Image& x, const Output& y, F&& f) {
-  const bool whole = p.rows.whole() && p.columns.whole() && x.plane_contiguous();
-  if (std::is_integral_v<T> || !whole || x.scalar != scalar_of<T> || y.scalar != scalar_of<T>) return false;
-  const auto no_scratch = [](Cutter&) { return 0; };
-  each_range(p.n * p.c, x.h * x.w, no_scratch, [&](int, index first, index last) {
-    for (index u = first; u < last; u++) f(x.plane(u / p.c, u % p.c), y.plane(u / p.c, u % p.c));
-  });
-  return true;
-}
 
 }  // namespace
 
 template <class T>
-void max_pool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y, index* cells) {
-  if (cells) check_keys<T>(p.rows, p.columns);
-  Pool<T>(isa, p, x, y, Kind::maximum, p, cells).run();
+void pool(const IsaTable& isa, const Pooling& p) {
+  Pool<T>(isa, p).run();
 }
 
 template <class T>
-void avg_pool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y) {
-  const index cells = x.h * x.w;
-  const double divisor = static_cast<double>(p.divisor ? p.divisor : cells);
-  // Pieces are summed by vectors, and put together in double.
-  const bool done = each_whole<T>(p, x, y, [&](const void* plane, void* out) {
-    double sum = 0, part;
-    for (index at = 0; at < cells; at += 4096) {
-      isa.layers.of<T>().sum(static_cast<const T*>(plane) + at, std::min<index>(4096, cells - at), &part);
-      sum += part;
-    }
-    *static_cast<T*>(out) = static_cast<T>(sum / divisor);
-  });
-  if (!done) Pool<T>(isa, p, x, y, Kind::average, p).run();
-}
-
-template <class T>
-void avg_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& gy, const OutputView& gx) {
-  const index cells = gx.h * gx.w;
-  const T divisor = static_cast<T>(p.divisor ? p.divisor : cells);
-  const bool done = each_whole<T>(p, gx, gy, [&](void* plane, const void* g) {
-    std::fill_n(static_cast<T*>(plane), cells, *static_cast<const T*>(g) / divisor);
-  });
-  if (done) return;
-  const PoolAxis rows = transposed(p.rows), columns = transposed(p.columns);
-  Pool<T>(isa, {p.n, p.c, rows, columns}, gy, gx, Kind::transposed_average, p).run();
-}
-
-template <class T>
-bool max_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& gy, const ImageView& cells,
+bool max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
                        const OutputView& gx) {
-  const index h = p.rows.size, w = p.columns.size, plane = checked_mul(h, w), ow = p.columns.outputs;
-  const Source<T> source(isa, gy);
-  const Source<index> cell_source(isa, cells);
-  const Target<T> target(isa, joined_rows(gx, true));  // it is dense
+  const index plane = gx.h * gx.w, outputs = gy.h * gy.w;
+  const RowReader<T> grads(isa, gy, PadMode::zeros);
+  const RowReader<index> places(isa, cells, PadMode::zeros);
+  const RowWriter<T> target(isa, gx);
   struct Scratch {
-    T *plane, *row;
-    index* cells;
+    T *sums, *grads;
+    index* places;
   };
-  const auto cut = [&](Cutter& c) { return Scratch{c.take<T>(plane), c.take<T>(ow), c.take<index>(ow)}; };
+  const auto cut = [&](Cutter& s) { return Scratch{s.take<T>(plane), s.take<T>(outputs), s.take<index>(outputs)}; };
   bool outside = false;
-  each_range(p.n * p.c, plane, cut, [&](const Scratch& s, index first, index last) {
-    for (index unit = first; unit < last; unit++) {
-      const index n = unit / p.c, c = unit % p.c;
-      T* sums = target.place(n, c, 0, 0, s.plane);
-      std::fill_n(sums, plane, T(0));
-      for (index i = 0; i < p.rows.outputs; i++) {
-        const T* row = source.row(n, c, i, 0, ow, s.row);
-        const index* places = cell_source.row(n, c, i, 0, ow, s.cells);
-        for (index j = 0; j < ow; j++) {
-          const index cell = places[j];
-          if (static_cast<std::uint64_t>(cell) < static_cast<std::uint64_t>(plane)) sums[cell] += row[j];
-          else if (cell != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
+  each_range(n * c, plane, cut, [&](const Scratch& s, index unit, index last) {
+    for (; unit < last; unit++) {
+      const index image = unit / c, channel = unit % c;
+      const T* g = rows_of(grads, gy, image, channel, 0, gy.h, 0, gy.w, s.grads);
+      const index* cell = rows_of(places, cells, image, channel, 0, gy.h, 0, gy.w, s.places);
+      fill_rows(target, gx, image, channel, 0, gx.h, 0, gx.w, s.sums, [&](T* sums) {
+        std::fill_n(sums, plane, T(0));
+        for (index i = 0; i < outputs; i++) {
+          if (static_cast<std::uint64_t>(cell[i]) < static_cast<std::uint64_t>(plane)) sums[cell[i]] += g[i];
+          else if (cell[i] != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
         }
-      }
-      target.done(n, c, 0, 0, plane, sums);
+      });
     }
   });
   return !outside;
 }
 
-#define KONV_POOL(T)                                                                                       \
-  template void max_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&, index*); \
-  template bool max_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const ImageView&,  \
-                                     const OutputView&);                                                   \
-  template void avg_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&);         \
-  template void avg_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&)
+#define KONV_POOL(T)                                                                                    \
+  template void pool<T>(const IsaTable&, const Pooling&);                                               \
+  template bool max_pool_gradient<T>(const IsaTable&, index, index, const ImageView&, const ImageView&, \
+                                     const OutputView&)
 KONV_POOL(float);
 KONV_POOL(double);
 KONV_POOL(index);

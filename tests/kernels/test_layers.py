@@ -148,7 +148,7 @@ def test_max_pool_gradient_goes_to_the_cells(isa: str, rows: Axis, columns: Axis
     x = arrays((2, 3, rows.size, columns.size), dtype, "plain", 0)
     _, cells = layers.max_pool2d(x, rows.windows, columns.windows, True)
     gy = arrays(cells.shape, dtype, layout, 1)
-    found = layers.max_pool2d_gradient(gy, cells, rows.windows, columns.windows, x.shape[2:])
+    found = layers.max_pool2d_gradient(gy, cells, x.shape[2:])
     expected = np.zeros((2, 3, rows.size * columns.size))
     for at in np.ndindex(cells.shape):
         if cells[at] >= 0:
@@ -210,7 +210,7 @@ def test_nothing_outside_an_array_is_touched(isa: str, guarded: Any):
             y, cells = layers.max_pool2d(x, rows.windows, columns.windows, True)
             np.testing.assert_array_equal(y, largest(x, rows, columns)[0])
             gy, places = guarded.copy(y, at_end), guarded.copy(cells, at_end)
-            layers.max_pool2d_gradient(gy, places, rows.windows, columns.windows, (2, width))
+            layers.max_pool2d_gradient(gy, places, (2, width))
             layers.avg_pool2d(x, rows.windows, columns.windows)
             layers.avg_pool2d_gradient(gy, rows.windows, columns.windows, (2, width))
         center = np.zeros((1, 1))
@@ -308,7 +308,7 @@ def test_bits_do_not_depend_on_threads_or_batch():
         image = x[part]
         y, cells = layers.max_pool2d(image, rows, columns, True)
         return [
-            y, cells, layers.max_pool2d_gradient(y, cells, rows, columns, (61, 53)),
+            y, cells, layers.max_pool2d_gradient(y, cells, (61, 53)),
             layers.avg_pool2d(image, rows, columns), layers.avg_pool2d_gradient(y, rows, columns, (61, 53)),
             layers.avg_pool2d(image, *(layers.adaptive_windows(s, 1) for s in (61, 53))),
             layers.channel_moments(image).swapaxes(0, 1),
@@ -340,8 +340,8 @@ def test_wrong_arguments_are_refused():
         lambda: layers.max_pool2d(np.zeros((1, 1, 5, 4), np.float32), half, half, False),
         lambda: layers.max_pool2d(x[0], half, half, False),
         lambda: layers.avg_pool2d(x.astype(np.complex64), half, half),
-        lambda: layers.max_pool2d_gradient(x, np.zeros((1, 1, 2, 2), np.int64), half, half, (4, 4)),
-        lambda: layers.max_pool2d_gradient(x[..., :2, :2], np.full((1, 1, 2, 2), 16, np.int64), half, half, (4, 4)),
+        lambda: layers.max_pool2d_gradient(x, np.zeros((1, 1, 2, 2), np.int64), (4, 4)),
+        lambda: layers.max_pool2d_gradient(x[..., :2, :2], np.full((1, 1, 2, 2), 16, np.int64), (4, 4)),
         lambda: layers.channel_moments(np.zeros((1, 1, 0, 4), np.float32)),
         lambda: layers.channel_moments(np.zeros((1, 1, 4, 4), np.int64)),
         lambda: layers.channel_affine(x, np.zeros((1, 2)), np.zeros((1, 1)), np.zeros((1, 1))),

@@ -6,19 +6,50 @@ maxima also take integers. Results are new and contiguous.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
 from ..errors import ArgumentError
-from ..geometry import adaptive_window
-from .arrays import call, raw
+from ..geometry import INT64_MAX, adaptive_window, pool_window
+from .arrays import call, empty, raw
 
 Array = NDArray[Any]
-Windows: TypeAlias = _core.Windows
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Where the windows of a pooling layer lie along one axis: (outputs,) of int64 each, and for whoever is faster so
+    their rule. See cpp/layers/pool.hpp."""
+
+    size: int
+    first: Array  # cell inside the image
+    taps: Array  # cells inside the image
+    padded: Array  # cells, with those of the padding
+    dilation: int = 1
+    rule: tuple[int, int, int, int] = (0, 1, 1, 0)  # kernel (0: there is no rule), stride, spread, pad
+
+    @property
+    def outputs(self) -> int:
+        return len(self.first)
+
+    @cached_property
+    def core(self) -> _core.Windows:
+        return _call(_core.Windows, self.size, self.dilation, self.first.tolist(), self.taps.tolist(), *self.rule)
+
+    @cached_property
+    def transposed(self) -> Windows:
+        """The windows of outputs that hold each cell; they have no dilation."""
+        cells = np.arange(self.size)
+        first = np.searchsorted(self.first + self.taps, cells, "right")
+        taps = np.searchsorted(self.first, cells, "right") - first
+        kernel, stride, _, pad = self.rule
+        rule = (kernel, 1, stride, kernel - 1 - pad) if kernel > pad else (0, 1, 1, 0)
+        return Windows(self.outputs, first, taps, taps, rule=rule)
 
 
 @lru_cache(maxsize=4096)
@@ -28,17 +59,24 @@ def windows(size: int, outputs: int, kernel: int, stride: int, pad: int, dilatio
     Raises:
         ArgumentError: a size is not positive, or too large.
     """
-    try:
-        return Windows(size, outputs, kernel, stride, pad, dilation)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise ArgumentError(str(error)) from None
+    sizes = (size, outputs, kernel, stride, dilation)
+    if min(sizes) < 1 or pad < 0 or outputs * stride + size + 2 * pad + kernel * dilation > INT64_MAX:
+        raise ArgumentError("konv: sizes of pooling windows must be positive, and their sum fit in 64 bits")
+    number = np.arange(outputs)
+    first, taps = pool_window(number, size, kernel, stride, pad, dilation)
+    # Padding after the image counts only as far as it was asked for, not to the window's end.
+    padded = np.minimum(kernel, size + 2 * pad - number * stride)
+    follows = outputs > 1 and stride <= 16 and pad < kernel <= size  # else windows are better taken one by one
+    return Windows(size, first, taps, padded, dilation, (kernel, stride, 1, pad) if follows else (0, 1, 1, 0))
 
 
 @lru_cache(maxsize=1024)
 def adaptive_windows(size: int, outputs: int) -> Windows:
     """The ``outputs`` windows that adaptive pooling cuts an axis of ``size`` cells into."""
-    begin, end = zip(*(adaptive_window(i, size, outputs) for i in range(outputs)), strict=True)
-    return Windows.adaptive(size, list(begin), list(end))
+    if size % outputs == 0:
+        return windows(size, outputs, size // outputs, size // outputs, 0)
+    first, end = adaptive_window(np.arange(outputs), size, outputs)
+    return Windows(size, first, end - first, end - first)
 
 
 def max_pool2d(x: Array, rows: Windows, columns: Windows, with_cells: bool) -> tuple[Array, Array | None]:
@@ -63,20 +101,18 @@ def max_pool2d(x: Array, rows: Windows, columns: Windows, with_cells: bool) -> t
         >>> y.ravel().tolist(), cells.ravel().tolist()
         ([5.0, 2.0], [1, 2])
     """
-    values, cells = _call(lambda a: _core.max_pool2d(rows, columns, a, with_cells), x)
+    values, cells = _call(_core.max_pool2d, rows.core, columns.core, x, with_cells)
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
     return _result(shape, x, values), None if cells is None else np.ndarray(shape, np.int64, cells)
 
 
-def max_pool2d_gradient(gy: Array, cells: Array, rows: Windows, columns: Windows, size: tuple[int, int]) -> Array:
+def max_pool2d_gradient(gy: Array, cells: Array, size: tuple[int, int]) -> Array:
     """Gradient (N, C, *size) of the image of ``max_pool2d``: each ``gy`` goes to its cell.
 
     Raises:
         ArgumentError: a cell lies outside the image.
     """
-    return _result(
-        (*gy.shape[:2], *size), gy, _call(lambda *a: _core.max_pool2d_gradient(rows, columns, *a), gy, cells)
-    )
+    return _result((*gy.shape[:2], *size), gy, _call(_core.max_pool2d_gradient, gy, cells, *size))
 
 
 def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True, divisor: int = 0) -> Array:
@@ -91,16 +127,29 @@ def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True
         >>> layers.avg_pool2d(x, layers.windows(1, 1, 1, 1, 0), layers.windows(6, 3, 2, 2, 0)).ravel().tolist()
         [0.5, 2.5, 4.5]
     """
-    memory = _call(lambda a: _core.avg_pool2d(rows, columns, a, count_pad, divisor, False), x)
-    return _result((*x.shape[:2], rows.outputs, columns.outputs), x, memory)
+    shape, counts = (*x.shape[:2], rows.outputs, columns.outputs), _counts(rows, columns, count_pad, divisor)
+    if x.dtype.kind != "i" and shape[2:] == (1, 1) and (rows.taps[0], columns.taps[0]) == x.shape[2:]:
+        y = empty(shape, x.dtype.newbyteorder("="))
+        y[...] = np.ndarray(shape, np.float64, _call(_core.channel_total, x)) / (counts[0] * counts[1])
+        return y
+    memory, _ = _call(_core.avg_pool2d, rows.core, columns.core, x, *counts, False)
+    return _result(shape, x, memory)
 
 
 def avg_pool2d_gradient(
     gy: Array, rows: Windows, columns: Windows, size: tuple[int, int], count_pad: bool = True, divisor: int = 0
 ) -> Array:
     """Gradient (N, C, *size) of the image of ``avg_pool2d``: its transpose."""
-    memory = _call(lambda a: _core.avg_pool2d(rows, columns, a, count_pad, divisor, True), gy)
+    counts = _counts(rows, columns, count_pad, divisor)
+    memory, _ = _call(_core.avg_pool2d, rows.transposed.core, columns.transposed.core, gy, *counts, True)
     return _result((*gy.shape[:2], *size), gy, memory)
+
+
+def _counts(rows: Windows, columns: Windows, count_pad: bool, divisor: int) -> tuple[Array, Array]:
+    """What averages divide by, as factors of rows and of columns."""
+    if divisor:
+        return np.full(rows.outputs, divisor), np.ones(columns.outputs, np.int64)
+    return (rows.padded, columns.padded) if count_pad else (np.maximum(rows.taps, 1), np.maximum(columns.taps, 1))
 
 
 def channel_moments(x: Array) -> Array:
@@ -120,7 +169,7 @@ def channel_products(gy: Array, x: Array, center: Array) -> Array:
 
     ``center`` is (N or 1, C) float64.
     """
-    return np.ndarray((2, *x.shape[:2]), np.float64, _call(_core.channel_products, gy, x, center))
+    return np.ndarray((2, *x.shape[:2]), np.float64, _call(_core.channel_products, x, gy, center))
 
 
 def channel_affine(x: Array, center: Array, scale: Array, shift: Array) -> Array:
@@ -130,7 +179,7 @@ def channel_affine(x: Array, center: Array, scale: Array, shift: Array) -> Array
 
 def channel_combine(gy: Array, x: Array, a: Array, b: Array, center: Array, shift: Array) -> Array:
     """``a * gy + b * (x - center) + shift`` with (N or 1, C) float64 for each channel: (N, C, H, W)."""
-    return _result(x.shape, x, _call(_core.channel_combine, gy, x, a, b, center, shift))
+    return _result(x.shape, x, _call(_core.channel_combine, x, gy, center, a, b, shift))
 
 
 def relu(x: Array) -> Array:
@@ -142,12 +191,12 @@ def relu_gradient(gy: Array, y: Array) -> Array:
     """``gy`` where the output ``y`` of ``relu`` is positive, 0 elsewhere; its memory has the order of ``y``."""
     if gy.shape != y.shape:
         raise ArgumentError("konv: gradient and output of relu differ in shape")
-    return _elementwise(_core.relu_gradient, gy, y)
+    return _elementwise(_core.relu_gradient, y, gy)
 
 
 def _elementwise(function: Any, *arrays: Array) -> Array:
-    """``function`` of arrays of one shape as one run of memory, in the order in which the last of them lies."""
-    like = arrays[-1]
+    """``function`` of arrays of one shape as one run of memory, in the order in which the first of them lies."""
+    like = arrays[0]
     if like.flags.c_contiguous:
         memory = _call(function, *[array.reshape(1, 1, 1, -1) for array in arrays])
         return _result(like.shape, like, memory)
@@ -156,8 +205,8 @@ def _elementwise(function: Any, *arrays: Array) -> Array:
     return _elementwise(function, *runs).transpose(np.argsort(order))
 
 
-def _call(function: Any, *arrays: Array) -> Any:
-    return call(function, *[raw(array) for array in arrays])
+def _call(function: Any, *arguments: Any) -> Any:
+    return call(function, *[raw(item) if isinstance(item, np.ndarray) else item for item in arguments])
 
 
 def _result(shape: tuple[int, ...], like: Array, memory: Any) -> Array:

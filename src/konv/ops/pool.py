@@ -76,7 +76,7 @@ class SendToCells(Function):
         shape = (*grad._array.shape[:2], *size)
         if grad._meta or not grad._array.size:
             return _zeros(shape, grad._dtype, grad._meta)
-        gx = kernels.max_pool2d_gradient(grad._array, cells._array, *options.windows(*size), size)
+        gx = kernels.max_pool2d_gradient(grad._array, cells._array, size)
         return Tensor._wrap(gx, grad._dtype)
 
     @staticmethod
