@@ -101,15 +101,6 @@ struct Problem {
 Problem parse_problem(const std::vector<index>& sizes, const std::string& mode, const std::string& dtype,
                       const std::string& precision);
 
-// f(T()) for the compute type of a scalar, which must not be an integer.
-template <class F>
-void with_floating_type(Scalar scalar, F&& f) {
-  with_compute_type(scalar, [&](auto t) {
-    if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers are not taken here");
-    else f(t);
-  });
-}
-
 void bind_layers(nb::module_& m);
 void bind_gradients(nb::module_& m);
 

@@ -85,6 +85,15 @@ void with_compute_type(Scalar s, F&& f) {
   }
 }
 
+// The same, of scalars that are not integers.
+template <class F>
+void with_floating_type(Scalar scalar, F&& f) {
+  with_compute_type(scalar, [&](auto t) {
+    if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers are not taken here");
+    else f(t);
+  });
+}
+
 // Every driver in cpp/conv offers these four in its own namespace:
 //   bool fits(const Geometry&)                      can run it at all
 //   template <class T> index packed_size(const Plan&)

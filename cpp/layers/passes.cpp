@@ -4,12 +4,12 @@
 //                                                                  passes of a kernel; rows longer than that are cut
 //
 // Statistics of a piece are summed in the compute type T by vectors, pieces are put together in double (T. Chan, G.
-// Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979). Pieces are cut
-// by the image's shape alone and joined in order, so the bits do not depend on the number of threads.
-#include "passes.hpp"
-
+// Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983). Pieces are cut by the image's shape alone
+// and joined in order, so the bits do not depend on the number of threads.
 #include <vector>
 
+#include "../plan.hpp"
+#include "layers.hpp"
 #include "rows.hpp"
 
 namespace konv {
@@ -17,124 +17,97 @@ namespace {
 
 constexpr index piece_cells = 4096;
 
-struct Piece {
-  index number, n, c, count;
+// What is known of some cells: their sum, and a second sum; for moments that of (x - mean)^2.
+struct Part {
+  double cells, sums[2] = {};
+  double mean() const { return sums[0] / cells; }
 };
 
-index pieces_across(const PassArrays& a) { return ceil_div(a.images[0].w, piece_cells); }
-index rows_of_piece(const PassArrays& a) { return std::clamp<index>(piece_cells / a.images[0].w, 1, a.images[0].h); }
-index pieces_of_channel(const PassArrays& a) { return ceil_div(a.images[0].h, rows_of_piece(a)) * pieces_across(a); }
-
-// f(piece, x, g, y) for every piece of every channel; g is x where there is none.
-template <class T, class F>
-void each_piece(const IsaTable& isa, const PassArrays& a, F&& f) {
-  const auto& [x_view, g_view] = a.images;
-  const RowReader<T> x_rows(isa, x_view, PadMode::zeros), g_rows(isa, g_view, PadMode::zeros);
-  const RowWriter<T> y_rows(isa, a.y);
-  const index pieces = pieces_of_channel(a), rows = rows_of_piece(a), width = std::min(x_view.w, piece_cells);
-  const auto cut = [&](Cutter& cutter) { return cutter.take<T>(3 * piece_cells); };
-  each_range(a.n * a.c * pieces, rows * width, cut, [&](T* buffer, index unit, index last) {
-    for (; unit < last; unit++) {
-      const index plane = unit / pieces, n = plane / a.c, c = plane % a.c, piece = unit % pieces;
-      const index row = piece / pieces_across(a) * rows, column = piece % pieces_across(a) * width;
-      const index height = std::min(rows, x_view.h - row), count = std::min(width, x_view.w - column);
-      const Piece p{unit, n, c, height * count};
-      const T* x = rows_of(x_rows, x_view, n, c, row, height, column, count, buffer);
-      const T* g = g_view.data ? rows_of(g_rows, g_view, n, c, row, height, column, count, buffer + piece_cells) : x;
-      if (!a.y.data) f(p, x, g, nullptr);
-      else
-        fill_rows(y_rows, a.y, n, c, row, height, column, count, buffer + 2 * piece_cells,
-                  [&](T* y) { f(p, x, g, y); });
-    }
-  });
-}
-
-struct Moments {  // mean, and sum of squared deviations from it
-  double count = 0, first = 0, second = 0;
-  void join(const Moments& more) {
-    const double all = count + more.count, delta = more.first - first;
-    first += delta * (more.count / all);
-    second += more.second + delta * delta * (count * more.count / all);
-    count = all;
-  }
-};
-
-struct Sums {
-  double first = 0, second = 0;
-  void join(const Sums& more) { first += more.first, second += more.second; }
-};
-
-// a.sums of every channel from total(piece, x, g) of its pieces; Total is Moments or Sums.
-template <class T, class Total, class F>
-void reduce(const IsaTable& isa, const PassArrays& a, F&& total) {
-  const index planes = a.n * a.c, pieces = pieces_of_channel(a);
-  std::vector<Total> found(static_cast<std::size_t>(checked_mul(planes, pieces)));
-  each_piece<T>(isa, a, [&](const Piece& p, const T* x, const T* g, T*) { found[p.number] = total(p, x, g); });
-  for (index plane = 0; plane < planes; plane++) {
-    Total all;
-    for (index i = 0; i < pieces; i++) all.join(found[plane * pieces + i]);
-    a.sums[plane] = all.first;
-    a.sums[planes + plane] = all.second;
-  }
-}
-
-// A center as T holds it; what is lost, center - value, is put back into the terms that are kept in double.
+// One pass over a piece: `cells` neighbours in memory, and the numbers of their channel.
 template <class T>
-struct Center {
-  T value;
-  double lost;
-  explicit Center(double center) : value(static_cast<T>(center)), lost(center - static_cast<double>(value)) {}
-};
+Part run_piece(Pass pass, const LayerKernels<T>& kernels, index cells, const T* x, const T* g, T* y,
+               const double (&number)[4]) {
+  Part part{static_cast<double>(cells)};
+  const auto [first, a, b, d] = number;
+  // The center as T holds it; what is lost is put back into the terms that are kept in double.
+  const T center = static_cast<T>(first);
+  const double lost = first - static_cast<double>(center);
+  switch (pass) {
+    case Pass::total:
+      kernels.sum(x, cells, part.sums);
+      break;
+    case Pass::moments:
+      kernels.moments(x, cells, part.sums);
+      break;
+    case Pass::products:
+      kernels.products(g, x, center, cells, part.sums);
+      part.sums[1] -= lost * part.sums[0];
+      break;
+    case Pass::affine:
+      kernels.affine(y, x, center, static_cast<T>(a), static_cast<T>(b - lost * a), cells);
+      break;
+    case Pass::combine:
+      kernels.combine(y, g, x, static_cast<T>(a), static_cast<T>(b), center, static_cast<T>(d - lost * b), cells);
+      break;
+    case Pass::relu:
+      kernels.relu(y, g, x, cells);
+      break;
+  }
+  return part;
+}
+
+// The sums of a channel from those of its pieces (Chan, eq. 2.1).
+Part join(Pass pass, const Part* parts, index count) {
+  Part all = parts[0];
+  for (const Part* p = parts + 1; p < parts + count; p++)
+    all.cells += p->cells, all.sums[0] += p->sums[0], all.sums[1] += p->sums[1];
+  if (pass != Pass::moments) return all;
+  const double mean = all.mean();
+  for (const Part* p = parts; p < parts + count && count > 1; p++)
+    all.sums[1] += p->cells * (p->mean() - mean) * (p->mean() - mean);
+  all.sums[0] = mean;
+  return all;
+}
+
+template <class T>
+void run_as(Pass pass, const IsaTable& isa, const PassArrays& a) {
+  const auto& [x, g] = a.images;
+  const RowReader<T> x_rows(isa, x, PadMode::zeros), g_rows(isa, g, PadMode::zeros);
+  const RowWriter<T> y_rows(isa, a.y);
+  const index width = std::min(x.w, piece_cells), rows = std::clamp<index>(piece_cells / x.w, 1, x.h);
+  const index across = ceil_div(x.w, width), pieces = ceil_div(x.h, rows) * across, planes = a.n * a.c;
+  std::vector<Part> parts(static_cast<std::size_t>(a.sums && pieces > 1 ? checked_mul(planes, pieces) : 0));
+  const auto keep = [&](index plane, const Part* of_plane) {
+    const Part all = join(pass, of_plane, pieces);
+    for (int i = 0; i < 2; i++) a.sums[i * planes + plane] = all.sums[i];
+  };
+  const auto work = [&](T* buffer, index unit, index last) {
+    const index piece = unit % pieces, plane = unit / pieces;
+    Block b{plane / a.c, plane % a.c, piece / across * rows, 0, piece % across * width, 0};
+    for (; unit < last; unit++) {
+      b.rows = std::min(rows, x.h - b.row), b.count = std::min(width, x.w - b.column);
+      const T* in = rows_of(x_rows, x, b, buffer);
+      const T* with = g.data ? rows_of(g_rows, g, b, buffer + piece_cells) : in;
+      double number[4] = {};
+      for (int i = 0; i < 4 && a.numbers[0].values; i++)
+        if (const auto& [values, sn, sc] = a.numbers[i]; values) number[i] = values[b.n * sn + b.c * sc];
+      const auto run = [&](T* y) { return run_piece(pass, isa.layers.of<T>(), b.rows * b.count, in, with, y, number); };
+      if (!a.sums) fill_rows(y_rows, a.y, b, buffer + 2 * piece_cells, run);
+      else if (const Part part = run(nullptr); pieces > 1) parts[unit] = part;
+      else keep(unit, &part);
+      if ((b.column += width) >= x.w) b.column = 0, b.row += rows;
+      if (b.row >= x.h) b.row = 0, b.c++;
+      if (b.c == a.c) b.c = 0, b.n++;
+    }
+  };
+  each_range<T>(planes * pieces, rows * width, 3 * piece_cells, work);
+  for (index plane = 0; plane < planes && !parts.empty(); plane++) keep(plane, &parts[plane * pieces]);
+}
 
 }  // namespace
 
-template <class T>
 void run_pass(Pass pass, const IsaTable& isa, const PassArrays& a) {
-  const LayerKernels<T>& kernels = isa.layers.of<T>();
-  const auto number = [&a](int i, const Piece& p) {
-    return a.numbers[i].values[p.n * a.numbers[i].sn + p.c * a.numbers[i].sc];
-  };
-  switch (pass) {
-    case Pass::total:
-      return reduce<T, Sums>(isa, a, [&](const Piece& p, const T* x, const T*) {
-        Sums sums;
-        kernels.sum(x, p.count, &sums.first);
-        return sums;
-      });
-    case Pass::moments:
-      return reduce<T, Moments>(isa, a, [&](const Piece& p, const T* x, const T*) {
-        Moments m{static_cast<double>(p.count)};
-        kernels.moments(x, p.count, &m.first, &m.second);
-        return m;
-      });
-    case Pass::products:
-      return reduce<T, Sums>(isa, a, [&](const Piece& p, const T* x, const T* g) {
-        const Center<T> center(number(0, p));
-        Sums sums;
-        kernels.products(g, x, center.value, p.count, &sums.first, &sums.second);
-        sums.second -= center.lost * sums.first;
-        return sums;
-      });
-    case Pass::affine:
-      return each_piece<T>(isa, a, [&](const Piece& p, const T* x, const T*, T* y) {
-        const Center<T> center(number(0, p));
-        const double scale = number(1, p), shift = number(2, p) - center.lost * scale;
-        kernels.affine(y, x, center.value, static_cast<T>(scale), static_cast<T>(shift), p.count);
-      });
-    case Pass::combine:
-      return each_piece<T>(isa, a, [&](const Piece& p, const T* x, const T* g, T* y) {
-        const Center<T> center(number(0, p));
-        const double on_x = number(2, p), shift = number(3, p) - center.lost * on_x;
-        kernels.combine(y, g, x, static_cast<T>(number(1, p)), static_cast<T>(on_x), center.value,
-                        static_cast<T>(shift), p.count);
-      });
-    case Pass::relu:
-      return each_piece<T>(isa, a,
-                           [&](const Piece& p, const T* x, const T* g, T* y) { kernels.relu(y, g, x, p.count); });
-  }
+  with_floating_type(a.images[0].scalar, [&](auto t) { run_as<decltype(t)>(pass, isa, a); });
 }
-
-template void run_pass<float>(Pass, const IsaTable&, const PassArrays&);
-template void run_pass<double>(Pass, const IsaTable&, const PassArrays&);
 
 }  // namespace konv

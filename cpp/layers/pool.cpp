@@ -5,21 +5,21 @@
 //           r2 . . . . . .  |         <---- pitch --->  the next row                      every stride-th
 //
 // Down costs one pass of vectors over the window's rows as they lie in memory. Across, a window begins at every cell:
-// each tap is then the same row again, further right, and vectors stay full where images are narrow. What lies between
-// the outputs is thrown away, which costs less than bringing every tap's cells together first. Windows that follow no
-// rule, or lie far apart, are taken one by one.
+// each tap is the same row again, further right, and vectors stay full where images are narrow. To throw away what lies
+// between the outputs costs less than to bring the cells of every tap together first; that is done for windows that
+// follow no rule, or lie far apart. The taps that a shorter one lacks read a cell of padding after the row.
 //
 // Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row. Ranks make
-// that independent of the order: the cell of the least rank wins among equal cells and among NaNs. The rank of a cell
-// is its distance from the first cell of the window's first row, k, or ~k if it is NaN; padding ranks behind them all.
+// that independent of the order: the least rank wins among equal cells and among NaNs. The rank of a cell is its
+// distance k from the first cell of the window's first row, or ~k if it is NaN; padding ranks behind them all.
 //
 // The gradient of averages is a sum of windows too: each cell takes the outputs whose windows hold it, divided as they
-// were. Tasks are ranges of rows, no sum is ever split: the bits do not depend on the number of threads.
-#include "pool.hpp"
-
+// were. No sum is ever split between tasks: the bits do not depend on the number of threads.
 #include <limits>
 #include <stdexcept>
 
+#include "../plan.hpp"
+#include "layers.hpp"
 #include "rows.hpp"
 
 namespace konv {
@@ -45,130 +45,134 @@ class Pool {
         padding_(p.kind == PoolKind::maximum ? lowest_of<T>(p.x.scalar) : T(0)),
         x_(isa, p.x, PadMode::zeros),
         y_(isa, p.y),
-        load_(isa.rows<T>().load[static_cast<int>(scalar_of<T>)]),
-        store_(isa.rows<T>().store[static_cast<int>(scalar_of<T>)]),
-        load_rank_(isa.rows<index>().load[static_cast<int>(sizeof(Rank<T>) == 4 ? Scalar::i32 : Scalar::i64)]) {
+        own_(isa.rows<T>()),
+        counts_(p.columns.counts.begin(), p.columns.counts.end()) {
     const PoolAxis& a = columns_;
     const index read = (a.outputs() - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
-    pitch_ = std::max({read, (a.size - 1) * a.spread + a.pad + 1, a.outputs()});
+    pitch_ = std::max({read, (a.size - 1) * a.spread + a.pad + 2, a.outputs()});
     side_by_side_ = std::clamp<index>(1024 / pitch_, 1, 64);
-    longest_ = *std::max_element(rows_.taps.begin(), rows_.taps.end());
+    tall_ = std::max<index>(1, *std::max_element(rows_.taps.begin(), rows_.taps.end()));
+    wide_ = std::max<index>(1, *std::max_element(a.taps.begin(), a.taps.end()));
+    for (index t = 0; t < wide_ && !a.kernel; t++)
+      for (index j = 0; j < a.outputs(); j++) place_.push_back(t < a.taps[j] ? a.first[j] + t * a.dilation : a.size);
+    const index gathered = checked_mul(side_by_side_, static_cast<index>(place_.size()));
+    length_ = std::max({checked_mul(tall_, a.size), side_by_side_ * pitch_, a.outputs(), gathered});
+    length_ = checked_add(round_up(length_, 64), 16);  // not all at the same place of a page
     // Ranks are no wider than T; refuses, before any work, windows that span more cells than they can count.
-    const index span = checked_mul(checked_mul(longest_, rows_.dilation), a.size);
-    if (p.cells && span >= no_cell<T>)
+    if (p.cells && checked_mul(checked_mul(tall_, rows_.dilation), a.size) >= no_cell<T>)
       throw std::overflow_error("konv: a pooling window spans more cells than its indices can count");
-    if (p.kind == PoolKind::maximum) return;
-    const index divided = p.kind == PoolKind::average ? a.outputs() : a.size;
-    for (index j = 0; j < divided; j++) counts_.push_back(static_cast<T>(p.column_counts[j]));
   }
 
   void run() const {
-    const index cells = ceil_div(rows_.size, rows_.outputs()) * columns_.size;
-    each_range(
-        p_.n * p_.c * rows_.outputs(), cells, [this](Cutter& cut) { return Scratch(cut, *this); },
-        [this](const Scratch& s, index unit, index last) {
-          while (unit < last) unit += some(s, unit, last);
-        });
+    const index units = p_.n * p_.c * rows_.outputs(), work = ceil_div(rows_.size, rows_.outputs()) * columns_.size;
+    each_range<T>(units, work, checked_mul(14, length_), [&](T* memory, index unit, index last) {
+      const auto array = [&](index i) { return memory + 2 * i * length_; };  // and its ranks
+      const Scratch s{array(0), array(1), array(2), array(3), array(4), array(5), array(6)};
+      std::fill_n(s.padded, side_by_side_ * pitch_, padding_);
+      if (p_.cells) std::fill_n(ranks_of(s.padded), side_by_side_ * pitch_, no_cell<T>);
+      while (unit < last) unit += some(s, unit, last);
+    });
   }
 
  private:
   struct Scratch {
-    T *read, *padded, *out, *row;
-    Rank<T>*padded_rank, *rank;
-
-    Scratch(Cutter& cut, const Pool& m) {
-      const index w = m.columns_.size, cells = m.side_by_side_ * m.pitch_, ranks = m.p_.cells ? cells : 0;
-      read = cut.take<T>(m.longest_ * w), padded = cut.take<T>(cells), out = cut.take<T>(cells);
-      row = cut.take<T>(std::max(w, m.columns_.outputs()));
-      padded_rank = cut.take<Rank<T>>(ranks), rank = cut.take<Rank<T>>(ranks);
-      if (!padded) return;  // only counting
-      std::fill_n(padded, cells, m.padding_);
-      std::fill_n(padded_rank, ranks, no_cell<T>);
-    }
+    T *read, *divided;       // the rows of a window
+    T *padded, *taps, *out;  // rows side by side, their taps where there is no rule, and what they become
+    T *row, *picked;         // a row
   };
+  Rank<T>* ranks_of(T* scratch) const { return reinterpret_cast<Rank<T>*>(scratch + length_); }
 
-  // Outputs are counted in rows of them, `unit`. Neighbours with the same window, as the transpose of windows that do
-  // not overlap has them, are computed once.
-  bool again(index unit, index first) const {
-    const index i = unit % rows_.outputs();
-    return unit > first && i > 0 && rows_.first[i] == rows_.first[i - 1] && rows_.taps[i] == rows_.taps[i - 1];
+  // Units are rows of outputs. Neighbours with the same window, as the transpose of windows that do not
+  // overlap has them, are computed once.
+  void next(Block& b) const {
+    if (++b.row == rows_.outputs()) b.row = 0, b.c++;
+    if (b.c == p_.c) b.c = 0, b.n++;
   }
+  bool again(index i) const { return i && rows_.first[i] == rows_.first[i - 1] && rows_.taps[i] == rows_.taps[i - 1]; }
 
   // From `unit` on, before `last`; returns how many.
   index some(const Scratch& s, index unit, index last) const {
-    index end = unit, count = 0, row = 0;
-    for (; end < last && (again(end, unit) || count < side_by_side_); end++)
-      if (!again(end, unit)) down(s, end, count++ * pitch_);
-    across(s, count);
-    for (index at = unit; at < end; at++) {
-      row += at > unit && !again(at, unit);
-      write(s, at, row * pitch_);
+    const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), ow = columns_.outputs();
+    const Block begin{plane / p_.c, plane % p_.c, i, 1, 0, ow};
+    index done = 0, count = 0, from = 0;
+    for (Block b = begin; done < last - unit; done++, next(b)) {
+      if (done && again(b.row)) continue;
+      if (count == side_by_side_) break;
+      down(s, b, count++ * pitch_);
     }
-    return end - unit;
+    across(s, count);
+    Block b = begin;
+    for (index j = 0; j < done; j++, next(b)) {
+      if (j && !again(b.row)) from += columns_.kernel ? pitch_ : ow;
+      write(s, b, from);
+    }
+    return done;
   }
 
   // The window's rows, to the padded row that begins at `to`.
-  void down(const Scratch& s, index unit, index to) const {
-    const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), w = columns_.size;
-    const index n = plane / p_.c, c = plane % p_.c, first = rows_.first[i], taps = rows_.taps[i];
-    T* out = columns_.spread > 1 ? s.row : s.padded + to + columns_.pad;
-    Rank<T>* rank = s.padded_rank + to + columns_.pad;
-    if (!taps) {
-      std::fill_n(out, w, padding_);
-      if (p_.cells) std::fill_n(rank, w, no_cell<T>);
-    } else {
-      const T* x = x_.in_place(n, c, first);
+  void down(const Scratch& s, const Block& b, index to) const {
+    const index w = columns_.size, first = rows_.first[b.row], taps = rows_.taps[b.row];
+    to += columns_.pad;
+    T* out = columns_.spread > 1 ? s.row : s.padded + to;
+    if (taps) {
+      const T* x = x_.in_place(b.n, b.c, first);
       index step = rows_.dilation * p_.x.sh;
-      if (!x) x_.read_rows(s.read, w, n, c, first, rows_.dilation, taps, 0, 1, w), x = s.read, step = w;
+      if (!x) x_.read_rows(s.read, w, b.n, b.c, first, rows_.dilation, taps, 0, 1, w), x = s.read, step = w;
       if (p_.kind == PoolKind::spread) {
-        for (index t = 0; t < taps; t++) divide(s.read + t * w, x + t * step, first + t * rows_.dilation, w);
-        x = s.read, step = w;
+        for (index t = 0; t < taps; t++) divide(s.divided + t * w, x + t * step, first + t * rows_.dilation, w);
+        x = s.divided, step = w;
       }
-      if (p_.cells) kernels_.max_rows(out, rank, x, step, rows_.dilation * w, taps, w);
+      if (p_.cells) kernels_.max_down(out, ranks_of(s.padded) + to, x, nullptr, step, rows_.dilation * w, taps, w);
       else reduce_(out, x, step, taps, w);
+    } else {
+      std::fill_n(out, w, padding_);
+      if (p_.cells) std::fill_n(ranks_of(s.padded) + to, w, no_cell<T>);
     }
-    if (columns_.spread > 1) store_(s.padded + to + columns_.pad, columns_.spread, out, w);
+    if (columns_.spread > 1) own_.store[static_cast<int>(scalar_of<T>)](s.padded + to, columns_.spread, out, w);
   }
 
-  // The padded rows, so many.
+  // `count` padded rows.
   void across(const Scratch& s, index count) const {
     const PoolAxis& a = columns_;
-    const auto window = [&](index to, index from, index taps, index n) {
-      if (p_.cells)
-        kernels_.max_ranks(s.out + to, s.rank + to, s.padded + from, s.padded_rank + from, a.dilation, taps, n);
-      else reduce_(s.out + to, s.padded + from, a.dilation, taps, n);
-    };
-    if (a.kernel) return window(0, 0, a.kernel, (count - 1) * pitch_ + (a.outputs() - 1) * a.stride + 1);
-    for (index j = 0; j < a.outputs(); j++)
-      for (index r = 0; r < count; r++) {
-        const index to = r * pitch_ + j;
-        if (a.taps[j]) {
-          window(to, r * pitch_ + a.first[j], a.taps[j], 1);
-        } else {
-          s.out[to] = padding_;
-          if (p_.cells) s.rank[to] = no_cell<T>;
-        }
-      }
+    T* taps = s.padded;
+    index step = a.dilation, k = a.kernel, n = (count - 1) * pitch_ + (a.outputs() - 1) * a.stride + 1;
+    if (!a.kernel) {
+      taps = s.taps, step = side_by_side_ * a.outputs(), k = wide_, n = count * a.outputs();
+      gather(taps, s.padded, count);
+      if (p_.cells) gather(ranks_of(taps), ranks_of(s.padded), count);
+    }
+    if (p_.cells) kernels_.max_across(s.out, ranks_of(s.out), taps, ranks_of(taps), step, 0, k, n);
+    else reduce_(s.out, taps, step, k, n);
+  }
+
+  template <class Cell>
+  void gather(Cell* taps, const Cell* padded, index count) const {
+    const index ow = columns_.outputs();
+    for (index t = 0; t < wide_; t++)
+      for (index r = 0; r < count; r++)
+        for (index j = 0; j < ow; j++)
+          taps[(t * side_by_side_ + r) * ow + j] = padded[r * pitch_ + columns_.pad + place_[t * ow + j]];
   }
 
   // Sums of a row become averages, over the window's rows times its columns.
   void divide(T* y, const T* x, index row, index count) const {
-    kernels_.divide(y, x, static_cast<T>(p_.row_counts[row]), counts_.data(), count);
+    kernels_.divide(y, x, static_cast<T>(rows_.counts[row]), counts_.data(), count);
   }
 
   // A row of outputs, from those that begin at `from`.
-  void write(const Scratch& s, index unit, index from) const {
-    const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), ow = columns_.outputs();
-    fill_rows(y_, p_.y, plane / p_.c, plane % p_.c, i, 1, 0, ow, s.row, [&](T* y) {
+  void write(const Scratch& s, const Block& b, index from) const {
+    const index ow = columns_.outputs(), stride = columns_.stride;
+    const auto pick = own_.load[static_cast<int>(scalar_of<T>)];
+    fill_rows(y_, p_.y, b, s.row, [&](T* y) {
       const T* out = s.out + from;
-      if (p_.kind != PoolKind::average) return load_(y, out, columns_.stride, ow);
-      if (columns_.stride > 1) load_(y, out, columns_.stride, ow), out = y;
-      divide(y, out, i, ow);
+      if (p_.kind != PoolKind::average) return pick(y, out, stride, ow);
+      if (stride > 1) pick(s.picked, out, stride, ow), out = s.picked;
+      divide(y, out, b.row, ow);
     });
     if (!p_.cells) return;
-    index* cells = p_.cells + unit * ow;
-    load_rank_(cells, s.rank + from, columns_.stride, ow);
-    kernels_.cells(cells, rows_.first[i] * columns_.size, ow);
+    pick(s.picked, ranks_of(s.out) + from, stride, ow);  // as wide as T, and moved unseen
+    index* cells = p_.cells + ((b.n * p_.c + b.c) * rows_.outputs() + b.row) * ow;
+    kernels_.cells(cells, reinterpret_cast<Rank<T>*>(s.picked), rows_.first[b.row] * columns_.size, ow);
   }
 
   const Pooling& p_;
@@ -178,39 +182,27 @@ class Pool {
   T padding_;
   RowReader<T> x_;
   RowWriter<T> y_;
-  void (*load_)(T* dst, const void* src, index stride, index count);
-  void (*store_)(void* dst, index stride, const T* src, index count);
-  void (*load_rank_)(index* dst, const void* src, index stride, index count);
-  index pitch_, side_by_side_, longest_;
+  const RowTable<T>& own_;
   std::vector<T> counts_;
+  index pitch_, side_by_side_, tall_, wide_, length_;  // tall, wide: the largest window; length: of arrays in scratch
+  std::vector<index> place_;                           // where there is no rule: the cell of tap t of output j
 };
 
-}  // namespace
-
 template <class T>
-void pool(const IsaTable& isa, const Pooling& p) {
-  Pool<T>(isa, p).run();
-}
-
-template <class T>
-bool max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
-                       const OutputView& gx) {
-  const index plane = gx.h * gx.w, outputs = gy.h * gy.w;
+void send_to_cells(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
+                   const OutputView& gx) {
+  const index plane = gx.h * gx.w, outputs = gy.h * gy.w, wider = sizeof(index) / sizeof(T);
   const RowReader<T> grads(isa, gy, PadMode::zeros);
   const RowReader<index> places(isa, cells, PadMode::zeros);
   const RowWriter<T> target(isa, gx);
-  struct Scratch {
-    T *sums, *grads;
-    index* places;
-  };
-  const auto cut = [&](Cutter& s) { return Scratch{s.take<T>(plane), s.take<T>(outputs), s.take<index>(outputs)}; };
   bool outside = false;
-  each_range(n * c, plane, cut, [&](const Scratch& s, index unit, index last) {
+  const index scratch = checked_add(plane, checked_mul(outputs, 1 + wider));
+  each_range<T>(n * c, plane, scratch, [&](T* memory, index unit, index last) {
     for (; unit < last; unit++) {
-      const index image = unit / c, channel = unit % c;
-      const T* g = rows_of(grads, gy, image, channel, 0, gy.h, 0, gy.w, s.grads);
-      const index* cell = rows_of(places, cells, image, channel, 0, gy.h, 0, gy.w, s.places);
-      fill_rows(target, gx, image, channel, 0, gx.h, 0, gx.w, s.sums, [&](T* sums) {
+      const Block from{unit / c, unit % c, 0, gy.h, 0, gy.w}, to{from.n, from.c, 0, gx.h, 0, gx.w};
+      const index* cell = rows_of(places, cells, from, reinterpret_cast<index*>(memory));
+      const T* g = rows_of(grads, gy, from, memory + outputs * wider);
+      fill_rows(target, gx, to, memory + outputs * (wider + 1), [&](T* sums) {
         std::fill_n(sums, plane, T(0));
         for (index i = 0; i < outputs; i++) {
           if (static_cast<std::uint64_t>(cell[i]) < static_cast<std::uint64_t>(plane)) sums[cell[i]] += g[i];
@@ -219,15 +211,18 @@ bool max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& g
       });
     }
   });
-  return !outside;
+  if (outside) throw std::invalid_argument("konv: an index of max_pool2d lies outside the image");
 }
 
-#define KONV_POOL(T)                                                                                    \
-  template void pool<T>(const IsaTable&, const Pooling&);                                               \
-  template bool max_pool_gradient<T>(const IsaTable&, index, index, const ImageView&, const ImageView&, \
-                                     const OutputView&)
-KONV_POOL(float);
-KONV_POOL(double);
-KONV_POOL(index);
+}  // namespace
+
+void pool(const IsaTable& isa, const Pooling& p) {
+  with_compute_type(p.x.scalar, [&](auto t) { Pool<decltype(t)>(isa, p).run(); });
+}
+
+void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
+                       const OutputView& gx) {
+  with_compute_type(gy.scalar, [&](auto t) { send_to_cells<decltype(t)>(isa, n, c, gy, cells, gx); });
+}
 
 }  // namespace konv

@@ -23,33 +23,43 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Where the windows of a pooling layer lie along one axis: (outputs,) of int64 each, and for whoever is faster so
-    their rule. See cpp/layers/pool.hpp."""
+    """Where the windows of a pooling layer lie along one axis: arrays of int64, one for each output."""
 
     size: int
-    first: Array  # cell inside the image
-    taps: Array  # cells inside the image
+    first: Array  # the first cell inside the image
+    taps: Array  # cells inside the image, ``dilation`` apart
     padded: Array  # cells, with those of the padding
     dilation: int = 1
-    rule: tuple[int, int, int, int] = (0, 1, 1, 0)  # kernel (0: there is no rule), stride, spread, pad
+    rule: tuple[int, int, int, int] = (0, 1, 1, 0)  # kernel (0: none), stride, spread, pad: see cpp/layers/layers.hpp
 
     @property
     def outputs(self) -> int:
+        """How many windows there are."""
         return len(self.first)
 
     @cached_property
-    def core(self) -> _core.Windows:
-        return _call(_core.Windows, self.size, self.dilation, self.first.tolist(), self.taps.tolist(), *self.rule)
+    def whole(self) -> bool:
+        """Whether there is one window, and it is the axis."""
+        return self.outputs == 1 and int(self.taps[0]) == self.size
 
-    @cached_property
     def transposed(self) -> Windows:
-        """The windows of outputs that hold each cell; they have no dilation."""
+        """For each cell, the windows that hold it; without dilation."""
         cells = np.arange(self.size)
         first = np.searchsorted(self.first + self.taps, cells, "right")
         taps = np.searchsorted(self.first, cells, "right") - first
         kernel, stride, _, pad = self.rule
-        rule = (kernel, 1, stride, kernel - 1 - pad) if kernel > pad else (0, 1, 1, 0)
-        return Windows(self.outputs, first, taps, taps, rule=rule)
+        return Windows(
+            self.outputs, first, taps, taps, 1, (kernel, 1, stride, kernel - 1 - pad) if kernel else self.rule
+        )
+
+
+@lru_cache(maxsize=4096)
+def _core_windows(of: Windows, transpose: bool = False, count_pad: bool = True, divisor: int = 0) -> _core.Windows:
+    """What the core knows of them, with what averages divide by: ``divisor``, or the number of cells."""
+    counts = of.padded if count_pad else np.maximum(of.taps, 1)
+    divisors = [divisor] * of.outputs if divisor else counts.tolist()
+    it = of.transposed() if transpose else of
+    return _call(_core.Windows, it.size, it.dilation, it.first.tolist(), it.taps.tolist(), divisors, *it.rule)
 
 
 @lru_cache(maxsize=4096)
@@ -66,7 +76,8 @@ def windows(size: int, outputs: int, kernel: int, stride: int, pad: int, dilatio
     first, taps = pool_window(number, size, kernel, stride, pad, dilation)
     # Padding after the image counts only as far as it was asked for, not to the window's end.
     padded = np.minimum(kernel, size + 2 * pad - number * stride)
-    follows = outputs > 1 and stride <= 16 and pad < kernel <= size  # else windows are better taken one by one
+    # Else the cells of windows are better brought together one by one.
+    follows = outputs > 1 and pad < kernel <= size and (stride <= 16 or kernel > 64 * stride)
     return Windows(size, first, taps, padded, dilation, (kernel, stride, 1, pad) if follows else (0, 1, 1, 0))
 
 
@@ -101,7 +112,9 @@ def max_pool2d(x: Array, rows: Windows, columns: Windows, with_cells: bool) -> t
         >>> y.ravel().tolist(), cells.ravel().tolist()
         ([5.0, 2.0], [1, 2])
     """
-    values, cells = _call(_core.max_pool2d, rows.core, columns.core, x, with_cells)
+    values, cells = _call(
+        _core.pool2d, _core.PoolKind.maximum, _core_windows(rows), _core_windows(columns), x, with_cells
+    )
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
     return _result(shape, x, values), None if cells is None else np.ndarray(shape, np.int64, cells)
 
@@ -127,29 +140,38 @@ def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True
         >>> layers.avg_pool2d(x, layers.windows(1, 1, 1, 1, 0), layers.windows(6, 3, 2, 2, 0)).ravel().tolist()
         [0.5, 2.5, 4.5]
     """
-    shape, counts = (*x.shape[:2], rows.outputs, columns.outputs), _counts(rows, columns, count_pad, divisor)
-    if x.dtype.kind != "i" and shape[2:] == (1, 1) and (rows.taps[0], columns.taps[0]) == x.shape[2:]:
-        y = empty(shape, x.dtype.newbyteorder("="))
-        y[...] = np.ndarray(shape, np.float64, _call(_core.channel_total, x)) / (counts[0] * counts[1])
-        return y
-    memory, _ = _call(_core.avg_pool2d, rows.core, columns.core, x, *counts, False)
-    return _result(shape, x, memory)
+    shape = (*x.shape[:2], rows.outputs, columns.outputs)
+    if rows.whole and columns.whole and x.dtype.kind != "i":
+        totals = np.ndarray(shape, np.float64, _call(_core.channel_total, x))
+        return _shared_out(totals, x, shape, rows, columns, count_pad, divisor)
+    return _averages(_core.PoolKind.average, x, shape, rows, columns, count_pad, divisor)
 
 
 def avg_pool2d_gradient(
     gy: Array, rows: Windows, columns: Windows, size: tuple[int, int], count_pad: bool = True, divisor: int = 0
 ) -> Array:
     """Gradient (N, C, *size) of the image of ``avg_pool2d``: its transpose."""
-    counts = _counts(rows, columns, count_pad, divisor)
-    memory, _ = _call(_core.avg_pool2d, rows.transposed.core, columns.transposed.core, gy, *counts, True)
-    return _result((*gy.shape[:2], *size), gy, memory)
+    shape = (*gy.shape[:2], *size)
+    if rows.whole and columns.whole:
+        return _shared_out(gy.astype(np.float64), gy, shape, rows, columns, count_pad, divisor)
+    return _averages(_core.PoolKind.spread, gy, shape, rows, columns, count_pad, divisor)
 
 
-def _counts(rows: Windows, columns: Windows, count_pad: bool, divisor: int) -> tuple[Array, Array]:
-    """What averages divide by, as factors of rows and of columns."""
-    if divisor:
-        return np.full(rows.outputs, divisor), np.ones(columns.outputs, np.int64)
-    return (rows.padded, columns.padded) if count_pad else (np.maximum(rows.taps, 1), np.maximum(columns.taps, 1))
+def _averages(kind: _core.PoolKind, x: Array, shape: Any, rows: Windows, columns: Windows, *counting: Any) -> Array:
+    transpose = kind is _core.PoolKind.spread
+    count_pad, divisor = counting
+    along = _core_windows(rows, transpose, count_pad, divisor)
+    across = _core_windows(columns, transpose, count_pad, 1 if divisor else 0)
+    return _result(shape, x, _call(_core.pool2d, kind, along, across, x, False)[0])
+
+
+def _shared_out(totals: Array, like: Array, shape: Any, rows: Windows, columns: Windows, *counting: Any) -> Array:
+    """``totals`` over the cells of one window that is the whole image, in a new array."""
+    count_pad, divisor = counting
+    cells = int(rows.padded[0]) * int(columns.padded[0]) if count_pad else rows.size * columns.size
+    result = empty(shape, like.dtype.newbyteorder("="))
+    result[...] = (totals / (divisor or cells)).astype(result.dtype)
+    return result
 
 
 def channel_moments(x: Array) -> Array:
