@@ -33,9 +33,6 @@ Part run_piece(Pass pass, const LayerKernels<T>& kernels, index cells, const T* 
   const T center = static_cast<T>(first);
   const double lost = first - static_cast<double>(center);
   switch (pass) {
-    case Pass::total:
-      kernels.sum(x, cells, part.sums);
-      break;
     case Pass::moments:
       kernels.moments(x, cells, part.sums);
       break;

@@ -141,9 +141,6 @@ def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True
         [0.5, 2.5, 4.5]
     """
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
-    if rows.whole and columns.whole and x.dtype.kind != "i":
-        totals = np.ndarray(shape, np.float64, _call(_core.channel_total, x))
-        return _shared_out(totals, x, shape, rows, columns, count_pad, divisor)
     return _averages(_core.PoolKind.average, x, shape, rows, columns, count_pad, divisor)
 
 
@@ -153,25 +150,20 @@ def avg_pool2d_gradient(
     """Gradient (N, C, *size) of the image of ``avg_pool2d``: its transpose."""
     shape = (*gy.shape[:2], *size)
     if rows.whole and columns.whole:
-        return _shared_out(gy.astype(np.float64), gy, shape, rows, columns, count_pad, divisor)
+        cells = int(rows.padded[0]) * int(columns.padded[0]) if count_pad else rows.size * columns.size
+        gx = empty(shape, gy.dtype.newbyteorder("="))
+        gx[...] = (gy.astype(np.float64) / (divisor or cells)).astype(gx.dtype)
+        return gx
     return _averages(_core.PoolKind.spread, gy, shape, rows, columns, count_pad, divisor)
 
 
-def _averages(kind: _core.PoolKind, x: Array, shape: Any, rows: Windows, columns: Windows, *counting: Any) -> Array:
+def _averages(
+    kind: _core.PoolKind, x: Array, shape: Any, rows: Windows, columns: Windows, count_pad: bool, divisor: int
+) -> Array:
     transpose = kind is _core.PoolKind.spread
-    count_pad, divisor = counting
     along = _core_windows(rows, transpose, count_pad, divisor)
     across = _core_windows(columns, transpose, count_pad, 1 if divisor else 0)
     return _result(shape, x, _call(_core.pool2d, kind, along, across, x, False)[0])
-
-
-def _shared_out(totals: Array, like: Array, shape: Any, rows: Windows, columns: Windows, *counting: Any) -> Array:
-    """``totals`` over the cells of one window that is the whole image, in a new array."""
-    count_pad, divisor = counting
-    cells = int(rows.padded[0]) * int(columns.padded[0]) if count_pad else rows.size * columns.size
-    result = empty(shape, like.dtype.newbyteorder("="))
-    result[...] = (totals / (divisor or cells)).astype(result.dtype)
-    return result
 
 
 def channel_moments(x: Array) -> Array:
