@@ -389,8 +389,8 @@ def pool_output_size(
     return outputs
 
 
-def adaptive_window(index: int, size: int, outputs: int) -> Pair:
-    """First and one-past-last cell that output ``index`` of an adaptive pooling averages."""
+def adaptive_window(index: Any, size: int, outputs: int) -> tuple[Any, Any]:
+    """First and one-past-last cell that output ``index`` (an int, or an array) of an adaptive pooling averages."""
     return index * size // outputs, -(-(index + 1) * size // outputs)
 
 
@@ -399,7 +399,6 @@ def pool_window(index: Any, size: int, kernel: int, stride: int, pad: int, dilat
     start = index * stride - pad
     before = -(start // dilation) * (start < 0)  # taps of the padding
     first, last = start + before * dilation, start + (kernel - 1) * dilation
-    # Past the image's end, tap by tap.
     after = -((size - 1 - last) // dilation) * (last >= size)
     taps = kernel - before - after
     return first, taps * (taps > 0)
