@@ -46,7 +46,9 @@ PoolAxis windows(index size, index dilation, Sizes first, Sizes taps, Sizes coun
 }
 
 // (values, cells): both of the output's shape; cells are int64, or None where they were not asked for.
-nb::object pool2d(PoolKind kind, const PoolAxis& rows, const PoolAxis& columns, nb::handle input, bool with_cells) {
+nb::object pool2d(int number, const PoolAxis& rows, const PoolAxis& columns, nb::handle input, bool with_cells) {
+  if (number < 0 || number > static_cast<int>(PoolKind::spread)) refuse("there is no such pooling");
+  const PoolKind kind = static_cast<PoolKind>(number);
   const Array x(input);
   if (x.foreign()) return nb::none();
   x.expect(x.scalar(), 1, {Array::any, Array::any, rows.size, columns.size}, "the input");
@@ -135,10 +137,6 @@ void bind_layers(nb::module_& m) {
   nb::class_<PoolAxis>(m, "Windows", "Where the windows of a pooling layer lie along one axis.")
       .def(nb::new_(&windows), "size"_a, "dilation"_a, "first"_a, "taps"_a, "counts"_a, "kernel"_a, "stride"_a,
            "spread"_a, "pad"_a);
-  nb::enum_<PoolKind>(m, "PoolKind")
-      .value("maximum", PoolKind::maximum)
-      .value("average", PoolKind::average)
-      .value("spread", PoolKind::spread);
   m.def("pool2d", &pool2d, "kind"_a, "rows"_a, "columns"_a, "x"_a, "with_cells"_a);
   m.def("max_pool2d_gradient", &max_pool2d_gradient, "grad"_a, "cells"_a, "h"_a, "w"_a);
   for (const PassForm& form : passes) m.def(form.name, [&form](nb::args arrays) { return run(form, arrays); });

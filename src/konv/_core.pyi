@@ -3,7 +3,6 @@ konv's compiled core. Import konv instead: only konv.kernels uses this module.
 """
 
 from collections.abc import Sequence
-import enum
 
 class Memory:
     """64-byte aligned memory of a result."""
@@ -78,14 +77,7 @@ class Windows:
         pad: int,
     ) -> None: ...
 
-class PoolKind(enum.Enum):
-    maximum = 0
-
-    average = 1
-
-    spread = 2
-
-def pool2d(kind: PoolKind, rows: Windows, columns: Windows, x: object, with_cells: bool) -> object: ...
+def pool2d(kind: int, rows: Windows, columns: Windows, x: object, with_cells: bool) -> object: ...
 def max_pool2d_gradient(grad: object, cells: object, h: int, w: int) -> Memory | None: ...
 def channel_moments(*arrays: object) -> Memory | None: ...
 def channel_products(*arrays: object) -> Memory | None: ...

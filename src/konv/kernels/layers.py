@@ -20,6 +20,8 @@ from .arrays import call, empty, raw
 
 Array = NDArray[Any]
 
+_MAXIMUM, _AVERAGE, _SPREAD = range(3)  # PoolKind of cpp/layers/layers.hpp
+
 
 @dataclass(frozen=True, eq=False)
 class Windows:
@@ -112,9 +114,7 @@ def max_pool2d(x: Array, rows: Windows, columns: Windows, with_cells: bool) -> t
         >>> y.ravel().tolist(), cells.ravel().tolist()
         ([5.0, 2.0], [1, 2])
     """
-    values, cells = _call(
-        _core.pool2d, _core.PoolKind.maximum, _core_windows(rows), _core_windows(columns), x, with_cells
-    )
+    values, cells = _call(_core.pool2d, _MAXIMUM, _core_windows(rows), _core_windows(columns), x, with_cells)
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
     return _result(shape, x, values), None if cells is None else np.ndarray(shape, np.int64, cells)
 
@@ -141,7 +141,7 @@ def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True
         [0.5, 2.5, 4.5]
     """
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
-    return _averages(_core.PoolKind.average, x, shape, rows, columns, count_pad, divisor)
+    return _averages(_AVERAGE, x, shape, rows, columns, count_pad, divisor)
 
 
 def avg_pool2d_gradient(
@@ -154,13 +154,11 @@ def avg_pool2d_gradient(
         gx = empty(shape, gy.dtype.newbyteorder("="))
         gx[...] = (gy.astype(np.float64) / (divisor or cells)).astype(gx.dtype)
         return gx
-    return _averages(_core.PoolKind.spread, gy, shape, rows, columns, count_pad, divisor)
+    return _averages(_SPREAD, gy, shape, rows, columns, count_pad, divisor)
 
 
-def _averages(
-    kind: _core.PoolKind, x: Array, shape: Any, rows: Windows, columns: Windows, count_pad: bool, divisor: int
-) -> Array:
-    transpose = kind is _core.PoolKind.spread
+def _averages(kind: int, x: Array, shape: Any, rows: Windows, columns: Windows, count_pad: bool, divisor: int) -> Array:
+    transpose = kind == _SPREAD
     along = _core_windows(rows, transpose, count_pad, divisor)
     across = _core_windows(columns, transpose, count_pad, 1 if divisor else 0)
     return _result(shape, x, _call(_core.pool2d, kind, along, across, x, False)[0])
