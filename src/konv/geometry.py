@@ -394,16 +394,6 @@ def adaptive_window(index: Any, size: int, outputs: int) -> tuple[Any, Any]:
     return index * size // outputs, -(-(index + 1) * size // outputs)
 
 
-def pool_window(index: Any, size: int, kernel: int, stride: int, pad: int, dilation: int) -> tuple[Any, Any]:
-    """First cell inside the image, and number of cells there, of pooling window ``index`` (an int, or an array)."""
-    start = index * stride - pad
-    before = -(start // dilation) * (start < 0)  # taps of the padding
-    first, last = start + before * dilation, start + (kernel - 1) * dilation
-    after = -((size - 1 - last) // dilation) * (last >= size)
-    taps = kernel - before - after
-    return first, taps * (taps > 0)
-
-
 def interpolated_size(size: int, scale: float) -> int:
     """Cells after resampling by a factor."""
     return math.floor(size * scale)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..errors import ArgumentError
-from ..geometry import INT64_MAX, adaptive_window, pool_window
+from ..geometry import INT64_MAX, adaptive_window
 from .arrays import call, empty, raw
 
 Array = NDArray[Any]
@@ -74,10 +74,13 @@ def windows(size: int, outputs: int, kernel: int, stride: int, pad: int, dilatio
     sizes = (size, outputs, kernel, stride, dilation)
     if min(sizes) < 1 or pad < 0 or outputs * stride + size + 2 * pad + kernel * dilation > INT64_MAX:
         raise ArgumentError("konv: sizes of pooling windows must be positive, and their sum fit in 64 bits")
-    number = np.arange(outputs)
-    first, taps = pool_window(number, size, kernel, stride, pad, dilation)
+    start = np.arange(outputs) * stride - pad
+    before = -(start // dilation) * (start < 0)  # taps of the padding
+    first, last = start + before * dilation, start + (kernel - 1) * dilation
+    after = -((size - 1 - last) // dilation) * (last >= size)
+    taps = np.maximum(kernel - before - after, 0)
     # Padding after the image counts only as far as it was asked for, not to the window's end.
-    padded = np.minimum(kernel, size + 2 * pad - number * stride)
+    padded = np.minimum(kernel, size + pad - start)
     # Else the cells of windows are better brought together one by one.
     follows = outputs > 1 and pad < kernel <= size and (stride <= 16 or kernel > 64 * stride)
     return Windows(size, first, taps, padded, dilation, (kernel, stride, 1, pad) if follows else (0, 1, 1, 0))
