@@ -13,14 +13,6 @@ namespace {
 
 using namespace nb::literals;
 
-template <class F>
-void with_floating_type(Scalar scalar, F&& f) {
-  with_compute_type(scalar, [&](auto t) {
-    if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers have no gradient");
-    else f(t);
-  });
-}
-
 // The weight's gradient (out_channels, in_channels/groups, kh, kw), contiguous; None when an array must be copied.
 std::optional<Memory> grad_weight_of(const GradWeightPlan& plan, nb::handle input, nb::handle grad) {
   const Array x(input), gy(grad);

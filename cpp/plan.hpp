@@ -104,4 +104,13 @@ auto with_compute_type(Scalar s, F&& f) {
   return is_floating(s) ? f(float()) : f(index());
 }
 
+// The same, of scalars that are not integers.
+template <class F>
+void with_floating_type(Scalar scalar, F&& f) {
+  with_compute_type(scalar, [&](auto t) {
+    if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers are not taken here");
+    else f(t);
+  });
+}
+
 }  // namespace konv

@@ -2,3 +2,6 @@
 
 konv._core.Memory.__suffix__:
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+konv._core.(channel_[a-z]*|relu[a-z_]*):
+    def \1(*arrays: object) -> Memory | None: ...

@@ -1,75 +1,73 @@
 // Rows of pooling, normalisation and relu: one pass over a row, a vector at a time, everything in registers.
 //
 // These layers are bound by memory, so the kernels are plain. Each is written once as the body for W neighbouring
-// lanes; a row is walked with whole vectors, then quarters, then single lanes, so nothing past its end is touched.
+// lanes; a row is walked with whole vectors, the last one over some lanes that are done, so nothing past its end is
+// touched.
 //
 // Sums keep four vectors of partial sums: four chains hide the adder's latency, and the error of a sum grows with the
 // n/(4*lanes) additions of one chain instead of with n.
 //
-// Maxima follow PyTorch's rule, "v > best, or v is NaN": of taps in scanning order, the first of equal cells is chosen,
-// and the last NaN.
+// Maxima follow PyTorch's rule, "v > best, or v is NaN"; ranks are told of in layers/pool.cpp.
 #include "simd.hpp"
 #include "table.hpp"
 
 namespace konv::KONV_ISA {
 namespace {
 
-// f(j, W) for W neighbouring lanes from j on, until n lanes are done.
-template <class T, class F>
+// f(j, W) for W neighbouring lanes from j on, until n lanes are done; the last ones may be done twice.
+template <class T, int W = lanes_of<T>, class F>
 KONV_INLINE void for_lanes(index n, F&& f) {
-  constexpr int L = lanes_of<T>;
-  index j = 0;
-  for (; j + L <= n; j += L) f(j, constant<L>{});
-  if constexpr (L > 4)
-    for (; j + L / 4 <= n; j += L / 4) f(j, constant<L / 4>{});
-  for (; j < n; j++) f(j, constant<1>{});
+  if (n >= W) {
+    index j = 0;
+    for (; j + W <= n; j += W) f(j, constant<W>{});
+    if (j < n) f(n - W, constant<W>{});
+  } else if constexpr (W > 1) {
+    for_lanes<T, W / 2>(n, f);
+  }
 }
 
-template <class T>
-void sum_taps(T* out, const T* const* taps, index k, index n) {
-  for_lanes<T>(n, [&](index j, auto w) {
-    vec<T, w> sum = load<T, w>(taps[0] + j);
-    for (index t = 1; t < k; t++) sum += load<T, w>(taps[t] + j);
-    store<T, w>(out + j, sum);
-  });
-}
-
-template <class T>
-void max_taps(T* out, const T* const* taps, index k, index n) {
-  for_lanes<T>(n, [&](index j, auto w) {
-    vec<T, w> best = load<T, w>(taps[0] + j);
+template <class T, bool Max>
+void reduce_taps(T* out, const T* taps, index step, index k, index n) {
+  for_lanes<T>(n, [&](index j, auto w) KONV_INLINED {
+    vec<T, w> found = load<T, w>(taps + j);
     for (index t = 1; t < k; t++) {
-      const vec<T, w> v = load<T, w>(taps[t] + j);
-      best = (v > best) | (v != v) ? v : best;
+      const vec<T, w> v = load<T, w>(taps + t * step + j);
+      if constexpr (Max) found = (v > found) | (v != v) ? v : found;
+      else found += v;
     }
-    store<T, w>(out + j, best);
+    store<T, w>(out + j, found);
   });
 }
 
-template <class T>
-void max_taps_key(T* out, Key<T>* key, const T* const* taps, const Key<T>* const* keys, const Key<T>* step, index k,
-                  index n) {
-  using K = Key<T>;
-  for_lanes<T>(n, [&](index j, auto w) {
-    vec<T, w> best = load<T, w>(taps[0] + j);
-    vec<K, w> at = load<K, w>(keys[0] + j) + splat<K, w>(step[0]);
+// Down, taps come in scanning order and PyTorch's rule is applied as it stands. Across, where v < best is false v is
+// equal, or one of them is NaN; the ranks of NaNs are below all others.
+template <class T, bool Down>
+void max_ranks(T* out, Rank<T>* rank, const T* taps, const Rank<T>* ranks, index step, index width, index k, index n) {
+  using R = Rank<T>;
+  for_lanes<T>(n, [&](index j, auto w) KONV_INLINED {
+    vec<T, w> best = load<T, w>(taps + j);
+    vec<R, w> at{}, lane{};
+    for (int l = 0; l < w; l++) lane[l] = l;
+    if constexpr (!Down) at = load<R, w>(ranks + j);
     for (index t = 1; t < k; t++) {
-      const vec<T, w> v = load<T, w>(taps[t] + j);
-      const vec<K, w> here = load<K, w>(keys[t] + j) + splat<K, w>(step[t]);
-      const auto chosen = (v > best) | (v != v);
+      const vec<T, w> v = load<T, w>(taps + t * step + j);
+      const vec<R, w> here = Down ? splat<R, w>(static_cast<R>(t * width)) : load<R, w>(ranks + t * step + j);
+      const auto chosen = (v > best) | (Down ? v != v : ~(v < best) & (here < at));
       best = chosen ? v : best;
       at = chosen ? here : at;
     }
+    if constexpr (Down) at += splat<R, w>(static_cast<R>(j)) + lane, at = best != best ? ~at : at;
     store<T, w>(out + j, best);
-    store<K, w>(key + j, at);
+    store<R, w>(rank + j, at);
   });
 }
 
 template <class T>
-void cells(index* cell, const Key<T>* key, index base, index n) {
-  for_lanes<index>(n, [&](index j, auto w) {
-    const vec<index, w> k = __builtin_convertvector(load<Key<T>, w>(key + j), vec<index, w>);
-    store<index, w>(cell + j, k < splat<index, w>(no_cell<T>) ? k + splat<index, w>(base) : splat<index, w>(-1));
+void cells(index* cell, const Rank<T>* rank, index first, index n) {
+  for_lanes<index>(n, [&](index j, auto w) KONV_INLINED {
+    vec<index, w> at = __builtin_convertvector(load<Rank<T>, w>(rank + j), vec<index, w>);
+    at = at < 0 ? ~at : at;
+    store<index, w>(cell + j, at < splat<index, w>(no_cell<T>) ? at + splat<index, w>(first) : splat<index, w>(-1));
   });
 }
 
@@ -112,33 +110,30 @@ void sum(const T* x, index n, double* out) {
   total<T, 1>(n, out, [&](index j, auto w, auto* s) { s[0] += load<T, w>(x + j); });
 }
 
-// Two passes over a row that the first one brings into L1. What the rounding of the mean leaves, sum (x - mean), then
+// Two passes, the first of which brings the row into L1. What the rounding of the mean leaves, sum (x - mean), then
 // corrects both (T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983, eq. 1.7).
 template <class T>
-void moments(const T* x, index n, double* mean, double* m2) {
+void moments(const T* x, index n, double* sums) {
   const double count = static_cast<double>(n);
-  double first, left[2];
-  sum(x, n, &first);
-  const T center = static_cast<T>(first / count);
+  double left[2];
+  sum(x, n, sums);
+  const T center = static_cast<T>(sums[0] / count);
   total<T, 2>(n, left, [&](index j, auto w, auto* s) {
     const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
     s[0] += d;
     s[1] += d * d;
   });
-  *mean = static_cast<double>(center) + left[0] / count;
-  *m2 = left[1] - left[0] * left[0] / count;
+  sums[0] = static_cast<double>(center) * count + left[0];
+  sums[1] = left[1] - left[0] * left[0] / count;
 }
 
 template <class T>
-void products(const T* g, const T* x, T center, index n, double* sum, double* product) {
-  double out[2];
-  total<T, 2>(n, out, [&](index j, auto w, auto* s) {
+void products(const T* g, const T* x, T center, index n, double* sums) {
+  total<T, 2>(n, sums, [&](index j, auto w, auto* s) {
     const vec<T, w> v = load<T, w>(g + j);
     s[0] += v;
     s[1] += v * (load<T, w>(x + j) - splat<T, w>(center));
   });
-  *sum = out[0];
-  *product = out[1];
 }
 
 template <class T>
@@ -158,29 +153,22 @@ void combine(T* y, const T* g, const T* x, T a, T b, T center, T c, index n) {
 }
 
 template <class T>
-void relu(T* y, const T* x, index n) {
-  for_lanes<T>(n, [&](index j, auto w) {
-    const vec<T, w> v = load<T, w>(x + j), zero{};
-    store<T, w>(y + j, v <= zero ? zero : v);
-  });
-}
-
-template <class T>
-void relu_gradient(T* gx, const T* g, const T* y, index n) {
+void relu(T* y, const T* g, const T* x, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
     const vec<T, w> zero{};
-    store<T, w>(gx + j, load<T, w>(y + j) <= zero ? zero : load<T, w>(g + j));
+    store<T, w>(y + j, load<T, w>(x + j) <= zero ? zero : load<T, w>(g + j));
   });
 }
 
 template <class T>
 constexpr LayerKernels<T> kernels() {
   LayerKernels<T> k{};
-  k.sum_taps = sum_taps<T>, k.max_taps = max_taps<T>, k.max_taps_key = max_taps_key<T>, k.cells = cells<T>;
-  k.divide = divide<T>;
+  k.sum_taps = reduce_taps<T, false>, k.max_taps = reduce_taps<T, true>;
+  k.max_down = max_ranks<T, true>, k.max_across = max_ranks<T, false>;
+  k.cells = cells<T>, k.divide = divide<T>;
   if constexpr (!std::is_integral_v<T>) {
-    k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>;
-    k.relu = relu<T>, k.relu_gradient = relu_gradient<T>;
+    k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>,
+    k.relu = relu<T>;
   }
   return k;
 }

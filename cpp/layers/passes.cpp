@@ -1,15 +1,15 @@
 // Passes over images, a piece of a channel at a time.
 //
-//   channel of one image (h, w)      pieces of at most 4096 cells, which stay in L1 between the passes of a kernel
-//   |----|----|----|--|              one row of h*w cells where the memory is one piece, else h rows of w
+//   channel (h, w)   |-- piece 0: rows 0 .. r --|-- piece 1 --|--   about 4096 cells, which stay in L1 between the
+//                                                                  passes of a kernel; rows longer than that are cut
 //
 // Statistics of a piece are summed in the compute type T by vectors, pieces are put together in double (T. Chan, G.
-// Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979). Blocks of
-// pieces are cut by the image's geometry alone and joined in order, so the bits do not depend on the number of threads.
-#include "passes.hpp"
-
+// Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983). Pieces are cut by the image's shape alone
+// and joined in order, so the bits do not depend on the number of threads.
 #include <vector>
 
+#include "../plan.hpp"
+#include "layers.hpp"
 #include "rows.hpp"
 
 namespace konv {
@@ -17,144 +17,94 @@ namespace {
 
 constexpr index piece_cells = 4096;
 
-struct Piece {
-  index n, c, row, column, count;
+// What is known of some cells: their sum, and a second sum; for moments that of (x - mean)^2.
+struct Part {
+  double cells, sums[2] = {};
+  double mean() const { return sums[0] / cells; }
 };
 
-// The images of one pass, cut alike: rows are joined where those of every image lie one behind the other.
+// One pass over a piece: `cells` neighbours in memory, and the numbers of their channel.
 template <class T>
-class Images {
- public:
-  // A block has about block_cells cells.
-  Images(const IsaTable& isa, const PassArrays& a, index block_cells)
-      : a_(a),
-        joined_(contiguous(a.x) && contiguous(a.g) && contiguous(a.y)),
-        x_(isa, joined_rows(a.x, joined_)),
-        g_(isa, joined_rows(a.g, joined_)),
-        y_(isa, joined_rows(a.y, joined_)),
-        columns_(joined_ ? a.x.h * a.x.w : a.x.w),
-        in_row_(ceil_div(columns_, piece_cells)),
-        pieces_(joined_ ? in_row_ : a.x.h * in_row_),
-        per_block_(std::max<index>(1, block_cells / std::clamp<index>(columns_, 1, piece_cells))) {}
-
-  index blocks() const { return ceil_div(pieces_, per_block_); }  // of a channel
-  index units() const { return a_.n * a_.c * blocks(); }
-
-  // f(unit, piece, x, g, y) for every piece, those of a unit in order; a unit is a block of a channel.
-  template <class F>
-  void each(F&& f) const {
-    const auto cut = [](Cutter& cutter) { return cutter.take<T>(3 * piece_cells); };
-    const index work = std::min(pieces_, per_block_) * std::min(columns_, piece_cells);
-    each_range(units(), work, cut, [&](T* buffer, index first, index last) {
-      for (index unit = first; unit < last; unit++) {
-        const index plane = unit / blocks(), begin = unit % blocks() * per_block_;
-        for (index i = begin; i < std::min(begin + per_block_, pieces_); i++) {
-          const index column = i % in_row_ * piece_cells;
-          const Piece p{plane / a_.c, plane % a_.c, i / in_row_, column, std::min(piece_cells, columns_ - column)};
-          const T* x = x_.row(p.n, p.c, p.row, column, p.count, buffer);
-          const T* g = a_.g.data ? g_.row(p.n, p.c, p.row, column, p.count, buffer + piece_cells) : nullptr;
-          T* own = buffer + 2 * piece_cells;
-          f(unit, p, x, g, a_.y.data ? y_.place(p.n, p.c, p.row, column, own) : nullptr);
-          if (a_.y.data) y_.done(p.n, p.c, p.row, column, p.count, own);
-        }
-      }
-    });
+Part run_piece(Pass pass, const LayerKernels<T>& kernels, index cells, const T* x, const T* g, T* y,
+               const double (&number)[4]) {
+  Part part{static_cast<double>(cells)};
+  const auto [first, a, b, d] = number;
+  // The center as T holds it; what is lost is put back into the terms that are kept in double.
+  const T center = static_cast<T>(first);
+  const double lost = first - static_cast<double>(center);
+  switch (pass) {
+    case Pass::moments:
+      kernels.moments(x, cells, part.sums);
+      break;
+    case Pass::products:
+      kernels.products(g, x, center, cells, part.sums);
+      part.sums[1] -= lost * part.sums[0];
+      break;
+    case Pass::affine:
+      kernels.affine(y, x, center, static_cast<T>(a), static_cast<T>(b - lost * a), cells);
+      break;
+    case Pass::combine:
+      kernels.combine(y, g, x, static_cast<T>(a), static_cast<T>(b), center, static_cast<T>(d - lost * b), cells);
+      break;
+    case Pass::relu:
+      kernels.relu(y, g, x, cells);
+      break;
   }
-
- private:
-  template <class View>
-  static bool contiguous(const View& view) {
-    return !view.data || view.plane_contiguous();
-  }
-
-  const PassArrays& a_;
-  bool joined_;
-  Source<T> x_, g_;
-  Target<T> y_;
-  index columns_, in_row_, pieces_, per_block_;
-};
-
-// a.sums of every channel from total(piece, x, g) of its pieces; Total is Moments or Products.
-template <class T, class Total, class F>
-void reduce(const IsaTable& isa, const PassArrays& a, F&& total) {
-  const Images<T> images(isa, a, 16 * piece_cells);
-  std::vector<Total> blocks(static_cast<std::size_t>(images.units()));
-  images.each([&](index unit, const Piece& p, const T* x, const T* g, T*) { blocks[unit].join(total(p, x, g)); });
-  for (index plane = 0; plane < a.n * a.c; plane++) {
-    Total all;
-    for (index b = 0; b < images.blocks(); b++) all.join(blocks[plane * images.blocks() + b]);
-    a.sums[plane] = all.first;
-    a.sums[a.n * a.c + plane] = all.second;
-  }
+  return part;
 }
 
-struct Moments {  // mean, and sum of squared deviations from it
-  double count = 0, first = 0, second = 0;
-  void join(const Moments& more) {
-    const double all = count + more.count, delta = more.first - first;
-    first += delta * (more.count / all);
-    second += more.second + delta * delta * (count * more.count / all);
-    count = all;
-  }
-};
+// The sums of a channel from those of its pieces (Chan, eq. 2.1).
+Part join(Pass pass, const Part* parts, index count) {
+  Part all = parts[0];
+  for (const Part* p = parts + 1; p < parts + count; p++)
+    all.cells += p->cells, all.sums[0] += p->sums[0], all.sums[1] += p->sums[1];
+  if (pass != Pass::moments) return all;
+  const double mean = all.mean();
+  for (const Part* p = parts; p < parts + count && count > 1; p++)
+    all.sums[1] += p->cells * (p->mean() - mean) * (p->mean() - mean);
+  all.sums[0] = mean;
+  return all;
+}
 
-struct Products {
-  double first = 0, second = 0;
-  void join(const Products& more) { first += more.first, second += more.second; }
-};
-
-// A center as T holds it; what is lost, center - value, is put back into the terms that are kept in double.
 template <class T>
-struct Center {
-  T value;
-  double lost;
-  explicit Center(double center) : value(static_cast<T>(center)), lost(center - static_cast<double>(value)) {}
-};
+void run_as(Pass pass, const IsaTable& isa, const PassArrays& a) {
+  const auto& [x, g] = a.images;
+  const RowReader<T> x_rows(isa, x, PadMode::zeros), g_rows(isa, g, PadMode::zeros);
+  const RowWriter<T> y_rows(isa, a.y);
+  const index width = std::min(x.w, piece_cells), rows = std::clamp<index>(piece_cells / x.w, 1, x.h);
+  const index across = ceil_div(x.w, width), pieces = ceil_div(x.h, rows) * across, planes = a.n * a.c;
+  std::vector<Part> parts(static_cast<std::size_t>(a.sums && pieces > 1 ? checked_mul(planes, pieces) : 0));
+  const auto keep = [&](index plane, const Part* of_plane) {
+    const Part all = join(pass, of_plane, pieces);
+    for (int i = 0; i < 2; i++) a.sums[i * planes + plane] = all.sums[i];
+  };
+  const auto work = [&](T* buffer, index unit, index last) {
+    const index piece = unit % pieces, plane = unit / pieces;
+    Block b{plane / a.c, plane % a.c, piece / across * rows, 0, piece % across * width, 0};
+    for (; unit < last; unit++) {
+      b.rows = std::min(rows, x.h - b.row), b.count = std::min(width, x.w - b.column);
+      const T* in = rows_of(x_rows, x, b, buffer);
+      const T* with = g.data ? rows_of(g_rows, g, b, buffer + piece_cells) : in;
+      double number[4] = {};
+      for (int i = 0; i < 4 && a.numbers[0].values; i++)
+        if (const auto& [values, sn, sc] = a.numbers[i]; values) number[i] = values[b.n * sn + b.c * sc];
+      const auto run = [&](T* y) { return run_piece(pass, isa.layers.of<T>(), b.rows * b.count, in, with, y, number); };
+      if (!a.sums) fill_rows(y_rows, a.y, b, buffer + 2 * piece_cells, run);
+      else if (const Part part = run(nullptr); pieces > 1) parts[unit] = part;
+      else keep(unit, &part);
+      if ((b.column += width) >= x.w) b.column = 0, b.row += rows;
+      if (b.row >= x.h) b.row = 0, b.c++;
+      if (b.c == a.c) b.c = 0, b.n++;
+    }
+  };
+  each_range<T>(planes * pieces, rows * width, 3 * piece_cells, work);
+  for (index plane = 0; plane < planes && !parts.empty(); plane++) keep(plane, &parts[plane * pieces]);
+}
 
 }  // namespace
 
-template <class T>
 void run_pass(Pass pass, const IsaTable& isa, const PassArrays& a) {
-  const LayerKernels<T>& kernels = isa.layers.of<T>();
-  const auto number = [&a](int i, const Piece& p) { return a.numbers[i].at(p.n, p.c); };
-  switch (pass) {
-    case Pass::moments:
-      return reduce<T, Moments>(isa, a, [&](const Piece& p, const T* x, const T*) {
-        Moments m{static_cast<double>(p.count)};
-        kernels.moments(x, p.count, &m.first, &m.second);
-        return m;
-      });
-    case Pass::products:
-      return reduce<T, Products>(isa, a, [&](const Piece& p, const T* x, const T* g) {
-        const Center<T> center(number(0, p));
-        Products sums;
-        kernels.products(g, x, center.value, p.count, &sums.first, &sums.second);
-        sums.second -= center.lost * sums.first;
-        return sums;
-      });
-    case Pass::affine:
-      return Images<T>(isa, a, 1).each([&](index, const Piece& p, const T* x, const T*, T* y) {
-        const Center<T> center(number(0, p));
-        const double scale = number(1, p), shift = number(2, p) - center.lost * scale;
-        kernels.affine(y, x, center.value, static_cast<T>(scale), static_cast<T>(shift), p.count);
-      });
-    case Pass::combine:
-      return Images<T>(isa, a, 1).each([&](index, const Piece& p, const T* x, const T* g, T* y) {
-        const Center<T> center(number(0, p));
-        const double on_x = number(2, p), shift = number(3, p) - center.lost * on_x;
-        kernels.combine(y, g, x, static_cast<T>(number(1, p)), static_cast<T>(on_x), center.value,
-                        static_cast<T>(shift), p.count);
-      });
-    case Pass::relu:
-      return Images<T>(isa, a, 1).each(
-          [&](index, const Piece& p, const T* x, const T*, T* y) { kernels.relu(y, x, p.count); });
-    case Pass::relu_gradient:
-      return Images<T>(isa, a, 1).each(
-          [&](index, const Piece& p, const T* x, const T* g, T* y) { kernels.relu_gradient(y, g, x, p.count); });
-  }
+  with_floating_type(a.images[0].scalar, [&](auto t) { run_as<decltype(t)>(pass, isa, a); });
 }
-
-template void run_pass<float>(Pass, const IsaTable&, const PassArrays&);
-template void run_pass<double>(Pass, const IsaTable&, const PassArrays&);
 
 }  // namespace konv

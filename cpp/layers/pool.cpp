@@ -1,29 +1,26 @@
-// Maxima and averages, a row of outputs at a time.
+// Maxima and averages, a row of outputs at a time, for neighbouring rows side by side:
 //
-//   values    r0 . . . . . .  |
-//             r1 . . . . . .  | down -> # . . . . . . #   split by columns.hpp, then across -> y y y
-//             r2 . . . . . .  |
+//   image   r0 . . . . . .  |
+//           r1 . . . . . .  | down -> # . . . . . . # | # . . . . . . # | ...   across -> o o o o o o ... -> y y y
+//           r2 . . . . . .  |         <---- pitch --->  the next row                      every stride-th
 //
-//   places    r0 # . . . . #  across -> y y y |
-//             r1 # . . . . #  across -> y y y | down -> y y y
-//             r2 # . . . . #  across -> y y y |
+// Down costs one pass of vectors over the window's rows as they lie in memory. Across, a window begins at every cell:
+// each tap is the same row again, further right, and vectors stay full where images are narrow. To throw away what lies
+// between the outputs costs less than to bring the cells of every tap together first; that is done for windows that
+// follow no rule, or lie far apart. The taps that a shorter one lacks read a cell of padding after the row.
 //
-// Down costs one pass of vectors over the window's rows as they lie in memory, so it comes first wherever the order is
-// free. Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row; across
-// first and down afterwards is that order.
-//
-// A key says where a maximum was found: its column, plus the cells between the window's first row in the image and its
-// own. The key to begin with is that of the window's first cell inside the image, so a window that holds nothing above
-// the padding's value reports it.
+// Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row. Ranks make
+// that independent of the order: the least rank wins among equal cells and among NaNs. The rank of a cell is its
+// distance k from the first cell of the window's first row, or ~k if it is NaN; padding ranks behind them all.
 //
 // The gradient of averages is a sum of windows too: each cell takes the outputs whose windows hold it, divided as they
-// were. Tasks are ranges of rows, no sum is ever split: the bits do not depend on the number of threads.
-#include "pool.hpp"
-
+// were. No sum is ever split between tasks: the bits do not depend on the number of threads.
 #include <limits>
 #include <stdexcept>
 
-#include "columns.hpp"
+#include "../plan.hpp"
+#include "layers.hpp"
+#include "rows.hpp"
 
 namespace konv {
 namespace {
@@ -36,298 +33,219 @@ T lowest_of(Scalar scalar) {
   return static_cast<T>(std::numeric_limits<index>::min() >> (64 - 8 * scalar_bytes(scalar)));
 }
 
-constexpr index slack = 8;  // lanes after a row of scratch, so that whole vectors may walk it
-
-enum class Kind { maximum, average, transposed_average };
-
 template <class T>
 class Pool {
  public:
-  // `averages`: the pooling whose numbers of cells divide sums; p itself, or the one whose transpose p is.
-  Pool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y, Kind kind,
-       const Pooling& averages, index* cells = nullptr)
+  Pool(const IsaTable& isa, const Pooling& p)
       : p_(p),
+        rows_(p.rows),
+        columns_(p.columns),
         kernels_(isa.layers.of<T>()),
-        kind_(kind),
-        reduce_(kind == Kind::maximum ? kernels_.max_taps : kernels_.sum_taps),
-        padding_(kind == Kind::maximum ? lowest_of<T>(x.scalar) : T(0)),
-        cells_(cells),
-        x_(isa, x),
-        y_(isa, y),
-        columns_(isa, p.columns, cells ? std::min(p.rows.size, (p.rows.kernel - 1) * p.rows.dilation + 1) : 1,
-                 cells ? p.rows.size : 64),
-        averages_(averages) {
-    for (index j = 0; j < averages.columns.outputs; j++) cells_across_.push_back(divisor(averages.columns, j));
-    for (index i = 0; i < p.rows.outputs; i++) windows_.push_back({p.rows.inside(i, 0), p.rows.taps(i)});
-    for (index j = 0; j < p.columns.outputs && cells; j++) {
-      start_.push_back(static_cast<Key<T>>(p.columns.start(j)));
-      first_.push_back(p.columns.taps(j) ? static_cast<Key<T>>(p.columns.inside(j, 0)) : no_cell<T>);
-    }
-    for (std::vector<Key<T>>* keys : {&start_, &first_}) {  // the same for each of the rows side by side
-      keys->resize(cells ? columns_.rows * columns_.out_pitch : 0);
-      for (index at = columns_.out_pitch; at < static_cast<index>(keys->size()); at++)
-        (*keys)[at] = (*keys)[at - columns_.out_pitch];
-    }
-    for (index t = 0; t < p.columns.kernel && cells; t++) {
-      across_key_.push_back(t ? start_.data() : first_.data());
-      across_step_.push_back(static_cast<Key<T>>(t * p.columns.dilation));
-    }
+        reduce_(p.kind == PoolKind::maximum ? kernels_.max_taps : kernels_.sum_taps),
+        padding_(p.kind == PoolKind::maximum ? lowest_of<T>(p.x.scalar) : T(0)),
+        x_(isa, p.x, PadMode::zeros),
+        y_(isa, p.y),
+        own_(isa.rows<T>()),
+        counts_(p.columns.counts.begin(), p.columns.counts.end()) {
+    const PoolAxis& a = columns_;
+    const index read = (a.outputs() - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
+    pitch_ = std::max({read, (a.size - 1) * a.spread + a.pad + 2, a.outputs()});
+    side_by_side_ = std::clamp<index>(1024 / pitch_, 1, 64);
+    tall_ = std::max<index>(1, *std::max_element(rows_.taps.begin(), rows_.taps.end()));
+    wide_ = std::max<index>(1, *std::max_element(a.taps.begin(), a.taps.end()));
+    for (index t = 0; t < wide_ && !a.kernel; t++)
+      for (index j = 0; j < a.outputs(); j++) place_.push_back(t < a.taps[j] ? a.first[j] + t * a.dilation : a.size);
+    const index gathered = checked_mul(side_by_side_, static_cast<index>(place_.size()));
+    length_ = std::max({checked_mul(tall_, a.size), side_by_side_ * pitch_, a.outputs(), gathered});
+    length_ = checked_add(round_up(length_, 64), 16);  // not all at the same place of a page
+    // Ranks are no wider than T; refuses, before any work, windows that span more cells than they can count.
+    if (p.cells && checked_mul(checked_mul(tall_, rows_.dilation), a.size) >= no_cell<T>)
+      throw std::overflow_error("konv: a pooling window spans more cells than its indices can count");
   }
 
   void run() const {
-    const index cells = ceil_div(p_.rows.size, p_.rows.outputs) * p_.columns.size;
-    each_range(
-        p_.n * p_.c * p_.rows.outputs, cells, [this](Cutter& cut) { return Scratch(cut, *this); },
-        [this](const Scratch& s, index first, index last) {
-          for (index unit = first; unit < last;) unit += cells_ ? places(s, unit, last) : values(s, unit, last);
-        });
+    const index units = p_.n * p_.c * rows_.outputs(), work = ceil_div(rows_.size, rows_.outputs()) * columns_.size;
+    each_range<T>(units, work, checked_mul(14, length_), [&](T* memory, index unit, index last) {
+      const auto array = [&](index i) { return memory + 2 * i * length_; };  // and its ranks
+      const Scratch s{array(0), array(1), array(2), array(3), array(4), array(5), array(6)};
+      std::fill_n(s.padded, side_by_side_ * pitch_, padding_);
+      if (p_.cells) std::fill_n(ranks_of(s.padded), side_by_side_ * pitch_, no_cell<T>);
+      while (unit < last) unit += some(s, unit, last);
+    });
   }
 
  private:
   struct Scratch {
-    T *read, *padded, *out, *row;
-    const T **down, **across;
-    Key<T>*out_key, *key, *down_step;  // of maxima with places
-    const Key<T>** down_key;
-
-    Scratch(Cutter& cut, const Pool& m) {
-      const index kh = std::min(m.p_.rows.kernel, m.p_.rows.size), kw = m.p_.columns.kernel;
-      const index ow = m.p_.columns.outputs, outputs = m.columns_.rows * m.columns_.out_pitch + slack;
-      const index keys = m.cells_ ? 1 : 0;
-      read = cut.take<T>(keys ? 0 : kh * m.p_.columns.size);
-      padded = cut.take<T>(m.columns_.cells()), out = cut.take<T>(outputs), row = cut.take<T>(ow);
-      down = cut.take<const T*>(kh), across = cut.take<const T*>(kw);
-      out_key = cut.take<Key<T>>(keys * outputs), key = cut.take<Key<T>>(keys * ow);
-      down_step = cut.take<Key<T>>(keys * kh), down_key = cut.take<const Key<T>*>(keys * kh);
-      if (!across) return;  // only counting
-      for (index t = 0; t < kw; t++) across[t] = m.columns_.tap(padded, t);
-      std::fill_n(padded, m.columns_.cells(), m.padding_);
-      std::fill_n(out_key, keys * outputs, Key<T>{0});  // what nobody uses is added to, too
-    }
+    T *read, *divided;       // the rows of a window
+    T *padded, *taps, *out;  // rows side by side, their taps where there is no rule, and what they become
+    T *row, *picked;         // a row
   };
+  Rank<T>* ranks_of(T* scratch) const { return reinterpret_cast<Rank<T>*>(scratch + length_); }
 
-  // Sums of a row of outputs become averages: over the window's rows times its columns, or one number for all.
-  void divide(T* y, const T* x, index row, index count) const {
-    const T rows = averages_.divisor ? static_cast<T>(averages_.divisor) : divisor(averages_.rows, row);
-    kernels_.divide(y, x, rows, cells_across_.data(), count);
+  // Units are rows of outputs. Neighbours with the same window, as the transpose of windows that do not
+  // overlap has them, are computed once.
+  void next(Block& b) const {
+    if (++b.row == rows_.outputs()) b.row = 0, b.c++;
+    if (b.c == p_.c) b.c = 0, b.n++;
   }
-  T divisor(const PoolAxis& axis, index i) const {
-    return static_cast<T>(averages_.divisor ? 1 : std::max<index>(1, axis.count(i, averages_.count_pad)));
-  }
+  bool again(index i) const { return i && rows_.first[i] == rows_.first[i - 1] && rows_.taps[i] == rows_.taps[i - 1]; }
 
-  // Rows of outputs from `unit` on, before `last`; returns how many. Neighbours with the same window, as the transpose
-  // of windows that do not overlap has them, are one row.
-  index values(const Scratch& s, index unit, index last) const {
-    const index oh = p_.rows.outputs, ow = p_.columns.outputs, k = p_.columns.kernel;
-    index count = 0, rows = 0;
-    for (index at = unit; at < last && (again(at, unit) || rows < columns_.rows); at++, count++)
-      if (!again(at, unit)) down(s, at / oh, at % oh, s.padded + rows++ * columns_.pitch + p_.columns.pad);
-    columns_.split(s.padded, rows);
-    const T* out = k == 1 ? s.across[0] : s.out;
-    if (k > 1) reduce_(s.out, s.across, k, columns_.outputs(rows));
-    for (index at = unit; at < unit + count; at++) {
-      const index n = at / oh / p_.c, c = at / oh % p_.c, i = at % oh;
-      if (at > unit && !again(at, unit)) out += columns_.out_pitch;
-      T* y = y_.place(n, c, i, 0, s.row);
-      if (kind_ == Kind::average) divide(y, out, i, ow);
-      else std::copy_n(out, ow, y);
-      y_.done(n, c, i, 0, ow, s.row);
+  // From `unit` on, before `last`; returns how many.
+  index some(const Scratch& s, index unit, index last) const {
+    const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), ow = columns_.outputs();
+    const Block begin{plane / p_.c, plane % p_.c, i, 1, 0, ow};
+    index done = 0, count = 0, from = 0;
+    for (Block b = begin; done < last - unit; done++, next(b)) {
+      if (done && again(b.row)) continue;
+      if (count == side_by_side_) break;
+      down(s, b, count++ * pitch_);
     }
-    return count;
+    across(s, count);
+    Block b = begin;
+    for (index j = 0; j < done; j++, next(b)) {
+      if (j && !again(b.row)) from += columns_.kernel ? pitch_ : ow;
+      write(s, b, from);
+    }
+    return done;
   }
 
-  bool again(index unit, index first) const {
-    const index i = unit % p_.rows.outputs;
-    return unit > first && i > 0 && windows_[i] == windows_[i - 1];
-  }
-
-  void down(const Scratch& s, index plane, index i, T* out) const {
-    const index w = p_.columns.size;
-    const auto [top, taps] = windows_[i];
-    for (index t = 0; t < taps; t++) {
-      const index r = top + t * p_.rows.dilation;
-      T* own = taps == 1 ? out : s.read + t * w;
-      s.down[t] = x_.row(plane / p_.c, plane % p_.c, r, 0, w, own);
-      if (kind_ != Kind::transposed_average) continue;
-      divide(own, s.down[t], r, w);
-      s.down[t] = own;
-    }
-    if (taps > 1) reduce_(out, s.down, taps, w);
-    else if (!taps) std::fill_n(out, w, padding_);
-    else if (s.down[0] != out) std::copy_n(s.down[0], w, out);
-  }
-
-  // The same with places, for rows of one channel; theirs are the image rows low .. high.
-  index places(const Scratch& s, index unit, index last) const {
-    const index oh = p_.rows.outputs, ow = p_.columns.outputs, w = p_.columns.size;
-    const index plane = unit / oh, n = plane / p_.c, c = plane % p_.c, begin = unit % oh;
-    const index end = std::min(oh, begin + last - unit);
-    index low = p_.rows.size, high = 0, i = begin;
-    for (; i < end; i++) {
-      const auto [first, taps] = windows_[i];
-      if (!taps) continue;
-      // With dilation the first and the last cell inside the image need not ascend.
-      const index top = std::min(low, first), bottom = std::max(high, first + (taps - 1) * p_.rows.dilation + 1);
-      if (i > begin && bottom - top > columns_.rows) break;
-      low = top, high = bottom;
-    }
-    if (low < high) {
-      x_.copy(n, c, low, high - low, w, s.padded + p_.columns.pad, columns_.pitch);
-      columns_.split(s.padded, high - low);
-      kernels_.max_taps_key(s.out, s.out_key, s.across, across_key_.data(), across_step_.data(), p_.columns.kernel,
-                            columns_.outputs(high - low));
-    }
-    for (index row = begin; row < i; row++) {
-      const auto [first, taps] = windows_[row];
-      for (index t = 0; t < taps; t++) {
-        const index at = (first + t * p_.rows.dilation - low) * columns_.out_pitch;
-        s.down[t] = s.out + at, s.down_key[t] = s.out_key + at;
-        s.down_step[t] = static_cast<Key<T>>(t * p_.rows.dilation * w);
+  // The window's rows, to the padded row that begins at `to`.
+  void down(const Scratch& s, const Block& b, index to) const {
+    const index w = columns_.size, first = rows_.first[b.row], taps = rows_.taps[b.row];
+    to += columns_.pad;
+    T* out = columns_.spread > 1 ? s.row : s.padded + to;
+    if (taps) {
+      const T* x = x_.in_place(b.n, b.c, first);
+      index step = rows_.dilation * p_.x.sh;
+      if (!x) x_.read_rows(s.read, w, b.n, b.c, first, rows_.dilation, taps, 0, 1, w), x = s.read, step = w;
+      if (p_.kind == PoolKind::spread) {
+        for (index t = 0; t < taps; t++) divide(s.divided + t * w, x + t * step, first + t * rows_.dilation, w);
+        x = s.divided, step = w;
       }
-      if (taps) kernels_.max_taps_key(s.row, s.key, s.down, s.down_key, s.down_step, taps, round_up(ow, slack));
-      else std::fill_n(s.row, ow, padding_), std::fill_n(s.key, ow, no_cell<T>);
-      kernels_.cells(cells_ + (plane * oh + row) * ow, s.key, first * w, ow);
-      T* y = y_.place(n, c, row, 0, s.row);
-      if (y != s.row) std::copy_n(s.row, ow, y);
-      y_.done(n, c, row, 0, ow, s.row);
+      if (p_.cells) kernels_.max_down(out, ranks_of(s.padded) + to, x, nullptr, step, rows_.dilation * w, taps, w);
+      else reduce_(out, x, step, taps, w);
+    } else {
+      std::fill_n(out, w, padding_);
+      if (p_.cells) std::fill_n(ranks_of(s.padded) + to, w, no_cell<T>);
     }
-    return i - begin;
+    if (columns_.spread > 1) own_.store(scalar_of<T>, s.padded + to, columns_.spread, out, w);
+  }
+
+  // `count` padded rows.
+  void across(const Scratch& s, index count) const {
+    const PoolAxis& a = columns_;
+    T* taps = s.padded;
+    index step = a.dilation, k = a.kernel, n = (count - 1) * pitch_ + (a.outputs() - 1) * a.stride + 1;
+    if (!a.kernel) {
+      taps = s.taps, step = side_by_side_ * a.outputs(), k = wide_, n = count * a.outputs();
+      gather(taps, s.padded, count);
+      if (p_.cells) gather(ranks_of(taps), ranks_of(s.padded), count);
+    }
+    if (p_.cells) kernels_.max_across(s.out, ranks_of(s.out), taps, ranks_of(taps), step, 0, k, n);
+    else reduce_(s.out, taps, step, k, n);
+  }
+
+  template <class Cell>
+  void gather(Cell* taps, const Cell* padded, index count) const {
+    const index ow = columns_.outputs();
+    for (index t = 0; t < wide_; t++)
+      for (index r = 0; r < count; r++)
+        for (index j = 0; j < ow; j++)
+          taps[(t * side_by_side_ + r) * ow + j] = padded[r * pitch_ + columns_.pad + place_[t * ow + j]];
+  }
+
+  // Sums of a row become averages, over the window's rows times its columns.
+  void divide(T* y, const T* x, index row, index count) const {
+    kernels_.divide(y, x, static_cast<T>(rows_.counts[row]), counts_.data(), count);
+  }
+
+  // A row of outputs, from those that begin at `from`.
+  void write(const Scratch& s, const Block& b, index from) const {
+    const index ow = columns_.outputs(), stride = columns_.stride;
+    const auto pick = [&](T* dst, const T* src, index step, index n) { own_.load(scalar_of<T>, dst, src, step, n); };
+    fill_rows(y_, p_.y, b, s.row, [&](T* y) {
+      const T* out = s.out + from;
+      if (p_.kind != PoolKind::average) return pick(y, out, stride, ow);
+      if (stride > 1) pick(s.picked, out, stride, ow), out = s.picked;
+      divide(y, out, b.row, ow);
+    });
+    if (!p_.cells) return;
+    pick(s.picked, ranks_of(s.out) + from, stride, ow);  // as wide as T, and moved unseen
+    index* cells = p_.cells + ((b.n * p_.c + b.c) * rows_.outputs() + b.row) * ow;
+    kernels_.cells(cells, reinterpret_cast<Rank<T>*>(s.picked), rows_.first[b.row] * columns_.size, ow);
   }
 
   const Pooling& p_;
+  const PoolAxis &rows_, &columns_;
   const LayerKernels<T>& kernels_;
-  Kind kind_;
-  void (*reduce_)(T* out, const T* const* taps, index k, index n);
+  void (*reduce_)(T* out, const T* taps, index step, index k, index n);
   T padding_;
-  index* cells_;
-  Source<T> x_;
-  Target<T> y_;
-  Columns<T> columns_;
-  const Pooling& averages_;
-  std::vector<T> cells_across_;
-  struct Window {
-    index first, taps;
-    bool operator==(const Window&) const = default;
-  };
-  std::vector<Window> windows_;        // down: first image row, and number of rows
-  std::vector<Key<T>> start_, first_;  // of the windows along a row, and of their cells inside the image
-  std::vector<const Key<T>*> across_key_;
-  std::vector<Key<T>> across_step_;
+  RowReader<T> x_;
+  RowWriter<T> y_;
+  const RowTable<T>& own_;
+  std::vector<T> counts_;
+  index pitch_, side_by_side_, tall_, wide_, length_;  // tall, wide: the largest window; length: of arrays in scratch
+  std::vector<index> place_;                           // where there is no rule: the cell of tap t of output j
 };
 
-// Keys are no wider than T; refuses, before any work, windows that span more cells than they can count.
+// The averages of whole channels that lie in one piece: summed by vectors, 4096 cells at a time, and in double.
 template <class T>
-void check_keys(const PoolAxis& rows, const PoolAxis& columns) {
-  const index below = checked_mul(rows.kernel, rows.dilation), right = checked_mul(columns.kernel, columns.dilation);
-  if (checked_add(checked_mul(below, columns.size), checked_add(columns.size, right)) >= no_cell<T>)
-    throw std::overflow_error("konv: a pooling window spans more cells than its indices can count");
-}
-
-// The windows of the transpose: cell q takes the outputs whose windows hold it.
-PoolAxis transposed(const PoolAxis& a) {
-  PoolAxis t{a.outputs, a.size};
-  if (!a.adaptive() && a.stride == 1 && a.pad < a.kernel) {
-    t.kernel = a.kernel, t.pad = a.kernel - 1 - a.pad;
-    return t;
-  }
-  for (index q = 0, first = 0, last = 0; q < a.size; q++) {
-    while (last < a.outputs && a.start(last) <= q) last++;
-    while (first < last && a.inside(first, a.taps(first)) <= q) first++;
-    t.begin.push_back(first), t.end.push_back(last);
-    t.kernel = std::max(t.kernel, last - first);
-  }
-  return t;
-}
-
-// f(plane of the image, its output) for every channel, where there is one output, and the channel lies in one piece.
-template <class T, class Image, class Output, class F>
-bool each_whole(const Pooling& p, const Image& x, const Output& y, F&& f) {
-  const bool whole = p.rows.whole() && p.columns.whole() && x.plane_contiguous();
-  if (std::is_integral_v<T> || !whole || x.scalar != scalar_of<T> || y.scalar != scalar_of<T>) return false;
-  const auto no_scratch = [](Cutter&) { return 0; };
-  each_range(p.n * p.c, x.h * x.w, no_scratch, [&](int, index first, index last) {
-    for (index u = first; u < last; u++) f(x.plane(u / p.c, u % p.c), y.plane(u / p.c, u % p.c));
+void average_channels(const IsaTable& isa, const Pooling& p) {
+  const index cells = p.x.h * p.x.w;
+  const double count = static_cast<double>(p.rows.counts[0]) * static_cast<double>(p.columns.counts[0]);
+  each_range<T>(p.n * p.c, cells, 0, [&](T*, index unit, index last) {
+    for (; unit < last; unit++) {
+      const T* x = static_cast<const T*>(p.x.plane(unit / p.c, unit % p.c));
+      double sum = 0, part;
+      for (index at = 0; at < cells; at += 4096, sum += part)
+        isa.layers.of<T>().sum(x + at, std::min<index>(4096, cells - at), &part);
+      *static_cast<T*>(p.y.plane(unit / p.c, unit % p.c)) = static_cast<T>(sum / count);
+    }
   });
-  return true;
+}
+
+template <class T>
+void send_to_cells(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
+                   const OutputView& gx) {
+  const index plane = gx.h * gx.w, outputs = gy.h * gy.w, wider = sizeof(index) / sizeof(T);
+  const RowReader<T> grads(isa, gy, PadMode::zeros);
+  const RowReader<index> places(isa, cells, PadMode::zeros);
+  const RowWriter<T> target(isa, gx);
+  bool outside = false;
+  const index scratch = checked_add(plane, checked_mul(outputs, 1 + wider));
+  each_range<T>(n * c, plane, scratch, [&](T* memory, index unit, index last) {
+    for (; unit < last; unit++) {
+      const Block from{unit / c, unit % c, 0, gy.h, 0, gy.w}, to{from.n, from.c, 0, gx.h, 0, gx.w};
+      const index* cell = rows_of(places, cells, from, reinterpret_cast<index*>(memory));
+      const T* g = rows_of(grads, gy, from, memory + outputs * wider);
+      fill_rows(target, gx, to, memory + outputs * (wider + 1), [&](T* sums) {
+        std::fill_n(sums, plane, T(0));
+        for (index i = 0; i < outputs; i++) {
+          if (static_cast<std::uint64_t>(cell[i]) < static_cast<std::uint64_t>(plane)) sums[cell[i]] += g[i];
+          else if (cell[i] != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
+        }
+      });
+    }
+  });
+  if (outside) throw std::invalid_argument("konv: an index of max_pool2d lies outside the image");
 }
 
 }  // namespace
 
-template <class T>
-void max_pool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y, index* cells) {
-  if (cells) check_keys<T>(p.rows, p.columns);
-  Pool<T>(isa, p, x, y, Kind::maximum, p, cells).run();
-}
-
-template <class T>
-void avg_pool(const IsaTable& isa, const Pooling& p, const ImageView& x, const OutputView& y) {
-  const index cells = x.h * x.w;
-  const double divisor = static_cast<double>(p.divisor ? p.divisor : cells);
-  // Pieces are summed by vectors, and put together in double.
-  const bool done = each_whole<T>(p, x, y, [&](const void* plane, void* out) {
-    double sum = 0, part;
-    for (index at = 0; at < cells; at += 4096) {
-      isa.layers.of<T>().sum(static_cast<const T*>(plane) + at, std::min<index>(4096, cells - at), &part);
-      sum += part;
-    }
-    *static_cast<T*>(out) = static_cast<T>(sum / divisor);
+void pool(const IsaTable& isa, const Pooling& p) {
+  const auto whole = [](const PoolAxis& a) { return a.outputs() == 1 && a.taps[0] == a.size; };
+  const bool channels = p.kind == PoolKind::average && whole(p.rows) && whole(p.columns) && p.x.plane_contiguous();
+  with_compute_type(p.x.scalar, [&](auto t) {
+    using T = decltype(t);
+    if constexpr (!std::is_integral_v<T>)
+      if (channels && p.x.scalar == scalar_of<T>) return average_channels<T>(isa, p);
+    Pool<T>(isa, p).run();
   });
-  if (!done) Pool<T>(isa, p, x, y, Kind::average, p).run();
 }
 
-template <class T>
-void avg_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& gy, const OutputView& gx) {
-  const index cells = gx.h * gx.w;
-  const T divisor = static_cast<T>(p.divisor ? p.divisor : cells);
-  const bool done = each_whole<T>(p, gx, gy, [&](void* plane, const void* g) {
-    std::fill_n(static_cast<T*>(plane), cells, *static_cast<const T*>(g) / divisor);
-  });
-  if (done) return;
-  const PoolAxis rows = transposed(p.rows), columns = transposed(p.columns);
-  Pool<T>(isa, {p.n, p.c, rows, columns}, gy, gx, Kind::transposed_average, p).run();
-}
-
-template <class T>
-bool max_pool_gradient(const IsaTable& isa, const Pooling& p, const ImageView& gy, const ImageView& cells,
+void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
                        const OutputView& gx) {
-  const index h = p.rows.size, w = p.columns.size, plane = checked_mul(h, w), ow = p.columns.outputs;
-  const Source<T> source(isa, gy);
-  const Source<index> cell_source(isa, cells);
-  const Target<T> target(isa, joined_rows(gx, true));  // it is dense
-  struct Scratch {
-    T *plane, *row;
-    index* cells;
-  };
-  const auto cut = [&](Cutter& c) { return Scratch{c.take<T>(plane), c.take<T>(ow), c.take<index>(ow)}; };
-  bool outside = false;
-  each_range(p.n * p.c, plane, cut, [&](const Scratch& s, index first, index last) {
-    for (index unit = first; unit < last; unit++) {
-      const index n = unit / p.c, c = unit % p.c;
-      T* sums = target.place(n, c, 0, 0, s.plane);
-      std::fill_n(sums, plane, T(0));
-      for (index i = 0; i < p.rows.outputs; i++) {
-        const T* row = source.row(n, c, i, 0, ow, s.row);
-        const index* places = cell_source.row(n, c, i, 0, ow, s.cells);
-        for (index j = 0; j < ow; j++) {
-          const index cell = places[j];
-          if (static_cast<std::uint64_t>(cell) < static_cast<std::uint64_t>(plane)) sums[cell] += row[j];
-          else if (cell != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
-        }
-      }
-      target.done(n, c, 0, 0, plane, sums);
-    }
-  });
-  return !outside;
+  with_compute_type(gy.scalar, [&](auto t) { send_to_cells<decltype(t)>(isa, n, c, gy, cells, gx); });
 }
-
-#define KONV_POOL(T)                                                                                       \
-  template void max_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&, index*); \
-  template bool max_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const ImageView&,  \
-                                     const OutputView&);                                                   \
-  template void avg_pool<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&);         \
-  template void avg_pool_gradient<T>(const IsaTable&, const Pooling&, const ImageView&, const OutputView&)
-KONV_POOL(float);
-KONV_POOL(double);
-KONV_POOL(index);
 
 }  // namespace konv

@@ -1,4 +1,4 @@
-// What the drivers of layers share: rows of images in the compute type, scratch of each thread, and work in ranges.
+// What the drivers of layers share: rows where they lie or in a buffer, scratch of each thread, and work in ranges.
 #pragma once
 #include <algorithm>
 
@@ -8,83 +8,39 @@
 
 namespace konv {
 
-// A channel whose rows lie one behind the other is one long row.
-template <class View>
-View joined_rows(View view, bool joined) {
-  if (joined) view.w *= view.h, view.h = 1;
-  return view;
+// `rows` rows of `count` cells of image (n, c), from (row, column) on.
+struct Block {
+  index n, c, row, rows, column, count;
+};
+
+// The rows of a block one behind the other: where they lie, if they do so, else converted into `buffer`.
+template <class T>
+const T* rows_of(const RowReader<T>& reader, const ImageView& x, const Block& b, T* buffer) {
+  const T* in_place = b.rows == 1 || x.sh == b.count ? reader.in_place(b.n, b.c, b.row) : nullptr;
+  if (in_place) return in_place + b.column;
+  reader.read_rows(buffer, b.count, b.n, b.c, b.row, 1, b.rows, b.column, 1, b.count);
+  return buffer;
 }
 
-// Rows of an image in the compute type: where they lie, or converted into `buffer`.
-template <class T>
-class Source {
- public:
-  Source(const IsaTable& isa, const ImageView& x) : reader_(isa, x, PadMode::zeros) {}
-  const T* row(index n, index c, index row, index column, index count, T* buffer) const {
-    if (const T* in_place = reader_.in_place(n, c, row)) return in_place + column;
-    reader_.read(buffer, n, c, row, column, 1, count);
-    return buffer;
-  }
-  void copy(index n, index c, index row, index rows, index count, T* dst, index pitch) const {
-    reader_.read_rows(dst, pitch, n, c, row, 1, rows, 0, 1, count);
-  }
+// fill(place) writes such rows: to where they belong in the output, or to `buffer`, from where they are converted.
+template <class T, class F>
+void fill_rows(const RowWriter<T>& writer, const OutputView& y, const Block& b, T* buffer, F&& fill) {
+  T* plane = b.rows == 1 || y.sh == b.count ? writer.in_place(b.n, b.c) : nullptr;
+  fill(plane ? plane + b.row * y.sh + b.column : buffer);
+  if (!plane) writer.write_rows(buffer, b.count, b.n, b.c, b.row, b.rows, b.column, b.count);
+}
 
- private:
-  RowReader<T> reader_;
-};
-
-// Rows of an output: write to `place`, then say `done`.
-template <class T>
-class Target {
- public:
-  Target(const IsaTable& isa, const OutputView& y)
-      : view_(y), writer_(isa, y), in_place_(y.data && writer_.in_place(0, 0)) {}
-  T* place(index n, index c, index row, index column, T* buffer) const {
-    return in_place_ ? static_cast<T*>(view_.plane(n, c)) + row * view_.sh + column : buffer;
-  }
-  void done(index n, index c, index row, index column, index count, const T* buffer) const {
-    if (!in_place_) writer_.write(buffer, n, c, row, column, count);
-  }
-
- private:
-  OutputView view_;
-  RowWriter<T> writer_;
-  bool in_place_;
-};
-
-// Cuts a slot of a Workspace into rows; the first pass, over no memory, only counts.
-class Cutter {
- public:
-  explicit Cutter(char* base = nullptr) : base_(base) {}
-  template <class T>
-  T* take(index count) {
-    T* rows = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
-    used_ = checked_add(used_, checked_mul(round_up(std::max<index>(count, 0), 64), sizeof(T)));
-    return rows;
-  }
-  index used() const { return used_; }
-
- private:
-  char* base_;
-  index used_ = 0;
-};
-
-// f(scratch, first, last) for ranges of units that are worth handing out. `cut` makes the scratch of a thread from a
-// Cutter; `work` is about the cells that one unit touches.
-template <class Cut, class F>
-void each_range(index units, index work, Cut&& cut, F&& f) {
-  Cutter counter;
-  cut(counter);
+// f(scratch, first, last) for ranges of units that are worth handing out, with scratch for `count` T. `work` is about
+// the cells that one unit touches.
+template <class T, class F>
+void each_range(index units, index work, index count, F&& f) {
   const int slots = num_threads();
-  const Workspace workspace(0, counter.used(), slots);
+  const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);
   const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1));
-  parallel_for(
-      ceil_div(units, grain),
-      [&](index task, int slot) {
-        Cutter cutter(workspace.slot<char>(slot));
-        f(cut(cutter), task * grain, std::min(units, (task + 1) * grain));
-      },
-      slots);
+  const auto run = [&](index task, int slot) {
+    f(workspace.slot<T>(slot), task * grain, std::min(units, (task + 1) * grain));
+  };
+  parallel_for(ceil_div(units, grain), run, slots);
 }
 
 }  // namespace konv

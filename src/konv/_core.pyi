@@ -70,11 +70,18 @@ def set_cpus(n: int) -> None: ...
 class Windows:
     """Where the windows of a pooling layer lie along one axis."""
 
-    def __init__(self, size: int, outputs: int, kernel: int, stride: int, pad: int, dilation: int) -> None: ...
-    @staticmethod
-    def adaptive(size: int, begin: Sequence[int], end: Sequence[int]) -> Windows: ...
-    @property
-    def outputs(self) -> int: ...
+    def __init__(
+        self,
+        size: int,
+        dilation: int,
+        first: Sequence[int],
+        taps: Sequence[int],
+        counts: Sequence[int],
+        kernel: int,
+        stride: int,
+        spread: int,
+        pad: int,
+    ) -> None: ...
 
 def max_pool2d(rows: Windows, columns: Windows, x: object, with_cells: bool) -> object: ...
 def max_pool2d_gradient(rows: Windows, columns: Windows, grad: object, cells: object) -> Memory | None: ...

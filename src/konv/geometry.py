@@ -389,8 +389,8 @@ def pool_output_size(
     return outputs
 
 
-def adaptive_window(index: int, size: int, outputs: int) -> Pair:
-    """First and one-past-last cell that output ``index`` of an adaptive pooling averages."""
+def adaptive_window(index: Any, size: int, outputs: int) -> tuple[Any, Any]:
+    """First and one-past-last cell that output ``index`` (an int, or an array) of an adaptive pooling averages."""
     return index * size // outputs, -(-(index + 1) * size // outputs)
 
 

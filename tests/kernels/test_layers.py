@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -148,7 +149,7 @@ def test_max_pool_gradient_goes_to_the_cells(isa: str, rows: Axis, columns: Axis
     x = arrays((2, 3, rows.size, columns.size), dtype, "plain", 0)
     _, cells = layers.max_pool2d(x, rows.windows, columns.windows, True)
     gy = arrays(cells.shape, dtype, layout, 1)
-    found = layers.max_pool2d_gradient(gy, cells, rows.windows, columns.windows, x.shape[2:])
+    found = layers.max_pool2d_gradient(gy, cells, x.shape[2:])
     expected = np.zeros((2, 3, rows.size * columns.size))
     for at in np.ndindex(cells.shape):
         if cells[at] >= 0:
@@ -210,7 +211,7 @@ def test_nothing_outside_an_array_is_touched(isa: str, guarded: Any):
             y, cells = layers.max_pool2d(x, rows.windows, columns.windows, True)
             np.testing.assert_array_equal(y, largest(x, rows, columns)[0])
             gy, places = guarded.copy(y, at_end), guarded.copy(cells, at_end)
-            layers.max_pool2d_gradient(gy, places, rows.windows, columns.windows, (2, width))
+            layers.max_pool2d_gradient(gy, places, (2, width))
             layers.avg_pool2d(x, rows.windows, columns.windows)
             layers.avg_pool2d_gradient(gy, rows.windows, columns.windows, (2, width))
         center = np.zeros((1, 1))
@@ -308,7 +309,7 @@ def test_bits_do_not_depend_on_threads_or_batch():
         image = x[part]
         y, cells = layers.max_pool2d(image, rows, columns, True)
         return [
-            y, cells, layers.max_pool2d_gradient(y, cells, rows, columns, (61, 53)),
+            y, cells, layers.max_pool2d_gradient(y, cells, (61, 53)),
             layers.avg_pool2d(image, rows, columns), layers.avg_pool2d_gradient(y, rows, columns, (61, 53)),
             layers.avg_pool2d(image, *(layers.adaptive_windows(s, 1) for s in (61, 53))),
             layers.channel_moments(image).swapaxes(0, 1),
@@ -340,8 +341,8 @@ def test_wrong_arguments_are_refused():
         lambda: layers.max_pool2d(np.zeros((1, 1, 5, 4), np.float32), half, half, False),
         lambda: layers.max_pool2d(x[0], half, half, False),
         lambda: layers.avg_pool2d(x.astype(np.complex64), half, half),
-        lambda: layers.max_pool2d_gradient(x, np.zeros((1, 1, 2, 2), np.int64), half, half, (4, 4)),
-        lambda: layers.max_pool2d_gradient(x[..., :2, :2], np.full((1, 1, 2, 2), 16, np.int64), half, half, (4, 4)),
+        lambda: layers.max_pool2d_gradient(x, np.zeros((1, 1, 2, 2), np.int64), (4, 4)),
+        lambda: layers.max_pool2d_gradient(x[..., :2, :2], np.full((1, 1, 2, 2), 16, np.int64), (4, 4)),
         lambda: layers.channel_moments(np.zeros((1, 1, 0, 4), np.float32)),
         lambda: layers.channel_moments(np.zeros((1, 1, 4, 4), np.int64)),
         lambda: layers.channel_affine(x, np.zeros((1, 2)), np.zeros((1, 1)), np.zeros((1, 1))),
@@ -351,3 +352,40 @@ def test_wrong_arguments_are_refused():
     ):
         with pytest.raises(ArgumentError):
             wrong()
+
+
+def test_windows_that_do_not_fit_are_refused():
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    half = layers.windows(4, 2, 2, 2, 0)
+    for wrong in (
+        {"first": np.array([0, 4])}, {"first": np.array([-1, 2])}, {"first": np.array([0, 3])},
+        {"first": np.array([], np.int64)}, {"taps": np.array([2, 5])}, {"taps": np.array([-1, 2])},
+        {"taps": np.array([2])}, {"dilation": 3}, {"dilation": 0}, {"size": 0}, {"size": 3},
+        {"rule": (-1, 2, 1, 0)}, {"rule": (2, 0, 1, 0)}, {"rule": (2, 2, 0, 0)}, {"rule": (2, 2, 1, -1)},
+        {"rule": (2**62, 2, 1, 0)}, {"rule": (2, 2**62, 1, 0)}, {"rule": (2, 2, 2**62, 0)}, {"rule": (2, 2, 1, 2**62)},
+    ):  # fmt: skip
+        with pytest.raises(ArgumentError):
+            layers.max_pool2d(x, half, replace(half, **wrong), True)
+    for counts in (np.array([0, 2]), np.array([2]), np.array([2, 2, 2])):
+        with pytest.raises(ArgumentError):
+            layers.avg_pool2d(x, half, replace(half, padded=counts))
+        with pytest.raises(ArgumentError):
+            layers.avg_pool2d_gradient(x[..., :2, :2], replace(half, padded=counts), half, (4, 4))
+    wide, tall = layers.windows(2**16, 2**16, 3, 1, 1), layers.windows(2**15, 1, 2**15, 1, 0)
+    broad = np.broadcast_to(np.float32(0), (1, 1, 2**15, 2**16))
+    with pytest.raises(ArgumentError, match="spans more cells"):
+        layers.max_pool2d(broad, tall, wide, True)
+
+
+def test_windows_further_apart_than_vectors_are_wide(isa: str):
+    for rows, columns in (
+        (Axis(60, 4, 17, 2, 3, True), Axis(70, 5, 20, 2, 2, False)),
+        (Axis(9, 2, 2, 1, 1, False), Axis(2100, 1100, 17, 3, 1, True)),
+        (Axis(5, 9, 1, 4, 1, False), Axis(3, 5, 1, 2, 1, False)),
+    ):
+        x = arrays((2, 3, rows.size, columns.size), "float32", "plain", 8)
+        x[np.random.default_rng(1).random(x.shape) < 0.001] = np.nan
+        y, cells = layers.max_pool2d(x, rows.windows, columns.windows, True)
+        expected, places = largest(x, rows, columns)
+        same(y, expected)
+        np.testing.assert_array_equal(cells, places)

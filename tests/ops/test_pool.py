@@ -125,6 +125,8 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: F.adaptive_avg_pool2d(IMAGE, -1), RuntimeError, "output_size must be at least 0"),
     (lambda: F.adaptive_avg_pool2d(IMAGE, (1, 2, 3)), RuntimeError, "output_size must be 2 numbers"),
     (lambda: F.adaptive_avg_pool2d(IMAGE, 2.0), TypeError, "output_size must be a whole number"),
+    (lambda: F.adaptive_avg_pool2d(IMAGE[0, 0], (1, 1)), ValueError, "3D \\(unbatched\\) or 4D"),
+    (lambda: F.adaptive_max_pool2d(IMAGE[0, 0], (0, 0)), ValueError, "3D \\(unbatched\\) or 4D"),
     (lambda: F.adaptive_max_pool2d(IMAGE.long(), 2), NotImplementedError, "not implemented for torch.int64"),
 ]
 

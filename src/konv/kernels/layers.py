@@ -6,19 +6,62 @@ maxima also take integers. Results are new and contiguous.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
 from ..errors import ArgumentError
-from ..geometry import adaptive_window
-from .arrays import call, raw
+from ..geometry import INT64_MAX, adaptive_window
+from .arrays import call, empty, raw
 
 Array = NDArray[Any]
-Windows: TypeAlias = _core.Windows
+
+_MAXIMUM, _AVERAGE, _SPREAD = range(3)  # PoolKind of cpp/layers/layers.hpp
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Where the windows of a pooling layer lie along one axis: arrays of int64, one for each output."""
+
+    size: int
+    first: Array  # the first cell inside the image
+    taps: Array  # cells inside the image, ``dilation`` apart
+    padded: Array  # cells, with those of the padding
+    dilation: int = 1
+    rule: tuple[int, int, int, int] = (0, 1, 1, 0)  # kernel (0: none), stride, spread, pad: see cpp/layers/layers.hpp
+
+    @property
+    def outputs(self) -> int:
+        """How many windows there are."""
+        return len(self.first)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether there is one window, and it is the axis."""
+        return self.outputs == 1 and int(self.taps[0]) == self.size
+
+    def transposed(self) -> Windows:
+        """For each cell, the windows that hold it; without dilation."""
+        cells = np.arange(self.size)
+        first = np.searchsorted(self.first + self.taps, cells, "right")
+        taps = np.searchsorted(self.first, cells, "right") - first
+        kernel, stride, _, pad = self.rule
+        return Windows(
+            self.outputs, first, taps, taps, 1, (kernel, 1, stride, kernel - 1 - pad) if kernel else self.rule
+        )
+
+
+@lru_cache(maxsize=4096)
+def _core_windows(of: Windows, transpose: bool = False, count_pad: bool = True, divisor: int = 0) -> _core.Windows:
+    """What the core knows of them, with what averages divide by: ``divisor``, or the number of cells."""
+    counts = of.padded if count_pad else np.maximum(of.taps, 1)
+    divisors = [divisor] * of.outputs if divisor else counts.tolist()
+    it = of.transposed() if transpose else of
+    return _call(_core.Windows, it.size, it.dilation, it.first.tolist(), it.taps.tolist(), divisors, *it.rule)
 
 
 @lru_cache(maxsize=4096)
@@ -28,17 +71,28 @@ def windows(size: int, outputs: int, kernel: int, stride: int, pad: int, dilatio
     Raises:
         ArgumentError: a size is not positive, or too large.
     """
-    try:
-        return Windows(size, outputs, kernel, stride, pad, dilation)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise ArgumentError(str(error)) from None
+    sizes = (size, outputs, kernel, stride, dilation)
+    if min(sizes) < 1 or pad < 0 or outputs * stride + size + 2 * pad + kernel * dilation > INT64_MAX:
+        raise ArgumentError("konv: sizes of pooling windows must be positive, and their sum fit in 64 bits")
+    start = np.arange(outputs) * stride - pad
+    before = -(start // dilation) * (start < 0)  # taps of the padding
+    first, last = start + before * dilation, start + (kernel - 1) * dilation
+    after = -((size - 1 - last) // dilation) * (last >= size)
+    taps = np.maximum(kernel - before - after, 0)
+    # Padding after the image counts only as far as it was asked for, not to the window's end.
+    padded = np.minimum(kernel, size + pad - start)
+    # Else the cells of windows are better brought together one by one.
+    follows = outputs > 1 and pad < kernel <= size and (stride <= 16 or kernel > 64 * stride)
+    return Windows(size, first, taps, padded, dilation, (kernel, stride, 1, pad) if follows else (0, 1, 1, 0))
 
 
 @lru_cache(maxsize=1024)
 def adaptive_windows(size: int, outputs: int) -> Windows:
     """The ``outputs`` windows that adaptive pooling cuts an axis of ``size`` cells into."""
-    begin, end = zip(*(adaptive_window(i, size, outputs) for i in range(outputs)), strict=True)
-    return Windows.adaptive(size, list(begin), list(end))
+    if size % outputs == 0:
+        return windows(size, outputs, size // outputs, size // outputs, 0)
+    first, end = adaptive_window(np.arange(outputs), size, outputs)
+    return Windows(size, first, end - first, end - first)
 
 
 def max_pool2d(x: Array, rows: Windows, columns: Windows, with_cells: bool) -> tuple[Array, Array | None]:
@@ -63,20 +117,18 @@ def max_pool2d(x: Array, rows: Windows, columns: Windows, with_cells: bool) -> t
         >>> y.ravel().tolist(), cells.ravel().tolist()
         ([5.0, 2.0], [1, 2])
     """
-    values, cells = _call(lambda a: _core.max_pool2d(rows, columns, a, with_cells), x)
+    values, cells = _call(_core.pool2d, _MAXIMUM, _core_windows(rows), _core_windows(columns), x, with_cells)
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
     return _result(shape, x, values), None if cells is None else np.ndarray(shape, np.int64, cells)
 
 
-def max_pool2d_gradient(gy: Array, cells: Array, rows: Windows, columns: Windows, size: tuple[int, int]) -> Array:
+def max_pool2d_gradient(gy: Array, cells: Array, size: tuple[int, int]) -> Array:
     """Gradient (N, C, *size) of the image of ``max_pool2d``: each ``gy`` goes to its cell.
 
     Raises:
         ArgumentError: a cell lies outside the image.
     """
-    return _result(
-        (*gy.shape[:2], *size), gy, _call(lambda *a: _core.max_pool2d_gradient(rows, columns, *a), gy, cells)
-    )
+    return _result((*gy.shape[:2], *size), gy, _call(_core.max_pool2d_gradient, gy, cells, *size))
 
 
 def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True, divisor: int = 0) -> Array:
@@ -91,16 +143,28 @@ def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True
         >>> layers.avg_pool2d(x, layers.windows(1, 1, 1, 1, 0), layers.windows(6, 3, 2, 2, 0)).ravel().tolist()
         [0.5, 2.5, 4.5]
     """
-    memory = _call(lambda a: _core.avg_pool2d(rows, columns, a, count_pad, divisor, False), x)
-    return _result((*x.shape[:2], rows.outputs, columns.outputs), x, memory)
+    shape = (*x.shape[:2], rows.outputs, columns.outputs)
+    return _averages(_AVERAGE, x, shape, rows, columns, count_pad, divisor)
 
 
 def avg_pool2d_gradient(
     gy: Array, rows: Windows, columns: Windows, size: tuple[int, int], count_pad: bool = True, divisor: int = 0
 ) -> Array:
     """Gradient (N, C, *size) of the image of ``avg_pool2d``: its transpose."""
-    memory = _call(lambda a: _core.avg_pool2d(rows, columns, a, count_pad, divisor, True), gy)
-    return _result((*gy.shape[:2], *size), gy, memory)
+    shape = (*gy.shape[:2], *size)
+    if rows.whole and columns.whole:
+        cells = int(rows.padded[0]) * int(columns.padded[0]) if count_pad else rows.size * columns.size
+        gx = empty(shape, gy.dtype.newbyteorder("="))
+        gx[...] = (gy.astype(np.float64) / (divisor or cells)).astype(gx.dtype)
+        return gx
+    return _averages(_SPREAD, gy, shape, rows, columns, count_pad, divisor)
+
+
+def _averages(kind: int, x: Array, shape: Any, rows: Windows, columns: Windows, count_pad: bool, divisor: int) -> Array:
+    transpose = kind == _SPREAD
+    along = _core_windows(rows, transpose, count_pad, divisor)
+    across = _core_windows(columns, transpose, count_pad, 1 if divisor else 0)
+    return _result(shape, x, _call(_core.pool2d, kind, along, across, x, False)[0])
 
 
 def channel_moments(x: Array) -> Array:
@@ -120,7 +184,7 @@ def channel_products(gy: Array, x: Array, center: Array) -> Array:
 
     ``center`` is (N or 1, C) float64.
     """
-    return np.ndarray((2, *x.shape[:2]), np.float64, _call(_core.channel_products, gy, x, center))
+    return np.ndarray((2, *x.shape[:2]), np.float64, _call(_core.channel_products, x, gy, center))
 
 
 def channel_affine(x: Array, center: Array, scale: Array, shift: Array) -> Array:
@@ -130,7 +194,7 @@ def channel_affine(x: Array, center: Array, scale: Array, shift: Array) -> Array
 
 def channel_combine(gy: Array, x: Array, a: Array, b: Array, center: Array, shift: Array) -> Array:
     """``a * gy + b * (x - center) + shift`` with (N or 1, C) float64 for each channel: (N, C, H, W)."""
-    return _result(x.shape, x, _call(_core.channel_combine, gy, x, a, b, center, shift))
+    return _result(x.shape, x, _call(_core.channel_combine, x, gy, center, a, b, shift))
 
 
 def relu(x: Array) -> Array:
@@ -142,12 +206,12 @@ def relu_gradient(gy: Array, y: Array) -> Array:
     """``gy`` where the output ``y`` of ``relu`` is positive, 0 elsewhere; its memory has the order of ``y``."""
     if gy.shape != y.shape:
         raise ArgumentError("konv: gradient and output of relu differ in shape")
-    return _elementwise(_core.relu_gradient, gy, y)
+    return _elementwise(_core.relu_gradient, y, gy)
 
 
 def _elementwise(function: Any, *arrays: Array) -> Array:
-    """``function`` of arrays of one shape as one run of memory, in the order in which the last of them lies."""
-    like = arrays[-1]
+    """``function`` of arrays of one shape as one run of memory, in the order in which the first of them lies."""
+    like = arrays[0]
     if like.flags.c_contiguous:
         memory = _call(function, *[array.reshape(1, 1, 1, -1) for array in arrays])
         return _result(like.shape, like, memory)
@@ -156,8 +220,8 @@ def _elementwise(function: Any, *arrays: Array) -> Array:
     return _elementwise(function, *runs).transpose(np.argsort(order))
 
 
-def _call(function: Any, *arrays: Array) -> Any:
-    return call(function, *[raw(array) for array in arrays])
+def _call(function: Any, *arguments: Any) -> Any:
+    return call(function, *[raw(item) if isinstance(item, np.ndarray) else item for item in arguments])
 
 
 def _result(shape: tuple[int, ...], like: Array, memory: Any) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ShapeError, UnsupportedError, text
+from ..errors import ArgumentRangeError, ShapeError, UnsupportedError, text
 from ..geometry import Pair
 from ..kernels import layers as kernels
 from ..tensor import Tensor
@@ -76,7 +76,7 @@ class SendToCells(Function):
         shape = (*grad._array.shape[:2], *size)
         if grad._meta or not grad._array.size:
             return _zeros(shape, grad._dtype, grad._meta)
-        gx = kernels.max_pool2d_gradient(grad._array, cells._array, *options.windows(*size), size)
+        gx = kernels.max_pool2d_gradient(grad._array, cells._array, size)
         return Tensor._wrap(gx, grad._dtype)
 
     @staticmethod
@@ -167,14 +167,14 @@ def _zeros(shape: tuple[int, ...], dtype: dtypes.dtype, meta: bool) -> Tensor:
 # ---- images, checked ----------------------------------------------------------------------------------------------
 
 
-def _image(input: Any, who: str, channels: bool = True) -> Tensor:
-    """``input`` as a tensor of (N, C, H, W) or (C, H, W) with cells (and, if asked, channels)."""
+def _image(input: Any, who: str, channels: bool = True, no_image: type[Exception] = ShapeError) -> Tensor:
+    """``input`` as a tensor of (N, C, H, W) or (C, H, W), else ``no_image``, with cells (and, if asked, channels)."""
     x = input if isinstance(input, Tensor) else as_tensor(input)
     shape = x._array.shape
     if len(shape) not in (3, 4):
         got = f"got an input of shape {list(shape)}"
         rule = "Expected 3D (unbatched) or 4D (batch mode) tensor: (C, H, W) or (N, C, H, W)"
-        raise ShapeError(text(who, got, rule, "add axes with x.unsqueeze(0)"))
+        raise no_image(text(who, got, rule, "add axes with x.unsqueeze(0)"))
     if 0 in shape[-3 if channels else -2 :]:
         rule = "Expected input to have non-zero size for non-batch dimensions"
         raise ShapeError(text(who, f"got an input of shape {list(shape)}", rule))
@@ -279,8 +279,8 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Tensor:
     Output ``i`` of ``n`` along an axis of ``size`` cells averages cells ``floor(i*size/n)`` to ``ceil((i+1)*size/n)``.
 
     Raises:
-        ShapeError (RuntimeError): the input is no image.
-        ArgumentRangeError (RuntimeError, ValueError), ArgumentTypeError (TypeError): no such size.
+        ArgumentRangeError (RuntimeError, ValueError): the input is no image, or there is no such size.
+        ArgumentTypeError (TypeError), ShapeError (RuntimeError): the size is no number; the image has no cells.
         UnsupportedError (NotImplementedError): not a floating dtype.
 
     Example:
@@ -306,10 +306,12 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
 
 def pool_max(input: Any, options: Options, return_indices: bool = False) -> Any:
     """Maxima with options that are already checked: what the layers call."""
-    x, who = _image(input, options.who), options.who
+    who = options.who
     if isinstance(options, AdaptivePooling):
+        x = _image(input, who, no_image=ArgumentRangeError)  # in PyTorch a ValueError if the size is a pair
         _refuse(x, x._dtype.is_floating_point, who, "floating point numbers")
         return _batched(AdaptiveMaxPool, x, options, bool(return_indices))
+    x = _image(input, who)
     _refuse(x, not (x._dtype.is_complex or x._dtype is dtypes.bool), who, "real numbers")
     return _batched(MaxPool, x, options, bool(return_indices))
 
@@ -317,7 +319,7 @@ def pool_max(input: Any, options: Options, return_indices: bool = False) -> Any:
 def pool_avg(input: Any, options: Options) -> Tensor:
     """Averages with options that are already checked: what the layers call."""
     if isinstance(options, AdaptivePooling):
-        x = _image(input, options.who, channels=False)
+        x = _image(input, options.who, channels=False, no_image=ArgumentRangeError)
         _refuse(x, x._dtype.is_floating_point, options.who, "floating point numbers")
         return _batched(AdaptiveAvgPool, x, options)
     x = _image(input, options.who)
