@@ -162,7 +162,7 @@ class Pool {
   // A row of outputs, from those that begin at `from`.
   void write(const Scratch& s, const Block& b, index from) const {
     const index ow = columns_.outputs(), stride = columns_.stride;
-    const auto pick = [&](T* dst, const T* src, index step, index n) { own_.load(scalar_of<T>, dst, src, step, n); };
+    const auto pick = [&](T* dst, const void* src, index step, index n) { own_.load(scalar_of<T>, dst, src, step, n); };
     fill_rows(y_, p_.y, b, s.row, [&](T* y) {
       const T* out = s.out + from;
       if (p_.kind != PoolKind::average) return pick(y, out, stride, ow);
