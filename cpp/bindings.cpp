@@ -64,7 +64,7 @@ bool convolve(const Plan& plan, nb::handle input, const Packed& packed, nb::hand
     using T = decltype(t);
     std::vector<T> values(static_cast<std::size_t>(g.oc), T(0));
     const index step = plan.parts > 1 || !bias ? 1 : bias->stride(0);
-    if (bias) plan.isa->rows<T>().load(plan.scalar, values.data(), bias->data(), step, g.oc);
+    if (bias) plan.isa->rows.of<T>().load(plan.scalar, values.data(), bias->data(), step, g.oc);
     const ReleaseGil released;
     run<T>({plan, static_cast<const T*>(packed.memory.data()), values.data(), x.image(), y, n});
   });
@@ -162,7 +162,7 @@ NB_MODULE(_core, m) {
   });
   m.def("current_isa", [] { return current_isa().name; });
   m.def("use_isa", &use_isa, "name"_a);
-  m.def("vector_bytes", [] { return current_isa().tiles<float>().lanes * static_cast<int>(sizeof(float)); });
+  m.def("vector_bytes", [] { return current_isa().tiles.of<float>().lanes * static_cast<int>(sizeof(float)); });
   m.def("multiply_add", &multiply_add, "doubles"_a, "repeats"_a, nb::call_guard<ReleaseGil>(),
         "Keeps this thread's multipliers busy; returns how many operations they did.");
   m.def("num_threads", &num_threads);

@@ -69,7 +69,7 @@ void use_isa(const std::string& name) {
 double multiply_add(bool doubles, index repeats) {
   const auto run = [&](auto t) {
     using T = decltype(t);
-    const TileTable<T>& tiles = available_isas().front()->tiles<T>();
+    const TileTable<T>& tiles = available_isas().front()->tiles.of<T>();
     constexpr index depth = 128;  // two vectors and a row of columns for each step: at most 16 + 7 KiB
     const index width = 2 * tiles.lanes, columns = tiles.o_columns;
     const index cells = depth * (width + columns) + 2 * columns * width;

@@ -26,7 +26,7 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
   Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0};
   with_compute_type(p.scalar, [&](auto t) {
     using T = decltype(t);
-    if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles<T>().o_columns;
+    if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
     else if (&algorithm != &depthwise::algorithm)
       plan.tile = static_cast<int>(direct::tile_rows<T>(*p.isa, p.g.group_oc()));
   });
@@ -77,7 +77,7 @@ const char* reason_for(const Algorithm& direct) {
 // and with few registers its transforms take more instructions than the estimate knows.
 double worth_it(const Problem& p) {
   const bool two_taps = ceil_div(p.g.kh, p.g.stride_h) == 2 && ceil_div(p.g.kw, p.g.stride_w) == 2;
-  return two_taps && p.isa->tiles<float>().p_rows < 8 ? 0.58 : 0.9;
+  return two_taps && p.isa->tiles.of<float>().p_rows < 8 ? 0.58 : 0.9;
 }
 
 Plan choose(const Problem& p) {
@@ -88,7 +88,7 @@ Plan choose(const Problem& p) {
       return plan_of(p, transforms.front(), saving(transforms.front()));
   }
   const Algorithm* direct = nullptr;
-  with_compute_type(p.scalar, [&](auto t) { direct = &direct_sum(p, p.isa->tiles<decltype(t)>()); });
+  with_compute_type(p.scalar, [&](auto t) { direct = &direct_sum(p, p.isa->tiles.of<decltype(t)>()); });
   return plan_of(p, *direct, reason_for(*direct));
 }
 

@@ -31,7 +31,7 @@ class Driver {
   explicit Driver(const Call<T>& call)
       : call_(call),
         g_(call.plan.g),
-        table_(call.plan.isa->template depthwise<T>()),
+        table_(call.plan.isa->depthwise.template of<T>()),
         block_(g_, row_unit, table_.lanes, sizeof(T)),
         reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y),

@@ -17,7 +17,7 @@ namespace konv::direct {
 // three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels.
 template <class T>
 index tile_rows(const IsaTable& isa, index group_oc) {
-  const index most = isa.tiles<T>().p_rows;
+  const index most = isa.tiles.of<T>().p_rows;
   const index even = ceil_div(group_oc, ceil_div(group_oc, most));
   return even > 8 && group_oc % 8 == 0 ? 8 : even;
 }

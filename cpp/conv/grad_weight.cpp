@@ -155,8 +155,8 @@ class DenseTile {
   explicit DenseTile(const GradWeightCall& call)
       : call_(call),
         g_(call.g),
-        table_(call.isa.template grad_weight<T>()),
-        tiles_(call.isa.template tiles<T>()),
+        table_(call.isa.grad_weight.template of<T>()),
+        tiles_(call.isa.tiles.template of<T>()),
         reader_(call.isa, call.x, g_.mode),
         gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
@@ -213,7 +213,7 @@ class DenseTile {
 
   static Cut cut_of(const GradWeightCall& call) {
     const Geometry& g = call.g;
-    const index parts = call.x.parts, size = sizeof(T), lanes = call.isa.grad_weight<T>().lanes;
+    const index parts = call.x.parts, size = sizeof(T), lanes = call.isa.grad_weight.of<T>().lanes;
     Cut cut{};
     const index channel_cells = std::max<index>(1, g.group_c() * g.taps() / target_columns);
     cut.channels = ceil_div(g.group_c() / parts, channel_cells) * parts;
@@ -311,7 +311,7 @@ class DepthwiseTile {
   explicit DepthwiseTile(const GradWeightCall& call)
       : call_(call),
         g_(call.g),
-        table_(call.isa.template depthwise<T>()),
+        table_(call.isa.depthwise.template of<T>()),
         reader_(call.isa, call.x, g_.mode),
         gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
@@ -413,11 +413,11 @@ void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels
           for (index r = 0; r < rows.h; r++)
             for (index q = 0; q < rows.w; q += piece) {
               const index count = std::min(piece, rows.w - q);
-              total +=
-                  isa.grad_weight<T>().sum(reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, q, count).at, count);
+              total += isa.grad_weight.of<T>().sum(reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, q, count).at,
+                                                   count);
             }
         const T value = static_cast<T>(total);
-        isa.rows<T>().store(gy.scalar, static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1, &value, 1);
+        isa.rows.of<T>().store(gy.scalar, static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1, &value, 1);
       },
       slots);
 }

@@ -39,8 +39,8 @@ class Writer {
     for (index r = 0; r < outputs; r += parts) {
       if (parts == 2) join(sums + r * pitch, sums + (r + 1) * pitch, count);
       const index row = (group * g.group_oc() + output + r) / parts, at = (row * g.group_c() + channel) * g.taps();
-      call_.isa.template rows<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1,
-                                         sums + r * pitch, count);
+      call_.isa.rows.template of<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1,
+                                            sums + r * pitch, count);
     }
   }
 

@@ -54,7 +54,7 @@ void for_segments(const Geometry& g, index first, index last, F&& f) {
 template <class T>
 Panels weight_panels(const Plan& plan) {
   if (plan.algorithm != &output_lane::algorithm) return direct::pixel_panels<T>(plan);
-  const index lanes = plan.isa->tiles<T>().lanes;
+  const index lanes = plan.isa->tiles.of<T>().lanes;
   return {plan.g.group_oc(), plan.g.group_c() * plan.g.taps(), 2 * lanes, lanes};
 }
 
@@ -66,7 +66,7 @@ class Product {
         g_(call.plan.g),
         x_(call.x),
         y_(call.y),
-        tiles_(call.plan.isa->template tiles<T>()),
+        tiles_(call.plan.isa->tiles.template of<T>()),
         lanes_(tiles_.lanes),
         pixel_lanes_(call.plan.algorithm != &output_lane::algorithm),
         weights_(weight_panels<T>(call.plan)),

@@ -10,7 +10,7 @@ namespace konv {
 
 template <class T>
 void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index i, index kh, index kw, T* dst) {
-  const RowTable<T>& rows = isa.rows<T>();
+  const RowTable<T>& rows = isa.rows.of<T>();
   const index bytes = scalar_bytes(w.scalar);
   // Complex: output part p from input part q is the element (p, q) of [[re, -im], [im, re]].
   const index p = o % w.parts, q = i % w.parts;
@@ -33,7 +33,7 @@ void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, i
   const bool one_run = w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps();
   if (one_run) {
     const char* source = static_cast<const char*>(w.data) + (group * w.sg + o * w.so) * scalar_bytes(w.scalar);
-    isa.rows<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps());
+    isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps());
     return;
   }
   for (index i = 0; i < g.group_c(); i++) read_taps<T>(isa, w, group, o, i, g.kh, g.kw, dst + i * g.taps());

@@ -53,7 +53,7 @@ class Driver {
       : call_(call),
         g_(call.plan.g),
         isa_(*call.plan.isa),
-        lanes_(isa_.tiles<T>().lanes),
+        lanes_(isa_.tiles.of<T>().lanes),
         panels_(direct::pixel_panels<T>(call.plan)),
         phases_(g_, std::min(g_.oh, wide_block), std::min(g_.ow, wide_block)),
         reader_(isa_, call.x, g_.mode),
@@ -149,9 +149,9 @@ class Driver {
   void run_panel(const Block& block, index panel, const T* x, T* stage) const {
     const index kept = panels_.kept(panel), first = block.group * g_.group_oc() + panels_.first(panel);
     const auto tile = [&](index count, const T* from, T* to, index ld) {
-      isa_.tiles<T>().pixel_lane(static_cast<int>(kept), count, panels_.k,
-                                 call_.weight + panels_.offset(block.group, panel), from, offsets_.data(),
-                                 call_.bias + first, to, ld);
+      isa_.tiles.of<T>().pixel_lane(static_cast<int>(kept), count, panels_.k,
+                                    call_.weight + panels_.offset(block.group, panel), from, offsets_.data(),
+                                    call_.bias + first, to, ld);
     };
     T* y = b_.staged ? stage : writer_.in_place(block.n, first) + block.row * call_.y.sh + block.column;
     const index pitch = b_.staged ? b_.pitch : call_.y.sh, ld = b_.staged ? b_.stage_ld : call_.y.sc;

@@ -41,7 +41,7 @@ bool in_place(const Call<T>& call) {
 template <class T>
 void run_in_place(const Call<T>& call) {
   const Geometry& g = call.plan.g;
-  const auto& tiles = call.plan.isa->template tiles<T>();
+  const auto& tiles = call.plan.isa->tiles.template of<T>();
   const Panels panels = direct::pixel_panels<T>(call.plan);
   const index pixels = g.h * g.w, whole = pixels / tiles.lanes * tiles.lanes, left = pixels - whole;
   const index unit = 3 * tiles.lanes;

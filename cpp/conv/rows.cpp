@@ -20,7 +20,7 @@ struct Inside {
 
 template <class T>
 RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
-    : table_(isa.rows<T>()), x_(x), mode_(mode) {}
+    : table_(isa.rows.of<T>()), x_(x), mode_(mode) {}
 
 // Zero padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins
 // of zeros, over which the cells are then folded that lie before column 0 and after column w.
@@ -80,7 +80,7 @@ auto RowReader<T>::find_rows(T* buffer, index n, index c, index row, index rows,
 }
 
 template <class T>
-RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows<T>()), y_(y) {}
+RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows.of<T>()), y_(y) {}
 
 template <class T>
 void RowWriter<T>::write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column,

@@ -51,7 +51,7 @@ template <class T>
 void cut(const Problem<T>& p, Blocking& b, index blocks) {
   constexpr index bytes = sizeof(T);
   const index each = p.tiling.tiles(), panels = p.panels.count(), k = p.rows.channels * p.tiling.stride_phases();
-  const index columns = std::max<index>(4 * p.isa.template tiles<T>().o_columns, slab_bytes / (k * bytes));
+  const index columns = std::max<index>(4 * p.isa.tiles.template of<T>().o_columns, slab_bytes / (k * bytes));
   const index tasks = b.shared ? tasks_a_thread * b.threads : 1;
   b.blocks = std::min(blocks, b.segments);
   const index most = b.most();
@@ -108,7 +108,7 @@ class Forward {
   Forward(const Call<T>& call)
       : call_(call),
         p_(call.plan.g, *call.plan.isa, call.plan.tile),
-        tile_(p_.isa.template tiles<T>()),
+        tile_(p_.isa.tiles.template of<T>()),
         writer_(p_.isa, call.y),
         b_(choose_blocking(p_, call.n, image_bytes(p_.g, call.x.scalar, call.n))),
         input_(p_, call.x, b_.pitch),

@@ -79,8 +79,8 @@ class Gradient {
  public:
   explicit Gradient(const GradWeightCall& call)
       : p_(call.g, call.isa, call.tile),
-        table_(call.isa.grad_weight<T>()),
-        tiles_(call.isa.tiles<T>()),
+        table_(call.isa.grad_weight.of<T>()),
+        tiles_(call.isa.tiles.of<T>()),
         gy_(call.gy),
         reader_(call.isa, call.gy, PadMode::zeros),
         writer_(call),

@@ -12,7 +12,7 @@ namespace konv::winograd {
 
 template <class T>
 const WinogradTransform<T>& find_transform(const IsaTable& isa, const Axis& h, const Axis& w) {
-  const WinogradTable<T>& table = isa.winograd<T>();
+  const WinogradTable<T>& table = isa.winograd.of<T>();
   for (int i = 0; i < table.count; i++) {
     const WinogradTransform<T>& f = table.transforms[i];
     if (f.mh == h.m && f.mw == w.m && f.rh == h.r && f.rw == w.r) return f;
@@ -38,7 +38,7 @@ struct Problem {
         tiling(g, m),
         f(find_transform<T>(isa, tiling.h, tiling.w)),
         rows(tiling, g.group_c()),
-        lanes(isa.winograd<T>().lanes),
+        lanes(isa.winograd.of<T>().lanes),
         panels{g.group_oc(), rows.all, 2 * lanes, lanes},
         windows(tiling.step() > 1) {}
 

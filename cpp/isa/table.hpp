@@ -226,33 +226,12 @@ struct Family {
 
 struct IsaTable {
   const char* name;  // "baseline", "avx2", "avx512", "neon"
-  const Family<RowTable>& all_rows;
-  const Family<TileTable>& all_tiles;
-  const Family<WinogradTable>& all_winograd;
-  const Family<DepthwiseTable>& all_depthwise;
-  const Family<GradWeightTable>& all_grad_weight;
+  const Family<RowTable>& rows;
+  const Family<TileTable>& tiles;
+  const Family<WinogradTable>& winograd;
+  const Family<DepthwiseTable>& depthwise;
+  const Family<GradWeightTable>& grad_weight;
   const Family<LayerKernels>& layers;
-
-  template <class T>
-  const RowTable<T>& rows() const {
-    return all_rows.of<T>();
-  }
-  template <class T>
-  const TileTable<T>& tiles() const {
-    return all_tiles.of<T>();
-  }
-  template <class T>
-  const WinogradTable<T>& winograd() const {
-    return all_winograd.of<T>();
-  }
-  template <class T>
-  const DepthwiseTable<T>& depthwise() const {
-    return all_depthwise.of<T>();
-  }
-  template <class T>
-  const GradWeightTable<T>& grad_weight() const {
-    return all_grad_weight.of<T>();
-  }
 };
 
 }  // namespace konv

@@ -45,7 +45,7 @@ class Pool {
         padding_(p.kind == PoolKind::maximum ? lowest_of<T>(p.x.scalar) : T(0)),
         x_(isa, p.x, PadMode::zeros),
         y_(isa, p.y),
-        own_(isa.rows<T>()),
+        own_(isa.rows.of<T>()),
         counts_(p.columns.counts.begin(), p.columns.counts.end()) {
     const PoolAxis& a = columns_;
     const index read = (a.outputs() - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;

@@ -42,7 +42,7 @@ struct Random {
 // ---- tables --------------------------------------------------------------------------------------------------------
 template <class T>
 void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
-  const auto& rows = isa.rows<T>();
+  const auto& rows = isa.rows.of<T>();
   const int s = static_cast<int>(scalar);
   if (!rows.load_block[s]) return;
   const index bytes = scalar_bytes(scalar);
@@ -67,7 +67,7 @@ void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
 // Blocks in a frame of zeros, whole or split; not a cell more is written.
 template <class T>
 void test_blocks(const IsaTable& isa, Scalar scalar, Random& random) {
-  const auto& table = isa.rows<T>();
+  const auto& table = isa.rows.of<T>();
   for (index count = 0; count < 40; count++)
     for (index stride : {1, 2, 3, 4, 5, -1})
       for (bool split : {false, true}) {
@@ -96,7 +96,7 @@ void test_blocks(const IsaTable& isa, Scalar scalar, Random& random) {
 
 template <class T>
 void test_output_lane(const IsaTable& isa, Random& random) {
-  const auto& tiles = isa.tiles<T>();
+  const auto& tiles = isa.tiles.of<T>();
   for (int nv = 1; nv <= 2; nv++)
     for (index columns = 1; columns <= 2 * tiles.o_columns + 3; columns++) {
       const index k = 1 + random.below(40), width = nv * tiles.lanes, ldv = columns + random.below(3);
@@ -116,7 +116,7 @@ void test_output_lane(const IsaTable& isa, Random& random) {
 
 template <class T>
 void test_pixel_lane(const IsaTable& isa, Random& random) {
-  const auto& tiles = isa.tiles<T>();
+  const auto& tiles = isa.tiles.of<T>();
   for (int rows = 1; rows <= tiles.p_rows; rows++)
     for (index count = 1; count <= 7 * tiles.lanes + 1; count += 1 + random.below(tiles.lanes))
       for (bool continued : {false, true}) {
@@ -142,7 +142,7 @@ void test_pixel_lane(const IsaTable& isa, Random& random) {
 
 template <class T>
 void test_moves(const IsaTable& isa, Random& random) {
-  const auto& tiles = isa.tiles<T>();
+  const auto& tiles = isa.tiles.of<T>();
   for (int channels = 1; channels <= tiles.lanes; channels++)
     for (index count = 1; count <= 2 * tiles.lanes + 3; count++) {
       const index plane = count + 1;
