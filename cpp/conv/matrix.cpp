@@ -33,7 +33,7 @@ constexpr index own_bytes = 192 << 10;      // v of one thread
 constexpr index shared_bytes = 4 << 20;     // v that all threads build together
 constexpr index plane_bytes = 128 << 10;    // padded planes of one channel
 constexpr index weights_in_l2 = 256 << 10;  // a narrow block reads all of them for few pixels
-constexpr index most_columns = 192;
+constexpr index most_columns = 256;
 constexpr index panels_together = 8;  // of weights
 
 // One row of consecutive output pixels.
