@@ -42,9 +42,10 @@ std::string saving(const winograd::Candidate& transform) {
   return "a transform saves " + std::to_string(saved) + " % of the multiplications";
 }
 
-// Which direct sum. Measured (channels 16 to 2048, maps 1x1 to 112x112, AVX2 and AVX-512): with output channels in the
-// lanes, small maps fill the vectors; a matrix pays where many channels share it and rows or strides are awkward. Where
-// registers are many, channels in the lanes reuse more of what they load, and pixels need less of L2.
+// Which direct sum. Measured (channels 16 to 2048, maps 1x1 to 112x112): with output channels in the lanes, small maps
+// fill the vectors; a matrix pays where many channels share it and rows or strides are awkward (AVX2; it was not timed
+// with more registers). Where registers are many, channels in the lanes reuse more of what they load, and pixels need
+// less of L2.
 template <class T>
 const Algorithm& direct_sum(const Problem& p, const TileTable<T>& tiles) {
   const Geometry& g = p.g;

@@ -10,8 +10,8 @@
 //                                             mostly empty: the tile broadcasts up to `width` pixels; its sums are
 //                                             transposed into the output while they are in L1
 //
-// A panel is one run of memory: whatever the image's strides are, products meet no line or page twice that the caches
-// would not keep together.
+// A panel is one run of memory: products never step from channel to channel of the image, whose lines often evict each
+// other.
 //
 // Many blocks: each thread builds and uses its own v. Few blocks: all threads build one v together, then share out the
 // output channels, so that a single 7x7 map keeps every core busy and v is built once.
