@@ -77,7 +77,7 @@ double multiply_add(bool doubles, index repeats) {
     T *u = static_cast<T*>(panels.data()), *v = u + depth * width, *m = v + depth * columns,
       *init = m + columns * width;
     std::fill_n(u, cells, T(0.5));  // zeros would draw less power, and clocks rise
-    for (index i = 0; i < repeats; i++) tiles.output_lane(2, columns, depth, u, v, columns, m, width, init, width);
+    for (index i = 0; i < repeats; i++) tiles.output_lane(2, columns, {depth, u, m, width, init, width}, v, columns);
     return 2.0 * static_cast<double>(repeats * depth * width * columns);
   };
   return doubles ? run(double()) : run(float());

@@ -2,10 +2,8 @@
 //
 //   kernel of one channel for one channel            depthwise
 //   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
-//   few pixels an image                              output_lane: a vector of pixels would be mostly padding
-//   many output channels, long or awkward sums       matrix
-//   1x1, stride 1, no padding                        pointwise
-//   the rest                                         planes
+//   few pixels an image, or many output channels     output_lane: they fill the vectors, whatever the stride
+//   the rest                                         pixel_lane
 #include "plan.hpp"
 
 #include <algorithm>
@@ -42,36 +40,26 @@ std::string saving(const winograd::Candidate& transform) {
   return "a transform saves " + std::to_string(saved) + " % of the multiplications";
 }
 
-// Which direct sum. Measured (channels 16 to 2048, maps 1x1 to 112x112): with output channels in the lanes, small maps
-// fill the vectors; a matrix pays where many channels share it and rows or strides are awkward (AVX2; it was not timed
-// with more registers). Where registers are many, channels in the lanes reuse more of what they load, and pixels need
-// less of L2.
+// Which direct sum. Measured (AVX2; channels 3 to 1024, maps 7x7 to 224x224, 1x1 to 8x8 kernels, strides 1 to 8): rows
+// of neighbouring pixels pay under 1x1 kernels, which read them where they lie, under short sums, and where output
+// channels would leave lanes empty. Where registers are many, only few pixels and wide strides were seen to be worse.
 template <class T>
-const Algorithm& direct_sum(const Problem& p, const TileTable<T>& tiles) {
+bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
   const Geometry& g = p.g;
   const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
-  const bool few_registers = tiles.p_rows < 8, flat = can_run(p, pointwise::algorithm);
-  const Algorithm& simple = flat                            ? pointwise::algorithm
-                            : can_run(p, planes::algorithm) ? planes::algorithm
-                                                            : matrix::algorithm;
-  if (filters < lanes || k < 64) return simple;
-  if (pixels <= 3 * lanes) return output_lane::algorithm;
-  if (filters < 2 * lanes) return simple;
+  const bool few_registers = tiles.p_rows < 8, flat = direct::flattens(g);
+  if (!pixel_lane::algorithm.fits(g)) return true;
+  if (filters < lanes) return false;
+  if (g.stride_w > 2) return true;
+  if (k < 64) return false;
+  if (pixels <= 3 * lanes) return true;
+  if (filters < 2 * lanes) return false;
   if (few_registers) {
-    if (pixels <= 8 * lanes) return output_lane::algorithm;
-    if (flat) return k >= 768 || (k >= 256 && pixels <= 256) ? matrix::algorithm : simple;
-    const bool awkward = g.stride_w > 1 || g.dilation_w > 1 || g.ow < 4 * lanes;
-    return filters >= 8 * lanes && k >= 256 && awkward ? matrix::algorithm : simple;
+    if (flat) return pixels <= 32 * lanes;
+    return filters >= 4 * lanes || g.stride_w > 1 || pixels <= 8 * lanes;
   }
-  if (5 * round_up(filters, lanes) > 6 * filters) return simple;  // a fifth of the lanes empty
-  return pixels <= (flat ? 100 : 256) ? output_lane::algorithm : simple;
-}
-
-const char* reason_for(const Algorithm& direct) {
-  if (&direct == &pointwise::algorithm) return "1x1: the image itself is the matrix";
-  if (&direct == &planes::algorithm) return "direct sums over padded planes of a block of rows";
-  if (&direct == &matrix::algorithm) return "many channels share a matrix of the pixels' windows";
-  return "few pixels: output channels fill the vectors better";
+  if (5 * round_up(filters, lanes) > 6 * filters) return false;  // a fifth of the lanes empty
+  return pixels <= (flat ? 100 : 256);
 }
 
 // The cost, in direct sums, under which a transform is chosen. A strided kernel split into 2x2 taps has little to save,
@@ -88,22 +76,25 @@ Plan choose(const Problem& p) {
     if (!transforms.empty() && transforms.front().cost < worth_it(p))
       return plan_of(p, transforms.front(), saving(transforms.front()));
   }
-  const Algorithm* direct = nullptr;
-  with_compute_type(p.scalar, [&](auto t) { direct = &direct_sum(p, p.isa->tiles.of<decltype(t)>()); });
-  return plan_of(p, *direct, reason_for(*direct));
+  return with_compute_type(p.scalar, [&](auto t) {
+    if (output_channels_in_lanes(p, p.isa->tiles.of<decltype(t)>()))
+      return plan_of(p, output_lane::algorithm, "direct sums: output channels fill the vectors");
+    return plan_of(p, pixel_lane::algorithm,
+                   direct::flattens(p.g) ? "1x1: the image itself is the matrix"
+                                         : "direct sums: neighbouring pixels fill the vectors");
+  });
 }
 
 // A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
 Plan force(const Problem& p, const std::string& name) {
   const std::string reason = "asked for by name: force_plan or autotune";
-  for (const Algorithm* algorithm :
-       {&pointwise::algorithm, &planes::algorithm, &matrix::algorithm, &output_lane::algorithm, &depthwise::algorithm})
+  for (const Algorithm* algorithm : {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm})
     if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
   if (is_floating(p.scalar))
     for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
       if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
-                              "winograd, pointwise, planes, matrix, output_lane and depthwise");
+                              "winograd, pixel_lane, output_lane and depthwise");
 }
 
 // What the packed form of a weight depends on.
@@ -156,11 +147,9 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   if (is_floating(p.scalar))
     for (const auto& transform : winograd::candidates(p.g, p.precision, p.scalar))
       add(transform.name, transforms-- > 0 && transform.cost < hopeless);
-  const bool alone = can_run(p, depthwise::algorithm), whole = can_run(p, pointwise::algorithm);
+  const bool alone = can_run(p, depthwise::algorithm);
   add(depthwise::algorithm.name, alone);
-  add(pointwise::algorithm.name, whole);
-  add(planes::algorithm.name, !whole && can_run(p, planes::algorithm));
-  add(matrix::algorithm.name, !alone);
+  add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));
   add(output_lane::algorithm.name, !alone);
   return names;
 }

@@ -60,9 +60,7 @@ struct Algorithm {
 };
 // clang-format off
 namespace winograd { extern const Algorithm algorithm; }
-namespace pointwise { extern const Algorithm algorithm; }
-namespace planes { extern const Algorithm algorithm; }
-namespace matrix { extern const Algorithm algorithm; }
+namespace pixel_lane { extern const Algorithm algorithm; }
 namespace output_lane { extern const Algorithm algorithm; }
 namespace depthwise { extern const Algorithm algorithm; }
 // clang-format on

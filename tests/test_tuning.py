@@ -73,15 +73,15 @@ def test_known_shapes_are_not_timed_again(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_choice_runs_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefer(monkeypatch, "planes")
+    prefer(monkeypatch, "pixel_lane")
     layer, x = konv.nn.Conv2d(32, 32, 3, padding=1), konv.randn(2, 32, 24, 24)
     before, y_before = layer.plan(x.shape), layer(x)
     assert before.algorithm == "winograd"
     found = konv.autotune(layer, x, tmp_path / "plans.json")
-    assert [choice.plan for choice in found.changed] == ["planes"]
-    assert layer.plan(x.shape).algorithm == "planes"
+    assert [choice.plan for choice in found.changed] == ["pixel_lane"]
+    assert layer.plan(x.shape).algorithm == "pixel_lane"
     tuned = layer(x)
-    with konv.backends.force_plan("planes"):
+    with konv.backends.force_plan("pixel_lane"):
         assert konv.equal(layer(x), tuned)
     with konv.backends.force_plan("output_lane"):  # asked for by name: stronger than a choice
         assert layer.plan(x.shape).algorithm == "output_lane"
@@ -93,7 +93,7 @@ def test_choice_runs_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_choice_holds_for_any_batch_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefer(monkeypatch, "planes")
+    prefer(monkeypatch, "pixel_lane")
     layer, x = konv.nn.Conv2d(32, 32, 3, padding=1), konv.randn(4, 32, 24, 24)
     konv.autotune(layer, x[:1], tmp_path / "plans.json")
     whole = layer(x)
@@ -125,7 +125,7 @@ def test_a_file_cannot_loosen_the_precision(tmp_path: Path) -> None:
         konv.backends.use_choices(path)
         assert layer.plan(x.shape).algorithm != "winograd"
         layer(x)
-        assert konv.autotune(layer, x, path).choices[0].plan in ("planes", "matrix", "output_lane")
+        assert konv.autotune(layer, x, path).choices[0].plan in ("pixel_lane", "output_lane")
     finally:
         konv.set_float32_precision("high")
 
@@ -150,7 +150,7 @@ HOSTILE = {
     "no table": b'{"format": 1, "choices": 3}',
     "a number": b'{"format": 1, "choices": {"a": 3}}',
     "no plan": b'{"format": 1, "choices": {"a": "rm -rf"}}',
-    "a long name": b'{"format": 1, "choices": {"a": "planes ' + b"x" * 999 + b'"}}',
+    "a long name": b'{"format": 1, "choices": {"a": "pixel_lane ' + b"x" * 999 + b'"}}',
     "deep": b"[" * 200_000,
     "a long number": b'{"format": ' + b"1" * 10_000 + b"}",
     "large": b" " * (choices.MAX_BYTES + 1),
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_other_entries_stay(tmp_path: Path) -> None:
     path = tmp_path / "plans.json"
-    choices.write(path, {"another machine": "planes"})
+    choices.write(path, {"another machine": "pixel_lane"})
     konv.autotune(konv.nn.Conv2d(8, 8, 1), konv.ones(1, 8, 6, 6), path)
     assert len(choices.read(path)) == 2
 

@@ -1,10 +1,8 @@
-// Direct convolution: three drivers over the two register tiles. All add the products of one output in the same order,
+// Direct convolution: two drivers, one for each register tile. Both add the products of one output in the same order,
 // k = (channel, kh, kw), onto the bias, so that they agree to the last bit on one instruction set.
 //
-//   pointwise    1x1, stride 1, no padding: the image itself is the matrix; nothing is copied
-//   planes       pixels in the lanes, over padded, phase-split planes of one block of output rows
-//   matrix       the im2col matrix of one block of pixels, packed in panels; pixels in the lanes, or
-//   output_lane  output channels there, for few pixels
+//   pixel_lane   pixels in the lanes: over padded planes of one block; the image itself under a 1x1 kernel
+//   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
 #pragma once
 #include <algorithm>
 #include "../parallel.hpp"

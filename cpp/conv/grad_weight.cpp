@@ -157,26 +157,23 @@ class DenseTile {
         g_(call.g),
         table_(call.isa.grad_weight.template of<T>()),
         tiles_(call.isa.tiles.template of<T>()),
-        reader_(call.isa, call.x, g_.mode),
         gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
         cut_(cut_of(call)),
-        down_(cut_.rows, g_.stride_h, g_.kh, g_.dilation_h),
-        across_(cut_.columns, g_.stride_w, g_.kw, g_.dilation_w),
-        in_place_(reads_in_place()),
-        x_(steps()) {
+        x_(call.isa, call.x, g_, cut_.images, cut_.rows, cut_.columns, g_.kh) {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
-    staged_ = in_place_ ? 0 : round_up(cut_.channels * x_.part, 16);
+    staged_ = round_up(cut_.channels * x_.channel_size(), 16);
     const index rows = std::max(2 * pixels, columns) * lanes();
     cut_.scratch = (u_ + staged_ + rows) * index{sizeof(T)};
     for (index image = 0; image < cut_.images; image++)
-      for (index r = 0; r < cut_.rows; r++) row_offset_.push_back(image * x_.image + r * x_.row);
-    for (index c = 0; c < cut_.channels / call.x.parts; c++)
+      for (index r = 0; r < cut_.rows; r++) row_offset_.push_back(image * x_.steps.image + r * x_.steps.row);
+    for (index c = 0; c < cut_.channels; c += call.x.parts)
       for (index a = 0; a < g_.kh; a++)
         for (index b = 0; b < g_.kw; b++)
           for (index part = 0; part < call.x.parts; part++)
-            column_offset_.push_back(c * x_.element + part * x_.part + a * x_.tap_row + b * x_.tap);
+            column_offset_.push_back(x_.steps.channel(c + part, call.x.parts) + a * x_.steps.tap_row +
+                                     b * x_.steps.tap);
   }
 
   Cut cut() const { return cut_; }
@@ -184,14 +181,15 @@ class DenseTile {
   void add(const Cell& cell, const Block& b, bool first, T* sums, T* scratch) const {
     T* u = scratch;
     load_gy(cell, b, u, u + u_ + staged_);
-    const T* x = load_x(cell, b, u + u_);
+    const T* x =
+        x_.load(u + u_, b.image, b.images, cell.group * g_.group_c() + cell.channel, cell.channels, b.row, b.column, 0);
     const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, table_.columns);
     for (index i = 0, t = 0, count; i < tiles; i++, t += count) {
       count = ceil_div(columns - t, tiles - i);  // tiles as equal as can be
       for (index p = 0; p < cell.outputs; p += 2 * lanes())
         table_.tile(vectors(cell, p), count, first,
                     {b.images * b.rows, b.columns, u + p * b.pixels(), x, row_offset_.data(), column_offset_.data() + t,
-                     x_.column, sums + p * columns + t * vectors(cell, p) * lanes()});
+                     x_.steps.column, sums + p * columns + t * vectors(cell, p) * lanes()});
     }
   }
 
@@ -206,11 +204,6 @@ class DenseTile {
   }
 
  private:
-  // Scalars of x between neighbours: images, elements and parts of channels, outputs and taps of each axis.
-  struct Steps {
-    index image, element, part, row, tap_row, column, tap;
-  };
-
   static Cut cut_of(const GradWeightCall& call) {
     const Geometry& g = call.g;
     const index parts = call.x.parts, size = sizeof(T), lanes = call.isa.grad_weight.of<T>().lanes;
@@ -254,47 +247,14 @@ class DenseTile {
     }
   }
 
-  // The image itself: no padding to fill in, values of T, and columns of a tile that do not meet in few sets of L1.
-  bool reads_in_place() const {
-    const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
-      return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
-    };
-    const bool spread = call_.x.sc * index{sizeof(T)} % 1024 != 0 || call_.x.sc == 0;
-    return call_.x.scalar == scalar_of<T> && spread &&
-           inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
-           inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
-  }
-  Steps steps() const {
-    const ImageView& v = call_.x;
-    if (in_place_)
-      return {v.sn, v.sc, 1, g_.stride_h * v.sh, g_.dilation_h * v.sh, g_.stride_w * v.sw, g_.dilation_w * v.sw};
-    const index pitch = across_.cells(), image = down_.cells() * pitch;
-    index channel = cut_.images * image;
-    if (channel * sizeof(T) % 1024 == 0) channel += 64 / sizeof(T);  // see above
-    return {image,          v.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
-            across_.step(), across_.offset(1)};
-  }
-  const T* load_x(const Cell& cell, const Block& b, T* staged) const {
-    const index channel = cell.group * g_.group_c() + cell.channel;
-    const index top = b.row * g_.stride_h - g_.pad_top, left = b.column * g_.stride_w - g_.pad_left;
-    if (in_place_) return static_cast<const T*>(call_.x.plane(b.image, channel)) + top * call_.x.sh + left * call_.x.sw;
-    for (index c = 0; c < cell.channels; c++)
-      for (index image = 0; image < b.images; image++)
-        stage(reader_, staged + c * x_.part + image * x_.image, b.image + image, channel + c, down_, across_, top,
-              left);
-    return staged;
-  }
-
   const GradWeightCall& call_;
   const Geometry& g_;
   const GradWeightTable<T>& table_;
   const TileTable<T>& tiles_;
-  const RowReader<T> reader_, gy_;
+  const RowReader<T> gy_;
   const Writer<T> writer_;
   Cut cut_;
-  const StagedAxis down_, across_;
-  const bool in_place_;
-  const Steps x_;
+  const Windows<T> x_;
   index u_, staged_;                               // T of u and of staged x
   std::vector<index> row_offset_, column_offset_;  // of pixels and taps in x
 };

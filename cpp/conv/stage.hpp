@@ -37,18 +37,83 @@ struct StagedAxis {
   index source_step() const { return shared ? runs : stride; }
 };
 
-// The cells of one channel from (top, left) on, by rows of across.cells().
+// The cells of one channel from (top, left) on, by rows `pitch` apart (0: across.cells()).
 template <class T>
 void stage(const RowReader<T>& reader, T* dst, index n, index c, const StagedAxis& down, const StagedAxis& across,
-           index top, index left) {
-  const bool pairs = across.shared && across.runs == 2;
+           index top, index left, index pitch = 0) {
+  const bool pairs = across.shared && across.runs == 2;  // come from the same vectors
+  if (pitch == 0) pitch = across.cells();
   for (index i = 0; i < down.runs; i++)
     for (index j = 0; j < (pairs ? 1 : across.runs); j++)
-      reader.read_rows(dst + i * down.pitch * across.cells() + j * across.pitch, across.cells(), n, c,
-                       top + down.start(i), down.source_step(), down.length, left + across.start(j),
-                       pairs ? 1 : across.source_step(), pairs ? 2 * across.length : across.length,
-                       pairs ? across.pitch : 0);
+      reader.read_rows(dst + i * down.pitch * pitch + j * across.pitch, pitch, n, c, top + down.start(i),
+                       down.source_step(), down.length, left + across.start(j), pairs ? 1 : across.source_step(),
+                       pairs ? 2 * across.length : across.length, pairs ? across.pitch : 0);
 }
+
+// The windows of a block of outputs, for tiles that read one value at a time: in the image where they lie, when it
+// needs no padding and no conversion, else staged as x[channel][image][row][column].
+template <class T>
+class Windows {
+ public:
+  // Blocks of at most images x rows x columns outputs under `kernel_rows` rows of the kernel.
+  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, index images, index rows, index columns,
+          index kernel_rows)
+      : x_(x),
+        g_(g),
+        reader_(isa, x, g.mode),
+        down_(rows, g.stride_h, kernel_rows, g.dilation_h),
+        across_(columns, g.stride_w, g.kw, g.dilation_w),
+        in_place_(lies_in_place()) {
+    const index pitch = across_.cells(), plane = down_.cells() * pitch, channel = spread(images * plane);
+    if (in_place_)
+      steps = {x.sn, x.sc, 1, g.stride_h * x.sh, g.dilation_h * x.sh, g.stride_w * x.sw, g.dilation_w * x.sw};
+    else
+      steps = {plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
+               across_.step(), across_.offset(1)};
+  }
+
+  // T between neighbours: images, elements and parts of channels, outputs and taps of each axis.
+  struct Steps {
+    index image, element, part, row, tap_row, column, tap;
+    index channel(index c, int parts) const { return c / parts * element + c % parts * part; }
+  } steps;
+
+  bool in_place() const { return in_place_; }
+  // Scratch for one channel, in T.
+  index channel_size() const { return in_place_ ? 0 : steps.part; }
+
+  // The first cell of the block whose first output is (row, column), under the kernel's rows from `kernel_row` on.
+  const T* load(T* staged, index n, index images, index c, index channels, index row, index column,
+                index kernel_row) const {
+    const index top = row * g_.stride_h - g_.pad_top + kernel_row * g_.dilation_h;
+    const index left = column * g_.stride_w - g_.pad_left;
+    if (in_place_) return static_cast<const T*>(x_.plane(n, c)) + top * x_.sh + left * x_.sw;
+    for (index i = 0; i < channels; i++)
+      for (index image = 0; image < images; image++)
+        stage(reader_, staged + i * steps.part + image * steps.image, n + image, c + i, down_, across_, top, left);
+    return staged;
+  }
+
+ private:
+  // Channels that lie at a large power of two would meet in few sets of L1.
+  static constexpr index l1_stride = 1024;
+  static index spread(index size) { return size * sizeof(T) % l1_stride ? size : size + 64 / index{sizeof(T)}; }
+
+  bool lies_in_place() const {
+    const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
+      return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
+    };
+    return x_.scalar == scalar_of<T> && (x_.sc == 0 || spread(x_.sc) == x_.sc) &&
+           inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
+           inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
+  }
+
+  const ImageView& x_;
+  const Geometry& g_;
+  const RowReader<T> reader_;
+  const StagedAxis down_, across_;
+  const bool in_place_;
+};
 
 // A block of output rows (and, in wide images, of columns) whose staged image fits L1 with room for the rows of the
 // output beside it; `row_unit` rows of output are summed at a time, and a block holds whole units.

@@ -177,7 +177,8 @@ class Forward {
             const T* u = call_.weight + p_.panels.offset(block.group, panel) + (p_.rows.before[xi] + k) * width;
             T* m = own.m + (panel - first) * m_panel + (s - from) * each * per_tile + xi * width;
             tile_.output_lane(static_cast<int>(width / p_.lanes), std::min(b_.part, to - s) * each,
-                              std::min(k_step, all - k), u, v, b_.pitch, m, per_tile, k ? m : zeros, k ? per_tile : 0);
+                              {std::min(k_step, all - k), u, m, per_tile, k ? m : zeros, k ? per_tile : 0}, v,
+                              b_.pitch);
           }
       }
     for (index panel = first; panel < last; panel++) {

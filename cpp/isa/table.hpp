@@ -54,9 +54,16 @@ struct RowTable {
 };
 
 // ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
-// Cells that follow each other in a plane and in the im2col panel.
-struct Run {
-  index from, to, count;
+// k products of each column t and lane l of nv (1 or 2) vectors of output channels, added to init and left in m:
+//   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * (what is broadcast for k and t)
+template <class T>
+struct OutputLane {
+  index k;
+  const T* u;
+  T* m;
+  index ldm;
+  const T* init;
+  index ldi;
 };
 
 template <class T>
@@ -66,20 +73,16 @@ struct TileTable {
   int p_rows;                // most rows of output channels of the pixel-lane tile
   int (*vectors)(int rows);  // of pixels beside so many rows
 
-  // Output-lane: for columns t and lanes l of nv (1 or 2) vectors of output channels
-  //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * v[k*ldv + t]
-  void (*output_lane)(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
-                      index ldi);
+  // Output-lane, broadcasting v[k*pitch + t], or x[column[t] + offset[k]].
+  void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
+  void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
+                         const index* offset);
 
   // Pixel-lane: for rows r and pixels q
   //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]        (y[r*ldy + q] + sum_k ... without bias)
   // x is readable up to the next whole vector past q = count; y is written only up to count.
   void (*pixel_lane)(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                      index ldy);
-
-  // The im2col panel of one channel: dst[t*pitch + run.to + j] = plane[offset[t] + run.from + j], j < run.count.
-  void (*gather_taps)(const T* plane, const index* offset, index taps, const Run* runs, index run_count, T* dst,
-                      index pitch);
 
   // dst[l*plane + q] = src[q*lds + l] for q < count, l < channels (<= lanes): channels leave the lanes.
   void (*transpose_store)(const T* src, index lds, index count, T* dst, index plane, int channels);

@@ -1,16 +1,16 @@
-// The two register tiles that carry direct convolution and the products of Winograd, written once for all types and
-// vector widths.
+// The two register tiles that carry direct convolution, the products of Winograd and the gradient of the weight,
+// written once for all types and vector widths.
 //
-// Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. For few columns and long
-// sums.
+// Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. A broadcast takes one value
+// from anywhere, so columns and steps of k may lie at any distances in an image: windows are read where they are.
 //
-//            v[k][t]   t = 0 .. NT-1 (14, or 6 where there are 16 registers)
+//            v[k][t], or x[column[t] + offset[k]]     t = 0 .. NT-1 (14, or 6 where there are 16 registers)
 //           +----------------------
 //   u[k][l] | m[t][l] += u[k][l] * v[k][t]        NV vectors of l; NT * NV sums in registers,
 //           |                                     NV loads and NT broadcasts for each k
 //
-// Pixel-lane: lanes are pixels, weights are broadcast, and a table of offsets says where tap k of the window lies, so
-// that the input is never copied into a matrix.
+// Pixel-lane: lanes are pixels that are neighbours in memory, weights are broadcast, and a table of offsets says where
+// tap k of the window lies.
 //
 //            x[offset[k] + q]   q = 0 .. NV*L-1
 //           +----------------------
@@ -21,8 +21,8 @@
 //
 // Registers (AVX-512, AVX2): output-lane 28 + 2 + 1 of 32, 12 + 2 + 1 of 16; pixel-lane at most 27 + 3 + 1, 12 + 3 + 1.
 // One broadcast feeds NV fused multiply-adds, one vector feeds NT or MR of them, so the two load ports keep ahead of
-// the multipliers. Source: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008,
-// section 6.
+// the multipliers. Sources: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008,
+// section 6; the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -50,53 +50,94 @@ KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
 // ---- output-lane ---------------------------------------------------------------------------------------------------
 constexpr int o_columns = registers == 32 ? 14 : 6;
 
+// The side that is broadcast, at one k.
 template <class T>
-using OutputTile = void (*)(index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init, index ldi);
+struct Packed {
+  static constexpr bool prefetch = true;  // u streams from L2 or beyond; elsewhere it is used again from L1
+  const T* v;
+  index pitch;
+  KONV_INLINE T at(int t) const { return v[t]; }
+  KONV_INLINE void next() { v += pitch; }
+};
+template <class T, int NT>
+struct Scattered {
+  static constexpr bool prefetch = false;
+  const T* column[NT];
+  const index* offset;
+  KONV_INLINE T at(int t) const { return column[t][*offset]; }
+  KONV_INLINE void next() { offset++; }
+};
 
-template <class T, int NV, int NT>
-__attribute__((noinline)) void output_tile(index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
-                                           index ldi) {
+template <class T, int NV, int NT, class Side>
+KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[NT][NV];
   KONV_UNROLL for (int t = 0; t < NT; t++) {
     KONV_UNROLL for (int i = 0; i < NV; i++)
-      sum[t][i] = load<T>(init + t * ldi + i * L);
+      sum[t][i] = load<T>(to.init + t * to.ldi + i * L);
   }
-  KONV_UNROLL_4 for (; k > 0; k--, u += NV * L, v += ldv) {
+  const T* u = to.u;
+  KONV_UNROLL_4 for (index k = to.k; k > 0; k--, u += NV * L, side.next()) {
     vec<T> a[NV];
-    __builtin_prefetch(u + NV * 40 * L);  // u streams from L2 or beyond; forty steps ahead
-    if (NV * L * sizeof(T) > 64) __builtin_prefetch(u + (NV * 40 + 1) * L);
+    if constexpr (Side::prefetch) {
+      __builtin_prefetch(u + NV * 40 * L);  // forty steps ahead
+      if (NV * L * sizeof(T) > 64) __builtin_prefetch(u + (NV * 40 + 1) * L);
+    }
     KONV_UNROLL for (int i = 0; i < NV; i++)
       a[i] = load<T>(u + i * L);
     KONV_UNROLL for (int t = 0; t < NT; t++) {
-      const vec<T> b = splat<T>(v[t]);
+      const vec<T> b = splat<T>(side.at(t));
       KONV_UNROLL for (int i = 0; i < NV; i++)
         sum[t][i] = add_product<T>(sum[t][i], a[i], b);
     }
   }
   KONV_UNROLL for (int t = 0; t < NT; t++) {
     KONV_UNROLL for (int i = 0; i < NV; i++)
-      store<T>(m + t * ldm + i * L, sum[t][i]);
+      store<T>(to.m + t * to.ldm + i * L, sum[t][i]);
   }
+}
+
+template <class T, int NV, int NT>
+__attribute__((noinline)) void packed_tile(const OutputLane<T>& to, const T* v, index pitch) {
+  output_tile<T, NV, NT>(to, Packed<T>{v, pitch});
+}
+template <class T, int NV, int NT>
+__attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* x, const index* column,
+                                              const index* offset) {
+  Scattered<T, NT> side{{}, offset};
+  KONV_UNROLL for (int t = 0; t < NT; t++)
+    side.column[t] = x + column[t];
+  output_tile<T, NV, NT>(to, side);
 }
 
 template <class T>
 struct OutputTiles {
-  OutputTile<T> of[2][o_columns];
+  void (*packed[2][o_columns])(const OutputLane<T>&, const T*, index);
+  void (*scattered[2][o_columns])(const OutputLane<T>&, const T*, const index*, const index*);
+
+  template <int... I>
+  constexpr explicit OutputTiles(sequence<I...>)
+      : packed{{packed_tile<T, 1, I + 1>...}, {packed_tile<T, 2, I + 1>...}},
+        scattered{{scattered_tile<T, 1, I + 1>...}, {scattered_tile<T, 2, I + 1>...}} {}
 };
-template <class T, int... I>
-constexpr OutputTiles<T> make_output_tiles(sequence<I...>) {
-  return {{{output_tile<T, 1, I + 1>...}, {output_tile<T, 2, I + 1>...}}};
-}
+template <class T>
+constexpr OutputTiles<T> output_tiles(make_sequence<o_columns>{});
 
 template <class T>
-void output_lane(int nv, index columns, index k, const T* u, const T* v, index ldv, T* m, index ldm, const T* init,
-                 index ldi) {
-  static constexpr OutputTiles<T> tiles = make_output_tiles<T>(make_sequence<o_columns>{});
-  for (index t = 0; t < columns;) {
-    const index n = next_group(columns - t, o_columns);
-    tiles.of[nv - 1][n - 1](k, u, v + t, ldv, m + t * ldm, ldm, init + t * ldi, ldi);
-    t += n;
+void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
+  OutputLane<T> to = all;
+  for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
+    n = next_group(columns - t, o_columns);
+    output_tiles<T>.packed[nv - 1][n - 1](to, v + t, pitch);
+  }
+}
+template <class T>
+void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x, const index* column,
+                    const index* offset) {
+  OutputLane<T> to = all;
+  for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
+    n = next_group(columns - t, o_columns);
+    output_tiles<T>.scattered[nv - 1][n - 1](to, x, column + t, offset);
   }
 }
 
@@ -185,29 +226,6 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
   }
 }
 
-// ---- the panel of the output-lane tile ------------------------------------------------------------------------------
-// The first n < 2N values, n whole halves of halves: masked stores take dozens of steps on some CPUs.
-template <class T, int N>
-KONV_INLINE void copy_first(T* dst, const T* src, index n) {
-  if (n & N) store<T, N>(dst, load<T, N>(src)), dst += N, src += N;
-  if constexpr (N > 1) copy_first<T, N / 2>(dst, src, n);
-}
-
-template <class T>
-void gather_taps(const T* plane, const index* offset, index taps, const Run* runs, index run_count, T* dst,
-                 index pitch) {
-  constexpr int L = lanes_of<T>;
-  for (index t = 0; t < taps; t++, dst += pitch) {
-    const T* from = plane + offset[t];
-    for (index i = 0; i < run_count; i++) {
-      const Run run = runs[i];
-      index j = 0;
-      for (; j + L <= run.count; j += L) store<T>(dst + run.to + j, load<T>(from + run.from + j));
-      if constexpr (L > 1) copy_first<T, L / 2>(dst + run.to + j, from + run.from + j, run.count - j);
-    }
-  }
-}
-
 // ---- channels leave the lanes --------------------------------------------------------------------------------------
 // One block, not inlined: in a loop, the compiler would keep (and spill) an address for each of the L rows.
 template <class T>
@@ -265,8 +283,8 @@ void transpose_load(const T* src, index plane, index count, int channels, T* dst
 
 template <class T>
 constexpr TileTable<T> table_of() {
-  return {lanes_of<T>,    o_columns,          p_rows,           most_vectors, output_lane<T>, pixel_lane<T>,
-          gather_taps<T>, transpose_store<T>, transpose_load<T>};
+  return {lanes_of<T>,   o_columns,          p_rows,           most_vectors, output_lane<T>, output_lane_at<T>,
+          pixel_lane<T>, transpose_store<T>, transpose_load<T>};
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ Example:
     >>> konv.backends.current() in konv.backends.available()
     True
     >>> conv = konv.nn.Conv2d(16, 16, 3, padding=1)
-    >>> with konv.backends.force_plan("planes"):
+    >>> with konv.backends.force_plan("pixel_lane"):
     ...     y = conv(konv.ones(1, 16, 8, 8))
     >>> y.shape
     torch.Size([1, 16, 8, 8])
@@ -46,8 +46,8 @@ def force_plan(name: str) -> AbstractContextManager[None]:
     """Run convolutions by one algorithm inside a ``with`` block; it holds for the whole process.
 
     Args:
-        name: ``'winograd'`` (or one of its plans in full, ``'winograd F(4x4,3x3)'``), ``'pointwise'``, ``'planes'``,
-            ``'matrix'``, ``'output_lane'`` or ``'depthwise'``.
+        name: ``'winograd'`` (or one of its plans in full, ``'winograd F(4x4,3x3)'``), ``'pixel_lane'``,
+            ``'output_lane'`` or ``'depthwise'``.
 
     Raises:
         ArgumentError: there is no such plan; when a convolution runs that it does not fit, that call raises it too.

@@ -84,7 +84,7 @@ def autotune(model: Any, input: Any, cache: str | os.PathLike[str] | None = None
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     tuning = konv.autotune(konv.nn.Conv2d(8, 8, 1), konv.ones(1, 8, 6, 6), folder + "/plans.json")
         >>> [choice.default for choice in tuning.choices]
-        ['pointwise']
+        ['pixel_lane']
         >>> konv.backends.forget_choices()
     """
     if not callable(model):

@@ -101,9 +101,14 @@ void test_output_lane(const IsaTable& isa, Random& random) {
     for (index columns = 1; columns <= 2 * tiles.o_columns + 3; columns++) {
       const index k = 1 + random.below(40), width = nv * tiles.lanes, ldv = columns + random.below(3);
       const auto u = random.small<T>((k + 16) * width), v = random.small<T>(k * ldv), init = random.small<T>(width);
-      std::vector<T> m(columns * width);
-      tiles.output_lane(nv, columns, k, u.data(), v.data(), ldv, m.data(), width, init.data(), 0);
-      bool same = true;
+      std::vector<T> m(columns * width), scattered(columns * width);
+      std::vector<index> column, offset;
+      for (index t = 0; t < columns; t++) column.push_back(t);
+      for (index i = 0; i < k; i++) offset.push_back(i * ldv);
+      tiles.output_lane(nv, columns, {k, u.data(), m.data(), width, init.data(), 0}, v.data(), ldv);
+      tiles.output_lane_at(nv, columns, {k, u.data(), scattered.data(), width, init.data(), 0}, v.data(), column.data(),
+                           offset.data());
+      bool same = m == scattered;
       for (index t = 0; t < columns; t++)
         for (index l = 0; l < width; l++) {
           T sum = init[l];
@@ -241,7 +246,7 @@ void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar pl
   test_moves<T>(isa, random);
   for (int i = 0; i < 150; i++) {
     const Geometry g = random_geometry(random);
-    for (const char* name : {"", "planes", "matrix", "output_lane", "pointwise", "depthwise", "winograd"})
+    for (const char* name : {"", "pixel_lane", "output_lane", "depthwise", "winograd"})
       test_plan<T>(isa, plain, g, name, random);
   }
 }

@@ -173,10 +173,10 @@ def test_depthwise_is_named() -> None:
 def test_the_plan_is_the_one_that_runs() -> None:
     plan = konv.explain("Conv2d(64, 64, 3, padding=1)", (1, 64, 56, 56)).plan
     assert plan is not None
-    with konv.backends.force_plan("planes"):
+    with konv.backends.force_plan("pixel_lane"):
         forced = konv.explain("Conv2d(64, 64, 3, padding=1)", (1, 64, 56, 56)).plan
     assert forced is not None
-    assert "planes" in forced.name
+    assert "pixel_lane" in forced.name
     assert plan.reason
     transposed = konv.explain("ConvTranspose2d(64, 64, 2, stride=2)", (1, 64, 14, 14)).plan
     assert transposed is not None

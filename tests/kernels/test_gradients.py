@@ -13,7 +13,7 @@ from konv import kernels, reference
 from konv.errors import ArgumentError, DtypeError, ShapeError
 from konv.geometry import ConvGeometry
 
-PLANS = ("planes", "output_lane")
+PLANS = ("pixel_lane", "output_lane")
 SUMS = ("matrix", "depthwise")
 
 # channels, outputs, groups, kernel, (n, h, w)
@@ -80,7 +80,7 @@ def test_dtypes(isa: str, dtype: str, problem: Any) -> None:
         (7, 4, 1, {}),
     ):
         p = problem(ConvGeometry.of(c, o, (3, 2), groups=groups, **options), 2, 9, 12, kind)
-        with kernels.force_plan("planes"):
+        with kernels.force_plan("pixel_lane"):
             gradients = p.gradients()
         for found, exact in zip(gradients, p.expected_gradients(), strict=True):
             assert found.dtype == kind
@@ -119,7 +119,7 @@ def test_any_memory(isa: str, layout: str, dtype: str, problem: Any) -> None:
         p.x, p.weight = STRIDED[layout](p.x), STRIDED[layout](p.weight)
         for array in (gy, p.x, p.weight):
             array.flags.writeable = False
-        with kernels.force_plan("planes"):
+        with kernels.force_plan("pixel_lane"):
             gradients = p.gradients(gy)
         for found, exact in zip(gradients, expected, strict=True):
             np.testing.assert_array_equal(found, exact)
@@ -294,7 +294,7 @@ def test_transposed_convolution(isa: str, options: Any, kernel: Any, dtype: str,
     x = np.pad(p.x, [(0, 0), (0, 0), *extra])
     wide = {"c": np.complex128, "i": np.int64}.get(p.dtype.kind, np.float64)
     exact = reference.conv_transpose2d(*(a.astype(wide) for a in (p.x, p.weight, p.bias)), geometry).astype(dtype)
-    with kernels.force_plan("planes"):
+    with kernels.force_plan("pixel_lane"):
         result = kernels.conv2d_grad_input(x, weight, geometry.adjoint, size, None, p.bias)
         packed = kernels.pack_grad_input(weight, geometry.adjoint, *size)
         again = kernels.conv2d_grad_input(x, weight * 0, geometry.adjoint, size, packed, p.bias)

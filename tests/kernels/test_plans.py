@@ -99,7 +99,7 @@ def test_plan_of_a_layer() -> None:
 
 def test_text_names_everything() -> None:
     text = str(konv.nn.Conv2d(64, 32, 1).plan((1, 64, 28, 28)))
-    for word in ("direct pointwise", konv.backends.current(), "1x64x28x28", "packed", "scratch", "bound by", "ms"):
+    for word in ("direct pixel_lane", konv.backends.current(), "1x64x28x28", "packed", "scratch", "bound by", "ms"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 120
 
@@ -115,8 +115,8 @@ def test_settings_and_dtypes_show() -> None:
     layer = konv.nn.Conv2d(16, 16, 3, padding=1, dtype=konv.bfloat16)
     assert layer.plan((1, 16, 8, 8)).dtype == "bfloat16"
     plain = konv.nn.Conv2d(16, 16, 3, padding=1)
-    with konv.backends.force_plan("planes"):
-        assert plain.plan((1, 16, 8, 8)).algorithm == "planes"
+    with konv.backends.force_plan("pixel_lane"):
+        assert plain.plan((1, 16, 8, 8)).algorithm == "pixel_lane"
     complex_layer = konv.nn.Conv2d(4, 4, 1, dtype=konv.complex64)
     assert complex_layer.plan((1, 4, 3, 3)).flops == 8 * 4 * 4 * 9
 

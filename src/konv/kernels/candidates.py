@@ -20,7 +20,7 @@ def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -
         >>> from konv import kernels
         >>> from konv.geometry import ConvGeometry
         >>> kernels.candidates(ConvGeometry.of(64, 64, 1), 14, 14)
-        ['pointwise', 'matrix', 'output_lane']
+        ['pixel_lane', 'output_lane']
     """
     return problem(geometry, h, w, np.dtype(dtype).name).candidates()
 

@@ -4,7 +4,7 @@ The table is empty at the start; ``konv.autotune`` and ``konv.backends.use_choic
 holds for one konv version, processor, instruction set, precision, dtype, geometry and image size, never for a batch or
 a number of threads; so what runs, and every bit of its result, is as fixed as without the table.
 
-The file is JSON: ``{"format": 1, "choices": {"0.1.0 | Xeon ... | avx512 | high | float32 | ...": "planes"}}``.
+The file is JSON: ``{"format": 1, "choices": {"0.1.0 | Xeon ... | avx512 | high | float32 | ...": "pixel_lane"}}``.
 """
 
 from __future__ import annotations

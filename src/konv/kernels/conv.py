@@ -76,7 +76,7 @@ def plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> _cor
         >>> from konv import kernels
         >>> from konv.geometry import ConvGeometry
         >>> kernels.plan(ConvGeometry.of(3, 16, 1), 32, 32).algorithm
-        'pointwise'
+        'pixel_lane'
     """
     return entries.plan(make_plan, geometry, h, w, dtype)
 

@@ -23,8 +23,8 @@ class ConvPlan:
     """The plan of one convolution on one input shape, under the settings of the moment; ``str()`` tells it.
 
     Attributes:
-        name: ``'winograd F(4x4,3x3)'``, ``'direct planes'``, ...
-        algorithm: ``'winograd'``, ``'pointwise'``, ``'planes'``, ``'matrix'``, ``'output_lane'`` or ``'depthwise'``.
+        name: ``'winograd F(4x4,3x3)'``, ``'direct pixel_lane'``, ...
+        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'`` or ``'depthwise'``.
         reason: why it was chosen.
         tile: outputs of a Winograd tile along an axis; of direct plans the rows (or columns) of the register tile.
         isa: the instruction set.

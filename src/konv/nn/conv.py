@@ -198,7 +198,7 @@ class Conv2d(_Convolution):
             >>> import konv
             >>> plan = konv.nn.Conv2d(64, 32, 1).plan((8, 64, 28, 28))
             >>> plan.name, plan.reason, plan.scratch_bytes < 2**20
-            ('direct pointwise', '1x1: the image itself is the matrix', True)
+            ('direct pixel_lane', '1x1: the image itself is the matrix', True)
             >>> plan.bound.limit in ("multiply-adds", "bytes")
             True
         """

@@ -1,0 +1,219 @@
+// Direct convolution with output channels in the lanes.
+//
+//   m[t][o] = bias[o] + sum_k u[k][o] * x[pixel[t] + offset[k]]      k = (channel, kh, kw)
+//
+// The tile broadcasts one value of the image at a time, and it may lie anywhere. So nothing is gathered: the image is
+// read where it is, at any stride, unless it must be padded or converted; then some channels of a block are staged,
+// each value once. At the end channels leave the lanes: m is transposed into the output.
+//
+//   weights                 u[panel][k][width]               a panel is two vectors of output channels
+//   scratch of a thread     x[channel][image][row][column]   staged
+//                           m[panel][pixel][width]
+//                           rows[lane][pixel]                what the writer must convert or spread
+//
+// Loops: block of pixels (some rows, or some small images) and part of the panels -> part of k, so that a panel's u
+// stays in L1 -> panel -> tile of pixels. Cutting k does not change the order of additions: sums continue from m.
+// Threads take blocks; where there are few, parts of the panels too.
+// Source: M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
+#include "../workspace.hpp"
+#include "direct.hpp"
+#include "stage.hpp"
+
+namespace konv::output_lane {
+namespace {
+
+constexpr index most_pixels = 256, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
+constexpr index k_step = 128;                         // of the sum
+constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
+constexpr index blocks_a_thread = 6;
+
+template <class T>
+Panels panels_of(const Plan& plan) {
+  const index lanes = plan.isa->tiles.of<T>().lanes;
+  return {plan.g.group_oc(), plan.g.group_c() * plan.g.taps(), 2 * lanes, lanes};
+}
+
+// Outputs of a block, and rows of the kernel in a part of k.
+struct Blocking {
+  index images, rows, columns, kernel_rows;
+  index pixels() const { return images * rows * columns; }
+
+  Blocking(const Geometry& g, index n, int threads) {
+    columns = ceil_div(g.ow, ceil_div(g.ow, most_pixels));
+    const index across = ceil_div(g.ow, columns);
+    rows = direct::balanced(g.oh, std::clamp<index>(most_pixels / columns, 1, g.oh), n * g.groups * across, threads,
+                            ceil_div(fair_pixels, columns));
+    images = 1;
+    if (rows * columns == g.oh * g.ow)
+      images = direct::balanced(n, std::max<index>(1, most_pixels / (rows * columns)), g.groups, threads,
+                                ceil_div(fair_pixels, rows * columns));
+    const index cuts = g.taps() > 2 * k_step ? ceil_div(g.kh, std::max<index>(1, k_step / g.kw)) : 1;
+    kernel_rows = ceil_div(g.kh, cuts);
+  }
+};
+
+template <class T>
+class Driver {
+ public:
+  explicit Driver(const Call<T>& call)
+      : call_(call),
+        g_(call.plan.g),
+        tiles_(call.plan.isa->tiles.template of<T>()),
+        lanes_(tiles_.lanes),
+        panels_(panels_of<T>(call.plan)),
+        writer_(*call.plan.isa, call.y),
+        threads_(direct::useful_threads(g_, call.n)),
+        b_(g_, call.n, threads_),
+        x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows) {
+    choose_parts();
+    for (index c = 0; c < channels_; c++)
+      for (index i = 0; i < b_.kernel_rows; i++)
+        for (index j = 0; j < g_.kw; j++)
+          offsets_.push_back(x_.steps.channel(c, call.x.parts) + i * x_.steps.tap_row + j * x_.steps.tap);
+  }
+
+  void run() {
+    const index bias_pitch = round_up(panels_.channels, lanes_), pixels = b_.pixels();
+    const index staged = round_up(channels_ * x_.channel_size(), lanes_);
+    const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
+    const index pointers = pixels * index{sizeof(index)} / index{sizeof(T)};
+    const index shared_bytes = round_up(g_.groups * bias_pitch * index{sizeof(T)}, 64);
+    const index slot_bytes = round_up((pointers + staged + sums + lanes_ * (pixels + lanes_)) * index{sizeof(T)}, 64);
+    threads_ = direct::threads_within(direct::scratch_limit(call_), shared_bytes, slot_bytes, threads_);
+    const Workspace scratch(shared_bytes, slot_bytes, threads_);
+    T* bias = scratch.template shared<T>();
+    pad_bias(bias, bias_pitch);
+    const index across = ceil_div(g_.ow, b_.columns), down = ceil_div(g_.oh, b_.rows);
+    parallel_for(
+        ceil_div(call_.n, b_.images) * g_.groups * down * across * parts_,
+        [&](index task, int slot) {
+          Block b;
+          b.part = task % parts_;
+          b.column = task / parts_ % across * b_.columns;
+          b.row = task / parts_ / across % down * b_.rows;
+          b.group = task / parts_ / across / down % g_.groups;
+          b.n = task / parts_ / across / down / g_.groups * b_.images;
+          b.images = std::min(b_.images, call_.n - b.n);
+          b.rows = std::min(b_.rows, g_.oh - b.row);
+          b.columns = std::min(b_.columns, g_.ow - b.column);
+          T* own = scratch.template slot<T>(slot);
+          run_block(b, bias + b.group * bias_pitch, reinterpret_cast<index*>(own), own + pointers,
+                    own + pointers + staged, own + pointers + staged + sums);
+        },
+        threads_);
+  }
+
+ private:
+  struct Block {
+    index n, group, row, column, images, rows, columns, part;
+  };
+
+  bool one_part() const { return channels_ >= g_.group_c() && b_.kernel_rows == g_.kh; }
+
+  // Channels in a part of k, and shares of the panels.
+  void choose_parts() {
+    index most = std::max<index>(1, k_step / (b_.kernel_rows * g_.kw));
+    if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
+    const index all = std::max<index>(1, g_.group_c());
+    channels_ = b_.kernel_rows < g_.kh ? 1 : ceil_div(all, ceil_div(all, most));
+
+    const index blocks =
+        ceil_div(call_.n, b_.images) * g_.groups * ceil_div(g_.oh, b_.rows) * ceil_div(g_.ow, b_.columns);
+    const index least = x_.in_place() ? 2 : 4;  // panels: who stages should use it
+    const index enough = blocks % threads_ ? blocks_a_thread * threads_ : 2 * threads_;
+    if (threads_ > 1 && blocks < enough) parts_ = ceil_div(blocks_a_thread * threads_, blocks);
+    parts_ = std::min(parts_, ceil_div(panels_.count(), least));
+    parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
+    parts_ = std::clamp<index>(parts_, 1, panels_.count());
+    threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
+  }
+
+  // The tile loads whole vectors of bias.
+  void pad_bias(T* bias, index pitch) const {
+    for (index group = 0; group < g_.groups; group++, bias += pitch) {
+      std::copy_n(call_.bias + group * panels_.channels, panels_.channels, bias);
+      std::fill(bias + panels_.channels, bias + pitch, T(0));
+    }
+  }
+
+  void run_block(const Block& b, const T* bias, index* pixel, T* staged, T* sums, T* rows) const {
+    index pixels = 0;
+    for (index i = 0; i < b.images; i++)
+      for (index r = 0; r < b.rows; r++)
+        for (index q = 0; q < b.columns; q++)
+          pixel[pixels++] = i * x_.steps.image + r * x_.steps.row + q * x_.steps.column;
+
+    const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
+    for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
+      for (index row = 0; row < g_.kh; row += b_.kernel_rows) {
+        const index channels = std::min(channels_, g_.group_c() - c),
+                    kernel_rows = std::min(b_.kernel_rows, g_.kh - row);
+        const index k = c * g_.taps() + row * g_.kw, count = channels * kernel_rows * g_.kw;
+        const T* x = x_.load(staged, b.n, b.images, b.group * g_.group_c() + c, channels, b.row, b.column, row);
+        for (index w = from; w < to; w++) {
+          const index width = panels_.stored(w);
+          T* m = sums + (one_part() ? 0 : (w - from) * panels_.width * pixels);
+          const T* u = call_.weight + panels_.offset(b.group, w) + k * width;
+          tiles_.output_lane_at(static_cast<int>(width / lanes_), pixels,
+                                {count, u, m, width, k ? m : bias + panels_.first(w), k ? width : 0}, x, pixel,
+                                offsets_.data());
+          if (k + count == panels_.k) store(b, w, m, rows);
+        }
+      }
+  }
+
+  void store(const Block& b, index panel, const T* sums, T* rows) const {
+    const index width = panels_.stored(panel), pixels = b.rows * b.columns, pitch = pixels + lanes_;
+    const bool in_place = call_.y.plane_contiguous() && b.columns == g_.ow && writer_.in_place(0, 0);
+    for (index lane = 0; lane < panels_.kept(panel); lane += lanes_)
+      for (index i = 0; i < b.images; i++) {
+        const index channel = b.group * g_.group_oc() + panels_.first(panel) + lane;
+        const int channels = static_cast<int>(std::min(lanes_, panels_.kept(panel) - lane));
+        const T* m = sums + i * pixels * width + lane;
+        if (in_place) {
+          tiles_.transpose_store(m, width, pixels, writer_.in_place(b.n + i, channel) + b.row * g_.ow, call_.y.sc,
+                                 channels);
+          continue;
+        }
+        tiles_.transpose_store(m, width, pixels, rows, pitch, channels);
+        for (int l = 0; l < channels; l++)
+          writer_.write_rows(rows + l * pitch, b.columns, b.n + i, channel + l, b.row, b.rows, b.column, b.columns);
+      }
+  }
+
+  const Call<T>& call_;
+  const Geometry& g_;
+  const TileTable<T>& tiles_;
+  const index lanes_;
+  const Panels panels_;
+  const RowWriter<T> writer_;
+  int threads_;
+  const Blocking b_;
+  const Windows<T> x_;
+  index channels_ = 1, parts_ = 1;
+  std::vector<index> offsets_;
+};
+
+}  // namespace
+
+bool fits(const Geometry&) { return true; }
+
+template <class T>
+index packed_size(const Plan& plan) {
+  return checked_mul(plan.g.groups, panels_of<T>(plan).group_size());
+}
+
+template <class T>
+void pack(const Plan& plan, const WeightView& w, T* dst) {
+  pack_panels<T>(*plan.isa, w, plan.g, panels_of<T>(plan), dst);
+}
+
+template <class T>
+void run(const Call<T>& call) {
+  Driver<T>(call).run();
+}
+
+const Algorithm algorithm = {
+    "output_lane", "direct output_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
+
+}  // namespace konv::output_lane

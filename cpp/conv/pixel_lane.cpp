@@ -1,0 +1,259 @@
+// Direct convolution with pixels in the lanes.
+//
+//   y[o][q] = bias[o] + sum_k w[o][k] * x[offset[k] + q]      k = (channel, kh, kw)
+//
+// The tile loads neighbouring pixels, so each tap must see its pixels side by side: a block of the image is staged once
+// into padded planes, one for each phase of the stride, in which tap (kh, kw) of every output lies at one fixed
+// distance from it. Nothing is unrolled into a matrix.
+//
+//   stride 2, 3x3:   a b a b a b        plane (0,0): a a a    plane (0,1): b b b      tap (kh, kw) is in plane
+//                    c d c d c d                     a a a                 b b b      (kh % 2, kw % 2), moved by
+//                    a b a b a b        plane (1,0): c c c    plane (1,1): d d d      (kh / 2, kw / 2)
+//
+//   weights                 w[panel][k][rows]
+//   scratch of a thread     x[channel][column phase][row phase][row][pitch]
+//                           sums[channel][pixel]            unless the tile writes into the output itself
+//
+// A 1x1 kernel without stride or padding needs no planes: the image is one long row, channel c lies at the distance
+// c * (channel stride). Only the last pixels, which do not fill a vector, are staged.
+//
+// Two ways to walk the pixels of a block:
+//   by row   one call of the tile for each output row; it writes straight into the output
+//   flat     one call for all rows, gaps between rows included; better when rows fit vectors badly. With zero padding,
+//            the right padding of a row is the left padding of the next, which narrows the gaps.
+//
+// Loops: block of outputs (its planes fit in half of L2) -> channels, if even one block has too many -> panel of output
+// channels (its weights pass through L1) -> vectors of pixels -> k. Threads take blocks; where there are few, shares of
+// the panels too.
+// Source: the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
+#include <numeric>
+#include <vector>
+
+#include "../workspace.hpp"
+#include "direct.hpp"
+#include "stage.hpp"
+
+namespace konv::pixel_lane {
+namespace {
+
+constexpr index cache_bytes = 512 << 10;  // planes and sums of one block: half of a 1 MiB L2, the weights need the rest
+constexpr index wide_block = 192;         // columns below which a row is not cut for the sake of the cache
+
+// L2 of 1 MiB in 8 ways (also 2 MiB in 16): addresses 128 KiB apart compete for 8 places.
+constexpr index way_bytes = 128 << 10, ways = 8;
+
+bool channels_collide(index stride_bytes, index channels) {
+  const index places = way_bytes / std::gcd(stride_bytes, way_bytes) * ways;
+  return channels > places;
+}
+
+// Where memory allows it, a 1x1 convolution does not know rows.
+template <class T>
+Call<T> one_row(Call<T> call, Geometry& g) {
+  if (!direct::flattens(g) || call.x.sh != g.w * call.x.sw || call.y.sh != g.w * call.y.sw) return call;
+  g.w = g.ow = call.x.w = call.y.w = g.w * g.h;
+  g.h = g.oh = call.x.h = call.y.h = 1;
+  return call;
+}
+
+template <class T>
+class Driver {
+ public:
+  explicit Driver(const Call<T>& call)
+      : g_(call.plan.g),
+        call_(one_row(call, g_)),
+        tiles_(call.plan.isa->tiles.template of<T>()),
+        lanes_(tiles_.lanes),
+        panels_(direct::pixel_panels<T>(call.plan)),
+        reader_(*call.plan.isa, call_.x, g_.mode),
+        writer_(*call.plan.isa, call_.y) {}
+
+  void run() {
+    choose_blocks();
+    const index slot_bytes = round_up((planes_size_ + sums_size_ + lanes_) * index{sizeof(T)}, 64);
+    threads_ = direct::threads_within(direct::scratch_limit(call_), 0, slot_bytes, threads_);
+    const Workspace scratch(0, slot_bytes, threads_);
+    const index down = ceil_div(g_.oh, rows_), across = blocks_across();
+    parallel_for(
+        call_.n * g_.groups * down * across * parts_,
+        [&](index task, int slot) {
+          Block b;
+          b.part = task % parts_;
+          b.column = task / parts_ % across * columns_;
+          b.row = task / parts_ / across % down * rows_;
+          b.group = task / parts_ / across / down % g_.groups;
+          b.n = task / parts_ / across / down / g_.groups;
+          b.rows = std::min(rows_, g_.oh - b.row);
+          if (in_place_) b.column = std::min(b.column, whole());
+          b.columns = std::min(columns_, (b.column < whole() ? whole() : g_.ow) - b.column);
+          run_block(b, scratch.template slot<T>(slot));
+        },
+        threads_);
+  }
+
+ private:
+  struct Block {
+    index n, group, row, column, rows, columns, part;
+  };
+
+  // ---- cutting the work --------------------------------------------------------------------------------------------
+  // Columns that are read where they lie, in whole vectors; the rest is a block of its own.
+  index whole() const { return in_place_ ? g_.ow / lanes_ * lanes_ : g_.ow; }
+  index blocks_across() const { return ceil_div(whole(), columns_) + (whole() < g_.ow); }
+
+  void choose_blocks() {
+    const ImageView& x = call_.x;
+    const bool flat = direct::flattens(g_) && g_.oh == 1;
+    in_place_ = flat && x.parts == 1 && reader_.in_place(0, 0, 0) && writer_.in_place(0, 0) &&
+                !channels_collide(x.sc * index{sizeof(T)}, g_.group_c());
+    threads_ = direct::useful_threads(g_, call_.n);
+    channels_ = std::max<index>(1, g_.group_c());
+    if (flat) cut_row();
+    else cut_planes();
+    const index blocks = call_.n * g_.groups * ceil_div(g_.oh, rows_) * blocks_across();
+    parts_ = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
+    threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
+    choose_walk();
+  }
+
+  void cut_row() {
+    const index unit = 3 * lanes_, fit = cache_bytes / index{sizeof(T)} / channels_;
+    columns_ = std::clamp(fit / unit * unit, unit, 8 * unit);
+    columns_ = round_up(direct::balanced(g_.ow, columns_, call_.n * g_.groups, threads_, 2 * unit), lanes_);
+    rows_ = 1;
+  }
+
+  index block_bytes(index rows, index columns) const {
+    const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h, 1),
+        across(columns, g_.stride_w, g_.kw, g_.dilation_w, 1);
+    const index sums = panels_.width * (rows * across.length + lanes_);
+    return (channels_ * down.cells() * across.cells() + sums) * index{sizeof(T)};
+  }
+
+  void cut_planes() {
+    const index target = std::min(cache_bytes, direct::scratch_limit(call_) * 3 / 4 / threads_);
+    rows_ = std::min<index>(g_.oh, 4), columns_ = g_.ow;
+    const auto halve = [&](index& size, index least, index unit) {
+      while (block_bytes(rows_, columns_) > target && size > least)
+        size = std::max(least, round_up(ceil_div(size, 2), unit));
+    };
+    halve(columns_, std::min(g_.ow, wide_block), 3 * lanes_);
+    halve(rows_, 1, 1);
+    halve(columns_, std::min<index>(g_.ow, 3 * lanes_), lanes_);
+    halve(channels_, 1, 1);
+    while (rows_ < g_.oh && block_bytes(rows_ + 1, columns_) <= target) rows_++;
+    rows_ = direct::balanced(g_.oh, rows_, call_.n * g_.groups * ceil_div(g_.ow, columns_), threads_, 4);
+  }
+
+  // By row wastes lanes at the end of each row, and rows of one vector keep few sums in flight; flat computes the gaps
+  // between rows and copies the sums.
+  void choose_walk() {
+    const index staged = in_place_ ? g_.ow - whole() : columns_;
+    down_ = StagedAxis(rows_, g_.stride_h, g_.kh, g_.dilation_h, 1);
+    across_ = StagedAxis(std::max<index>(1, staged), g_.stride_w, g_.kw, g_.dilation_w, 1);
+    pitch_ = across_.length - shared_padding();
+    across_.pitch = down_.cells() * pitch_;
+    const double vectors = double(ceil_div(columns_, lanes_));
+    const double by_row = vectors * double(lanes_) / double(columns_) * (1.0 + 0.5 / (vectors * vectors));
+    const double flat = double(pitch_) / double(columns_) * (1.0 + 3.0 / double(panels_.k + 1));
+    by_row_ = in_place_ || by_row <= flat;
+    direct_ = by_row_ && writer_.in_place(0, 0);
+
+    channel_size_ = across_.runs * across_.pitch;
+    planes_size_ =
+        in_place_ && whole() == g_.ow ? 0 : round_up(channels_ * channel_size_ + across_.length + lanes_, lanes_);
+    sums_ld_ = round_up(rows_ * pitch_, lanes_);
+    const index panels = channels_ < g_.group_c() ? ceil_div(panels_.count(), parts_) : 1;
+    sums_size_ = direct_ ? 0 : panels * panels_.width * sums_ld_;
+    for (index c = 0; c < channels_; c++) {
+      if (in_place_) image_.push_back(c * call_.x.sc);
+      for (index i = 0; i < g_.kh; i++)
+        for (index j = 0; j < g_.kw; j++)
+          offsets_.push_back(c * channel_size_ + down_.offset(i) * pitch_ + across_.offset(j));
+    }
+  }
+
+  // Columns that the right padding of a row shares with the left padding of the next.
+  index shared_padding() const {
+    if (g_.mode != PadMode::zeros || g_.stride_w != 1 || !across_.shared || columns_ < g_.ow) return 0;
+    const index reach = across_.length - columns_, right = g_.ow + reach - g_.pad_left - g_.w;
+    return std::max<index>(0, std::min({g_.pad_left, right, reach}));  // rows of outputs must not overlap
+  }
+
+  // ---- one block ---------------------------------------------------------------------------------------------------
+  void run_block(const Block& b, T* planes) const {
+    const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
+    for (index c = 0; c == 0 || c < g_.group_c(); c += channels_) {
+      const index channels = std::min(channels_, g_.group_c() - c), first = b.group * g_.group_c() + c;
+      const bool here = in_place_ && b.column < whole();
+      if (!here)
+        for (index i = 0; i < channels; i++)
+          stage(reader_, planes + i * channel_size_, b.n, first + i, down_, across_, b.row * g_.stride_h - g_.pad_top,
+                b.column * g_.stride_w - g_.pad_left, pitch_);
+      const T* x = here ? static_cast<const T*>(call_.x.plane(b.n, first)) + b.column : planes;
+      for (index panel = from; panel < to; panel++) {
+        T* sums = planes + planes_size_ + (channels_ < g_.group_c() ? (panel - from) * panels_.width * sums_ld_ : 0);
+        add(b, panel, c * g_.taps(), channels * g_.taps(), x, here ? image_.data() : offsets_.data(), sums);
+        if (!direct_ && c + channels >= g_.group_c()) store(b, panel, sums);
+      }
+    }
+  }
+
+  // Products [k, k + count) of one panel.
+  void add(const Block& b, index panel, index k, index count, const T* x, const index* offsets, T* sums) const {
+    const index kept = panels_.kept(panel), channel = b.group * g_.group_oc() + panels_.first(panel);
+    const auto tile = [&](index pixels, const T* from, T* to, index ld) {
+      tiles_.pixel_lane(static_cast<int>(kept), pixels, count, call_.weight + panels_.offset(b.group, panel) + k * kept,
+                        from, offsets, k ? nullptr : call_.bias + channel, to, ld);
+    };
+    if (!by_row_) return tile((b.rows - 1) * pitch_ + b.columns, x, sums, sums_ld_);
+    T* y = direct_ ? writer_.in_place(b.n, channel) + b.row * call_.y.sh + b.column : sums;
+    const index y_pitch = direct_ ? call_.y.sh : pitch_, ld = direct_ ? call_.y.sc : sums_ld_;
+    for (index r = 0; r < b.rows; r++) tile(b.columns, x + r * pitch_, y + r * y_pitch, ld);
+  }
+
+  void store(const Block& b, index panel, const T* sums) const {
+    const index channel = b.group * g_.group_oc() + panels_.first(panel);
+    for (index o = 0; o < panels_.kept(panel); o++)
+      writer_.write_rows(sums + o * sums_ld_, pitch_, b.n, channel + o, b.row, b.rows, b.column, b.columns);
+  }
+
+  Geometry g_;
+  const Call<T> call_;
+  const TileTable<T>& tiles_;
+  const index lanes_;
+  const Panels panels_;
+  const RowReader<T> reader_;
+  const RowWriter<T> writer_;
+  int threads_ = 1;
+  index rows_ = 1, columns_ = 1, channels_ = 1, parts_ = 1;  // of a block; shares of the panels
+  bool in_place_ = false, by_row_ = false, direct_ = false;  // direct_: the tile writes into the output
+  StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
+  index pitch_ = 0, channel_size_ = 0, planes_size_ = 0;
+  index sums_ld_ = 0, sums_size_ = 0;   // sums_ld_: between channels of the sums
+  std::vector<index> offsets_, image_;  // of k, in the planes and in the image
+};
+
+}  // namespace
+
+bool fits(const Geometry& g) { return g.taps() <= 1 << 14; }  // beyond, the table of distances outgrows the data
+
+template <class T>
+index packed_size(const Plan& plan) {
+  return checked_mul(plan.g.groups, direct::pixel_panels<T>(plan).group_size());
+}
+
+template <class T>
+void pack(const Plan& plan, const WeightView& w, T* dst) {
+  pack_panels<T>(*plan.isa, w, plan.g, direct::pixel_panels<T>(plan), dst);
+}
+
+template <class T>
+void run(const Call<T>& call) {
+  Driver<T>(call).run();
+}
+
+const Algorithm algorithm = {
+    "pixel_lane", "direct pixel_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
+
+}  // namespace konv::pixel_lane
