@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "arrays.hpp"
+#include "conv/grad_weight.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
 
@@ -118,6 +119,23 @@ int export_memory(PyObject* self, Py_buffer* view, int flags) {
 
 PyType_Slot memory_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(export_memory)}, {0, nullptr}};
 
+// The weight's gradient (out_channels, in_channels/groups, kh, kw), contiguous; None when an array must be copied.
+std::optional<Memory> grad_weight_of(const GradWeightPlan& plan, nb::handle input, nb::handle grad) {
+  const Array x(input), gy(grad);
+  if (x.foreign() || gy.foreign()) return std::nullopt;
+  const Geometry& g = plan.g;
+  x.expect(plan.scalar, plan.parts, {Array::any, g.c / plan.parts, g.h, g.w}, "the input");
+  const index n = x.size(0);
+  gy.expect(plan.scalar, plan.parts, {n, g.oc / plan.parts, g.oh, g.ow}, "the gradient");
+  checked_mul(checked_mul(n, 8), checked_add(checked_mul(g.c * g.h, g.w), checked_mul(g.oc * g.oh, g.ow)));
+  Memory memory(g.oc / plan.parts * g.group_c() * g.taps() * scalar_bytes(plan.scalar));
+  with_floating_type(plan.scalar, [&](auto t) {
+    const ReleaseGil released;
+    grad_weight::run<decltype(t)>({g, *plan.isa, x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
+  });
+  return memory;
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -151,9 +169,13 @@ NB_MODULE(_core, m) {
             return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
           },
           "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.");
+  nb::class_<GradWeightPlan>(m, "GradWeightPlan", "How the gradient of the weight of a problem is summed.")
+      .def_ro("name", &GradWeightPlan::name)
+      .def_ro("reason", &GradWeightPlan::reason);
   m.def("pack_weight", &pack_weight, "plan"_a, "weight"_a);
   m.def("conv2d_forward", &conv2d_forward, "plan"_a, "x"_a, "packed"_a, "bias"_a.none());
   m.def("conv2d_into", &conv2d_into, "plan"_a, "x"_a, "packed"_a, "bias"_a.none(), "out"_a);
+  m.def("grad_weight", &grad_weight_of, "plan"_a, "x"_a, "grad"_a);
 
   m.def("available_isas", [] {
     std::vector<std::string> names;
@@ -170,7 +192,6 @@ NB_MODULE(_core, m) {
   m.def("set_cpus", &set_cpus, "n"_a);
 
   bind_layers(m);
-  bind_gradients(m);
 }
 
 }  // namespace konv

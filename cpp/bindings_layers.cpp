@@ -90,11 +90,9 @@ struct PassForm {
   Pass pass;
   std::size_t images, numbers;
 };
-constexpr PassForm passes[] = {{"channel_moments", Pass::moments, 1, 0},
-                               {"channel_products", Pass::products, 2, 1},
-                               {"channel_affine", Pass::affine, 1, 3},
-                               {"channel_combine", Pass::combine, 2, 4},
-                               {"relu", Pass::relu, 1, 0},
+constexpr PassForm passes[] = {{"channel_sums", Pass::sums, 1, 0},         {"channel_moments", Pass::moments, 1, 0},
+                               {"channel_products", Pass::products, 2, 1}, {"channel_affine", Pass::affine, 1, 3},
+                               {"channel_combine", Pass::combine, 2, 4},   {"relu", Pass::relu, 1, 0},
                                {"relu_gradient", Pass::relu, 2, 0}};
 
 // Images x and, where the pass has one, g; then numbers, each (n or 1, c) of float64. The result is an image like x, or

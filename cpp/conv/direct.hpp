@@ -57,10 +57,18 @@ inline index balanced(index count, index most, index others, int threads, index 
   return ceil_div(count, std::max(index{1}, blocks));
 }
 
-// A 1x1 convolution does not know rows: h x w pixels become one row, where memory allows it.
+// A 1x1 convolution does not know rows.
 inline bool flattens(const Geometry& g) {
   return g.taps() == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_top == 0 && g.pad_left == 0 && g.oh == g.h &&
          g.ow == g.w;
+}
+
+// Where memory allows it, then, these numbers are of one row.
+template <class Y>
+void one_row(Geometry& g, ImageView& x, Y& y) {
+  if (!flattens(g) || x.sh != g.w * x.sw || y.sh != g.w * y.sw) return;
+  g.w = g.ow = x.w = y.w = g.w * g.h;
+  g.h = g.oh = x.h = y.h = 1;
 }
 
 }  // namespace konv::direct

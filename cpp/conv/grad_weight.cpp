@@ -18,6 +18,7 @@
 
 #include "../parallel.hpp"
 #include "../workspace.hpp"
+#include "direct.hpp"
 #include "rows.hpp"
 #include "stage.hpp"
 #include "winograd.hpp"
@@ -155,7 +156,6 @@ class DenseTile {
   explicit DenseTile(const GradWeightCall& call)
       : call_(call),
         g_(call.g),
-        table_(call.isa.grad_weight.template of<T>()),
         tiles_(call.isa.tiles.template of<T>()),
         gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
@@ -164,32 +164,35 @@ class DenseTile {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
     staged_ = round_up(cut_.channels * x_.channel_size(), 16);
-    const index rows = std::max(2 * pixels, columns) * lanes();
+    const index rows = std::max(2 * pixels, columns) * lanes();  // of gy, of dW; places of pixels
     cut_.scratch = (u_ + staged_ + rows) * index{sizeof(T)};
-    for (index image = 0; image < cut_.images; image++)
-      for (index r = 0; r < cut_.rows; r++) row_offset_.push_back(image * x_.steps.image + r * x_.steps.row);
     for (index c = 0; c < cut_.channels; c += call.x.parts)
       for (index a = 0; a < g_.kh; a++)
         for (index b = 0; b < g_.kw; b++)
           for (index part = 0; part < call.x.parts; part++)
-            column_offset_.push_back(x_.steps.channel(c + part, call.x.parts) + a * x_.steps.tap_row +
-                                     b * x_.steps.tap);
+            columns_.push_back(x_.steps.channel(c + part, call.x.parts) + a * x_.steps.tap_row + b * x_.steps.tap);
   }
 
   Cut cut() const { return cut_; }
 
   void add(const Cell& cell, const Block& b, bool first, T* sums, T* scratch) const {
+    alignas(64) static constexpr T zeros[64] = {};
     T* u = scratch;
     load_gy(cell, b, u, u + u_ + staged_);
     const T* x =
         x_.load(u + u_, b.image, b.images, cell.group * g_.group_c() + cell.channel, cell.channels, b.row, b.column, 0);
-    const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, table_.columns);
+    index* place = reinterpret_cast<index*>(u + u_ + staged_);  // the rows of gy are done with
+    const index pixels = x_.places(b.images, b.rows, b.columns, place);
+    const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, index{tiles_.o_columns});
     for (index i = 0, t = 0, count; i < tiles; i++, t += count) {
       count = ceil_div(columns - t, tiles - i);  // tiles as equal as can be
-      for (index p = 0; p < cell.outputs; p += 2 * lanes())
-        table_.tile(vectors(cell, p), count, first,
-                    {b.images * b.rows, b.columns, u + p * b.pixels(), x, row_offset_.data(), column_offset_.data() + t,
-                     x_.steps.column, sums + p * columns + t * vectors(cell, p) * lanes()});
+      for (index p = 0; p < cell.outputs; p += 2 * lanes()) {
+        const index width = vectors(cell, p) * lanes();
+        T* d = sums + p * columns + t * width;
+        tiles_.output_lane_at(vectors(cell, p), count,
+                              {pixels, u + p * pixels, d, width, first ? zeros : d, first ? 0 : width}, x,
+                              columns_.data() + t, place);
+      }
     }
   }
 
@@ -206,7 +209,7 @@ class DenseTile {
  private:
   static Cut cut_of(const GradWeightCall& call) {
     const Geometry& g = call.g;
-    const index parts = call.x.parts, size = sizeof(T), lanes = call.isa.grad_weight.of<T>().lanes;
+    const index parts = call.x.parts, size = sizeof(T), lanes = call.isa.tiles.of<T>().lanes;
     Cut cut{};
     const index channel_cells = std::max<index>(1, g.group_c() * g.taps() / target_columns);
     cut.channels = ceil_div(g.group_c() / parts, channel_cells) * parts;
@@ -225,7 +228,7 @@ class DenseTile {
     return cut;
   }
 
-  index lanes() const { return table_.lanes; }
+  index lanes() const { return tiles_.lanes; }
   // Of the panel that begins at output channel p of a cell.
   int vectors(const Cell& cell, index p) const { return cell.outputs - p > lanes() ? 2 : 1; }
 
@@ -249,14 +252,13 @@ class DenseTile {
 
   const GradWeightCall& call_;
   const Geometry& g_;
-  const GradWeightTable<T>& table_;
   const TileTable<T>& tiles_;
   const RowReader<T> gy_;
   const Writer<T> writer_;
   Cut cut_;
   const Windows<T> x_;
-  index u_, staged_;                               // T of u and of staged x
-  std::vector<index> row_offset_, column_offset_;  // of pixels and taps in x
+  index u_, staged_;            // T of u and of staged x
+  std::vector<index> columns_;  // where taps lie in x
 };
 
 // ---- pixels in the lanes, for groups of few output channels --------------------------------------------------------
@@ -317,17 +319,6 @@ class DepthwiseTile {
   const StagedBlock block_;
 };
 
-// A 1x1 kernel over whole planes sees one long row.
-GradWeightCall one_row(GradWeightCall call) {
-  Geometry& g = call.g;
-  const bool same = g.taps() == 1 && g.h == g.oh && g.w == g.ow && g.stride_h == 1 && g.stride_w == 1 &&
-                    g.pad_top == 0 && g.pad_left == 0;
-  if (!same || call.x.sh != g.w * call.x.sw || call.gy.sh != g.w * call.gy.sw) return call;
-  g.w = g.ow = call.x.w = call.gy.w = g.w * g.h;
-  g.h = g.oh = call.x.h = call.gy.h = 1;
-  return call;
-}
-
 }  // namespace
 
 template <class T>
@@ -338,7 +329,8 @@ void run(const GradWeightCall& call) {
     std::memset(call.dw, 0, g.oc / call.gy.parts * g.group_c() * g.taps() * scalar_bytes(call.gy.scalar));
     return;
   }
-  const GradWeightCall flat = one_row(call);
+  GradWeightCall flat = call;
+  direct::one_row(flat.g, flat.x, flat.gy);
   switch (call.algorithm) {
     case GradWeight::winograd:
       return winograd::grad_weight<T>(flat);
@@ -353,36 +345,3 @@ template void run<float>(const GradWeightCall&);
 template void run<double>(const GradWeightCall&);
 
 }  // namespace konv::grad_weight
-
-namespace konv {
-
-template <class T>
-void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels, void* db) {
-  constexpr index piece = 4096;
-  ImageView rows = gy;
-  if (gy.plane_contiguous()) rows.w *= gy.h, rows.h = 1;
-  const RowReader<T> reader(isa, rows, PadMode::zeros);
-  const index work = n * channels * gy.h * gy.w;
-  const int slots = static_cast<int>(std::clamp<index>(std::min(channels, work / 32768), 1, num_threads()));
-  const Workspace scratch(0, piece * index{sizeof(T)}, slots);
-  parallel_for(
-      channels,
-      [&](index c, int slot) {
-        double total = 0;
-        for (index image = 0; image < n; image++)
-          for (index r = 0; r < rows.h; r++)
-            for (index q = 0; q < rows.w; q += piece) {
-              const index count = std::min(piece, rows.w - q);
-              total += isa.grad_weight.of<T>().sum(reader.find_rows(scratch.slot<T>(slot), image, c, r, 1, q, count).at,
-                                                   count);
-            }
-        const T value = static_cast<T>(total);
-        isa.rows.of<T>().store(gy.scalar, static_cast<char*>(db) + c * scalar_bytes(gy.scalar), 1, &value, 1);
-      },
-      slots);
-}
-
-template void grad_bias<float>(const IsaTable&, const ImageView&, index, index, void*);
-template void grad_bias<double>(const IsaTable&, const ImageView&, index, index, void*);
-
-}  // namespace konv

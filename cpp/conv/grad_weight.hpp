@@ -1,4 +1,4 @@
-// Gradients of the weight and of the bias.
+// Gradient of the weight.
 #pragma once
 #include "../plan.hpp"
 
@@ -57,9 +57,5 @@ class Writer {
 };
 
 }  // namespace grad_weight
-
-// db[o] = sum of gy over images and pixels, in double precision; storage and parts as gy's.
-template <class T>
-void grad_bias(const IsaTable& isa, const ImageView& gy, index n, index channels, void* db);
 
 }  // namespace konv

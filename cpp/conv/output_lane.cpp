@@ -115,7 +115,8 @@ class Driver {
     index most = std::max<index>(1, k_step / (b_.kernel_rows * g_.kw));
     if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
     const index all = std::max<index>(1, g_.group_c());
-    channels_ = b_.kernel_rows < g_.kh ? 1 : ceil_div(all, ceil_div(all, most));
+    const index whole = round_up(ceil_div(all, ceil_div(all, most)), call_.x.parts);  // elements
+    channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
 
     const index blocks =
         ceil_div(call_.n, b_.images) * g_.groups * ceil_div(g_.oh, b_.rows) * ceil_div(g_.ow, b_.columns);
@@ -137,12 +138,7 @@ class Driver {
   }
 
   void run_block(const Block& b, const T* bias, index* pixel, T* staged, T* sums, T* rows) const {
-    index pixels = 0;
-    for (index i = 0; i < b.images; i++)
-      for (index r = 0; r < b.rows; r++)
-        for (index q = 0; q < b.columns; q++)
-          pixel[pixels++] = i * x_.steps.image + r * x_.steps.row + q * x_.steps.column;
-
+    const index pixels = x_.places(b.images, b.rows, b.columns, pixel);
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
       for (index row = 0; row < g_.kh; row += b_.kernel_rows) {

@@ -47,26 +47,17 @@ bool channels_collide(index stride_bytes, index channels) {
   return channels > places;
 }
 
-// Where memory allows it, a 1x1 convolution does not know rows.
-template <class T>
-Call<T> one_row(Call<T> call, Geometry& g) {
-  if (!direct::flattens(g) || call.x.sh != g.w * call.x.sw || call.y.sh != g.w * call.y.sw) return call;
-  g.w = g.ow = call.x.w = call.y.w = g.w * g.h;
-  g.h = g.oh = call.x.h = call.y.h = 1;
-  return call;
-}
-
 template <class T>
 class Driver {
  public:
-  explicit Driver(const Call<T>& call)
-      : g_(call.plan.g),
-        call_(one_row(call, g_)),
+  Driver(const Call<T>& call, const Geometry& g)
+      : call_(call),
+        g_(g),
         tiles_(call.plan.isa->tiles.template of<T>()),
         lanes_(tiles_.lanes),
         panels_(direct::pixel_panels<T>(call.plan)),
-        reader_(*call.plan.isa, call_.x, g_.mode),
-        writer_(*call.plan.isa, call_.y) {}
+        reader_(*call.plan.isa, call.x, g_.mode),
+        writer_(*call.plan.isa, call.y) {}
 
   void run() {
     choose_blocks();
@@ -218,8 +209,8 @@ class Driver {
       writer_.write_rows(sums + o * sums_ld_, pitch_, b.n, channel + o, b.row, b.rows, b.column, b.columns);
   }
 
-  Geometry g_;
-  const Call<T> call_;
+  const Call<T>& call_;
+  const Geometry& g_;
   const TileTable<T>& tiles_;
   const index lanes_;
   const Panels panels_;
@@ -250,7 +241,10 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
 
 template <class T>
 void run(const Call<T>& call) {
-  Driver<T>(call).run();
+  Geometry g = call.plan.g;
+  Call<T> flat = call;
+  direct::one_row(g, flat.x, flat.y);
+  Driver<T>(flat, g).run();
 }
 
 const Algorithm algorithm = {

@@ -78,6 +78,15 @@ class Windows {
     index channel(index c, int parts) const { return c / parts * element + c % parts * part; }
   } steps;
 
+  // Where the outputs of a block lie, from its first; returns their number.
+  index places(index images, index rows, index columns, index* place) const {
+    index count = 0;
+    for (index n = 0; n < images; n++)
+      for (index r = 0; r < rows; r++)
+        for (index q = 0; q < columns; q++) place[count++] = n * steps.image + r * steps.row + q * steps.column;
+    return count;
+  }
+
   bool in_place() const { return in_place_; }
   // Scratch for one channel, in T.
   index channel_size() const { return in_place_ ? 0 : steps.part; }

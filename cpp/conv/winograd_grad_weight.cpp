@@ -18,6 +18,8 @@
 // Each block of tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
+#include <numeric>
+
 #include "../parallel.hpp"
 #include "../workspace.hpp"
 #include "grad_weight.hpp"
@@ -79,7 +81,6 @@ class Gradient {
  public:
   explicit Gradient(const GradWeightCall& call)
       : p_(call.g, call.isa, call.tile),
-        table_(call.isa.grad_weight.of<T>()),
         tiles_(call.isa.tiles.of<T>()),
         gy_(call.gy),
         reader_(call.isa, call.gy, PadMode::zeros),
@@ -89,7 +90,10 @@ class Gradient {
         work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
         v_(work_.template shared<T>()),
         y_(v_ + cut_.v),
-        d_(y_ + cut_.y) {}
+        d_(y_ + cut_.y),
+        steps_(cut_.most() * p_.tiling.tiles()) {
+    std::iota(steps_.begin(), steps_.end(), 0);
+  }
 
   void run() {
     for (index group = 0; group < p_.g.groups; group++)
@@ -184,18 +188,17 @@ class Gradient {
 
   // d[c][width] += sum over tiles of y[tile][width] * v[c][tile].
   void add_products(const T* y, const T* v, index tiles, index count, index width, bool first, T* d) const {
-    static constexpr index row_offset[] = {0};
-    index column_offset[max_columns];
+    alignas(64) static constexpr T zeros[max_width] = {};
     alignas(64) T sum[max_columns * max_width];
-    const index most = std::min<index>(table_.columns, max_columns), groups = ceil_div(count, most);
-    for (index t = 0; t < most; t++) column_offset[t] = t * cut_.pitch;
-    for (index i = 0, c = 0; i < groups; i++) {
-      const index columns = ceil_div(count - c, groups - i);
+    index column[max_columns];
+    const index most = std::min<index>(tiles_.o_columns, max_columns), groups = ceil_div(count, most);
+    for (index t = 0; t < most; t++) column[t] = t * cut_.pitch;
+    for (index i = 0, c = 0, columns; i < groups; i++, c += columns) {
+      columns = ceil_div(count - c, groups - i);
       T* to = d + c * width;
-      table_.tile(static_cast<int>(width / p_.lanes), columns, true,
-                  {1, tiles, y, v + c * cut_.pitch, row_offset, column_offset, 1, first ? to : sum});
+      tiles_.output_lane_at(static_cast<int>(width / p_.lanes), columns, {tiles, y, first ? to : sum, width, zeros, 0},
+                            v + c * cut_.pitch, column, steps_.data());
       for (index k = 0; !first && k < columns * width; k++) to[k] += sum[k];
-      c += columns;
     }
   }
 
@@ -211,7 +214,6 @@ class Gradient {
   }
 
   const Problem<T> p_;
-  const GradWeightTable<T>& table_;
   const TileTable<T>& tiles_;
   const ImageView gy_;
   const RowReader<T> reader_;
@@ -220,6 +222,7 @@ class Gradient {
   const InputTransform<T> input_;
   const Workspace work_;
   T *const v_, *const y_, *const d_;
+  std::vector<index> steps_;  // from tile to tile in V
 };
 
 }  // namespace

@@ -105,9 +105,18 @@ KONV_INLINE void total(index n, double* out, F&& term) {
   }
 }
 
+// In double: it is read from memory faster than it is added.
 template <class T>
 void sum(const T* x, index n, double* out) {
-  total<T, 1>(n, out, [&](index j, auto w, auto* s) { s[0] += load<T, w>(x + j); });
+  constexpr int L = 4 * lanes_of<double>;
+  double lane[L] = {};
+  index j = 0;
+  for (; j + L <= n; j += L)
+    for (int l = 0; l < L; l++) lane[l] += static_cast<double>(x[j + l]);
+  for (int l = 0; j < n; j++, l++) lane[l] += static_cast<double>(x[j]);
+  for (int half = L / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+  out[0] = lane[0];
 }
 
 // Two passes, the first of which brings the row into L1. What the rounding of the mean leaves, sum (x - mean), then

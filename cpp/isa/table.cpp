@@ -9,12 +9,11 @@ extern const Family<RowTable> rows;
 extern const Family<TileTable> tiles;
 extern const Family<WinogradTable> winograd;
 extern const Family<DepthwiseTable> depthwise;
-extern const Family<GradWeightTable> grad_weight;
 extern const Family<LayerKernels> layers;
 
 #define KONV_TEXT_(x) #x
 #define KONV_TEXT(x) KONV_TEXT_(x)
 
-extern constinit const IsaTable table = {KONV_TEXT(KONV_ISA), rows, tiles, winograd, depthwise, grad_weight, layers};
+extern constinit const IsaTable table = {KONV_TEXT(KONV_ISA), rows, tiles, winograd, depthwise, layers};
 
 }  // namespace konv::KONV_ISA

@@ -185,32 +185,6 @@ struct DepthwiseTable {
   void (*gradient)(const DepthwiseGradient<T>&);
 };
 
-// ---- grad_weight.cpp: the gradient of the weight, output channels in the lanes -------------------------------------
-// One tile of the product: `columns` columns (an image channel and a tap each) by `width` output channels, summed over
-// the pixels of `rows` rows of `row_length` pixels:
-//   d[t*width + l] += sum_{r,j} u[(r*row_length + j)*width + l] * x[row_offset[r] + column_offset[t] + j*step]
-template <class T>
-struct GradWeightTile {
-  index rows, row_length;
-  const T* u;
-  const T* x;
-  const index* row_offset;
-  const index* column_offset;
-  index step;
-  T* d;
-};
-
-template <class T>
-struct GradWeightTable {
-  int lanes;    // T in one vector
-  int columns;  // most columns of one tile
-
-  // width: `vectors` (1 or 2) vectors. first: d is written, not added to.
-  void (*tile)(int vectors, index columns, bool first, const GradWeightTile<T>&);
-  // The sum in double precision.
-  double (*sum)(const T* src, index count);
-};
-
 // ---- all of them ---------------------------------------------------------------------------------------------------
 // One family for every compute type; some have no kernels for integers.
 template <template <class> class Table>
@@ -233,7 +207,6 @@ struct IsaTable {
   const Family<TileTable>& tiles;
   const Family<WinogradTable>& winograd;
   const Family<DepthwiseTable>& depthwise;
-  const Family<GradWeightTable>& grad_weight;
   const Family<LayerKernels>& layers;
 };
 

@@ -42,6 +42,7 @@ void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& g
 // ---- passes: what their statistics mean is decided above (ops/norm.py) ----------------------------------------------
 // `images` and `numbers` of a pass, in this order:
 enum class Pass {
+  sums,      // x                       sums: sum of x, and 0
   moments,   // x                       sums: mean of x, and sum of (x - mean)^2
   products,  // x, g  center            sums: sum of g, and sum of g*(x - center)
   affine,    // x     center, a, b      y = (x - center)*a + b

@@ -33,6 +33,9 @@ Part run_piece(Pass pass, const LayerKernels<T>& kernels, index cells, const T* 
   const T center = static_cast<T>(first);
   const double lost = first - static_cast<double>(center);
   switch (pass) {
+    case Pass::sums:
+      kernels.sum(x, cells, part.sums);
+      break;
     case Pass::moments:
       kernels.moments(x, cells, part.sums);
       break;

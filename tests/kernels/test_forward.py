@@ -7,6 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from konv import kernels, reference
 from konv.errors import ArgumentError, DtypeError, ShapeError
@@ -78,6 +79,18 @@ def test_pointwise_is_exact(isa: str, plan: str, size: Any, channels: Any, probl
     p = problem(ConvGeometry.of(*channels, 1), 2, *size)
     with kernels.force_plan(plan):
         np.testing.assert_array_equal(p.run(), p.expected())
+
+
+@pytest.mark.parametrize("kernel", [(20, 15), (1, 300), (130, 140)])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "float16"])
+def test_kernels_larger_than_a_block(isa: str, kernel: Any, dtype: str, problem: Any) -> None:
+    """The rows of such a kernel are summed part by part, to the same bits."""
+    pads = (min(3, kernel[0] // 2), 5)
+    for options in ({"padding": pads}, {"padding": pads, "padding_mode": "circular", "stride": (2, 3)}):
+        p = problem(ConvGeometry.of(2, 19, kernel, **options), 2, kernel[0], kernel[1], dtype)
+        for plan in DIRECT if kernel[0] * kernel[1] < 1 << 14 else DIRECT[1:]:
+            with kernels.force_plan(plan):
+                np.testing.assert_array_equal(p.run().astype(complex), p.expected().astype(complex))
 
 
 @pytest.mark.parametrize("plan", DIRECT)
@@ -178,6 +191,52 @@ def test_any_memory(isa: str, plan: str, kernel: int, layout: str, dtype: str, p
     p.bias = np.repeat(p.bias, 2)[::2]
     with kernels.force_plan(plan):
         np.testing.assert_array_equal(p.run(), expected)
+
+
+@settings(max_examples=150)
+@given(
+    groups=st.integers(1, 3),
+    per_group=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    pads=st.tuples(*[st.integers(0, 5)] * 4),
+    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
+    size=st.tuples(st.integers(1, 24), st.integers(1, 40)),
+    n=st.integers(1, 5),
+    dtype=st.sampled_from(["float32", "float64", "complex64", "int16"]),
+    isa_name=st.sampled_from(kernels.available_isas()),
+    plan=st.sampled_from(DIRECT),
+)
+def test_whole_parameter_space(
+    groups: int,
+    per_group: Any,
+    kernel: Any,
+    stride: Any,
+    dilation: Any,
+    pads: Any,
+    mode: str,
+    size: Any,
+    n: int,
+    dtype: str,
+    isa_name: str,
+    plan: str,
+) -> None:
+    options = {"padding": (pads[:2], pads[2:]), "padding_mode": mode, "groups": groups}
+    c, o = groups * per_group[0], groups * per_group[1]
+    geometry = ConvGeometry.of(c, o, kernel, stride, dilation=dilation, **options)
+    rng = np.random.default_rng(0)
+    x, weight = (
+        (rng.integers(-3, 4, shape) * (1 + 1j if dtype == "complex64" else 1)).astype(dtype)
+        for shape in ((n, c, *size), geometry.weight_shape)
+    )
+    try:
+        geometry.output_size(*size)
+    except ShapeError:
+        return
+    with kernels.use_isa(isa_name), kernels.force_plan(plan):
+        found = kernels.conv2d(x, weight, None, geometry)
+    np.testing.assert_array_equal(found, reference.conv2d(x, weight, None, geometry))
 
 
 def test_expanded_input(isa: str, problem: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from .. import _core, adjoint, borders
 from ..errors import ArgumentError, DtypeError, text
 from ..geometry import ConvGeometry, Pads, Pair
-from . import entries, settings
+from . import entries, layers, settings
 from .arrays import Array, call, empty, no_memory, raw
 from .conv import DTYPES, by_group, check_dtype, problem
 
@@ -243,7 +243,11 @@ def conv2d_grad_bias(gy: Array) -> Array:
         [12.0]
     """
     _check_floating(gy.dtype.name, "conv2d_grad_bias")
-    return np.ndarray((gy.shape[1],), gy.dtype.newbyteorder("="), call(_core.grad_bias, raw(gy)))
+    if gy.dtype.kind == "c":
+        parts = np.stack([conv2d_grad_bias(gy.real), conv2d_grad_bias(gy.imag)], axis=-1)
+        return parts.view(gy.dtype.newbyteorder("="))[:, 0]
+    sums = layers.channel_sums(gy).sum(0) if gy.size else np.zeros(gy.shape[1])
+    return sums.astype(gy.dtype.newbyteorder("="))
 
 
 def _check_floating(name: str, who: str) -> None:

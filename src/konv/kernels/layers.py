@@ -167,6 +167,18 @@ def _averages(kind: int, x: Array, shape: Any, rows: Windows, columns: Windows, 
     return _result(shape, x, _call(_core.pool2d, kind, along, across, x, False)[0])
 
 
+def channel_sums(x: Array) -> Array:
+    """Sum of each channel of each image: (N, C) float64.
+
+    Example:
+        >>> import numpy as np
+        >>> from konv.kernels import layers
+        >>> layers.channel_sums(np.array([[[[1.0, 2.0, 3.0]]]])).tolist()
+        [[6.0]]
+    """
+    return np.ndarray((2, *x.shape[:2]), np.float64, _call(_core.channel_sums, x))[0]
+
+
 def channel_moments(x: Array) -> Array:
     """Mean, and sum of squared deviations from it, of each channel of each image: (2, N, C) float64.
 
