@@ -56,7 +56,7 @@ bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
   if (filters < 2 * lanes) return false;
   if (few_registers) {
     if (flat) return pixels <= 32 * lanes;
-    return filters >= 4 * lanes || g.stride_w > 1 || pixels <= 8 * lanes;
+    return (filters >= 4 * lanes && g.group_c() >= 8) || g.stride_w > 1 || pixels <= 8 * lanes;
   }
   if (5 * round_up(filters, lanes) > 6 * filters) return false;  // a fifth of the lanes empty
   return pixels <= (flat ? 100 : 256);

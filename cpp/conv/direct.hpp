@@ -20,10 +20,21 @@ index tile_rows(const IsaTable& isa, index group_oc) {
   return even > 8 && group_oc % 8 == 0 ? 8 : even;
 }
 
+// Weights of a plan: two vectors of output channels, or the rows of the pixel-lane tile.
 template <class T>
-Panels pixel_panels(const Plan& plan) {
+Panels panels(const Plan& plan) {
   const Geometry& g = plan.g;
-  return {g.group_oc(), g.group_c() * g.taps(), tile_rows<T>(*plan.isa, g.group_oc()), 1};
+  const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;
+  if (plan.algorithm == &output_lane::algorithm) return {g.group_oc(), k, 2 * lanes, lanes};
+  return {g.group_oc(), k, tile_rows<T>(*plan.isa, g.group_oc()), 1};
+}
+template <class T>
+index packed_size(const Plan& plan) {
+  return checked_mul(plan.g.groups, panels<T>(plan).group_size());
+}
+template <class T>
+void pack(const Plan& plan, const WeightView& w, T* dst) {
+  pack_panels<T>(*plan.isa, w, plan.g, panels<T>(plan), dst);
 }
 
 // Threads that a call can feed: one for every quarter of a million products (some microseconds), a join costs about
@@ -31,14 +42,6 @@ Panels pixel_panels(const Plan& plan) {
 inline int useful_threads(const Geometry& g, index n) {
   const double products = double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps());
   return static_cast<int>(std::clamp(products / 250e3, 1.0, double(num_threads())));
-}
-
-// Scratch that one call may take in all: a quarter of what it reads and writes, or 8 MiB.
-template <class T>
-index scratch_limit(const Call<T>& call) {
-  const Geometry& g = call.plan.g;
-  const index scalars = call.n * (g.c * g.h * g.w + g.oc * g.oh * g.ow);
-  return std::max<index>(index(8) << 20, scalars * scalar_bytes(call.plan.scalar) / 4);
 }
 
 // Threads whose scratch stays within the limit: with very many, fewer must do.

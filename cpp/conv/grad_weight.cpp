@@ -34,7 +34,6 @@ struct Cell {
 // Rows and columns of the output in some images.
 struct Block {
   index image, images, row, rows, column, columns;
-  index pixels() const { return images * rows * columns; }
 };
 
 // The largest cell and block, and what a task needs for them.
@@ -68,7 +67,7 @@ class Driver {
   void run() const {
     const index shared = parts_ > 1 ? cells_ * parts_ * sums_ * index{sizeof(T)} : 0;
     const index slot = sums_ * index{sizeof(T)} + cut_.scratch;
-    const index budget = std::max(scratch_bytes, image_bytes(call_.g, call_.x.scalar, call_.n) / 4);
+    const index budget = scratch_limit(call_.g, call_.x.scalar, call_.n);
     const index tasks = ceil_div(cells_, chunk_) * parts_, threads = std::min<index>(num_threads(), tasks);
     const int slots = static_cast<int>(std::clamp<index>((budget - shared) / slot, 1, threads));
     const Workspace memory(shared, round_up(slot, 64), slots);
@@ -102,7 +101,6 @@ class Driver {
   static constexpr index least_part = 512;               // pixels worth a part of their own
   static constexpr index products_per_task = 128 << 10;  // small cells are handed out several at a time
   static constexpr index parts_bytes = 4 << 20;          // the sums of all parts together
-  static constexpr index scratch_bytes = 8 << 20;
 
   Cell cell_of(index cell) const {
     const Geometry& g = call_.g;
@@ -294,9 +292,11 @@ class DepthwiseTile {
       stage(reader_, scratch, b.image, cell.group * g_.group_c() + cell.channel + p, block_.down, block_.across,
             b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left);
       for (index m = 0; m < cell.outputs; m++) {
-        const auto gy = gy_.find_rows(scratch + block_.size, b.image, cell.group * g_.group_oc() + m, b.row, b.rows,
-                                      b.column, b.columns);
-        d.y = gy.at, d.y_pitch = gy.pitch;
+        const index o = cell.group * g_.group_oc() + m;
+        const T* here = gy_.in_place(b.image, o, b.row);
+        T* rows = scratch + block_.size;
+        if (!here) gy_.read_rows(rows, b.columns, b.image, o, b.row, 1, b.rows, b.column, 1, b.columns);
+        d.y = here ? here + b.column : rows, d.y_pitch = here ? call_.gy.sh : b.columns;
         d.d = sums + m * columns + p;
         table_.gradient(d);
       }

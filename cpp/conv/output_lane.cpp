@@ -27,12 +27,6 @@ constexpr index k_step = 128;                         // of the sum
 constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
 constexpr index blocks_a_thread = 6;
 
-template <class T>
-Panels panels_of(const Plan& plan) {
-  const index lanes = plan.isa->tiles.of<T>().lanes;
-  return {plan.g.group_oc(), plan.g.group_c() * plan.g.taps(), 2 * lanes, lanes};
-}
-
 // Outputs of a block, and rows of the kernel in a part of k.
 struct Blocking {
   index images, rows, columns, kernel_rows;
@@ -60,7 +54,7 @@ class Driver {
         g_(call.plan.g),
         tiles_(call.plan.isa->tiles.template of<T>()),
         lanes_(tiles_.lanes),
-        panels_(panels_of<T>(call.plan)),
+        panels_(direct::panels<T>(call.plan)),
         writer_(*call.plan.isa, call.y),
         threads_(direct::useful_threads(g_, call.n)),
         b_(g_, call.n, threads_),
@@ -73,16 +67,12 @@ class Driver {
   }
 
   void run() {
-    const index bias_pitch = round_up(panels_.channels, lanes_), pixels = b_.pixels();
+    const index pixels = b_.pixels(), places = pixels * index{sizeof(index)} / index{sizeof(T)};
     const index staged = round_up(channels_ * x_.channel_size(), lanes_);
     const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
-    const index pointers = pixels * index{sizeof(index)} / index{sizeof(T)};
-    const index shared_bytes = round_up(g_.groups * bias_pitch * index{sizeof(T)}, 64);
-    const index slot_bytes = round_up((pointers + staged + sums + lanes_ * (pixels + lanes_)) * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(direct::scratch_limit(call_), shared_bytes, slot_bytes, threads_);
-    const Workspace scratch(shared_bytes, slot_bytes, threads_);
-    T* bias = scratch.template shared<T>();
-    pad_bias(bias, bias_pitch);
+    const index slot_bytes = round_up((places + staged + sums + lanes_ * (pixels + lanes_)) * index{sizeof(T)}, 64);
+    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), 0, slot_bytes, threads_);
+    const Workspace scratch(0, slot_bytes, threads_);
     const index across = ceil_div(g_.ow, b_.columns), down = ceil_div(g_.oh, b_.rows);
     parallel_for(
         ceil_div(call_.n, b_.images) * g_.groups * down * across * parts_,
@@ -97,8 +87,8 @@ class Driver {
           b.rows = std::min(b_.rows, g_.oh - b.row);
           b.columns = std::min(b_.columns, g_.ow - b.column);
           T* own = scratch.template slot<T>(slot);
-          run_block(b, bias + b.group * bias_pitch, reinterpret_cast<index*>(own), own + pointers,
-                    own + pointers + staged, own + pointers + staged + sums);
+          run_block(b, reinterpret_cast<index*>(own), own + places, own + places + staged,
+                    own + places + staged + sums);
         },
         threads_);
   }
@@ -129,15 +119,7 @@ class Driver {
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 
-  // The tile loads whole vectors of bias.
-  void pad_bias(T* bias, index pitch) const {
-    for (index group = 0; group < g_.groups; group++, bias += pitch) {
-      std::copy_n(call_.bias + group * panels_.channels, panels_.channels, bias);
-      std::fill(bias + panels_.channels, bias + pitch, T(0));
-    }
-  }
-
-  void run_block(const Block& b, const T* bias, index* pixel, T* staged, T* sums, T* rows) const {
+  void run_block(const Block& b, index* pixel, T* staged, T* sums, T* rows) const {
     const index pixels = x_.places(b.images, b.rows, b.columns, pixel);
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
@@ -148,11 +130,12 @@ class Driver {
         const T* x = x_.load(staged, b.n, b.images, b.group * g_.group_c() + c, channels, b.row, b.column, row);
         for (index w = from; w < to; w++) {
           const index width = panels_.stored(w);
+          alignas(64) T bias[64] = {};  // the tile loads whole vectors
+          if (k == 0) std::copy_n(call_.bias + b.group * g_.group_oc() + panels_.first(w), panels_.kept(w), bias);
           T* m = sums + (one_part() ? 0 : (w - from) * panels_.width * pixels);
           const T* u = call_.weight + panels_.offset(b.group, w) + k * width;
           tiles_.output_lane_at(static_cast<int>(width / lanes_), pixels,
-                                {count, u, m, width, k ? m : bias + panels_.first(w), k ? width : 0}, x, pixel,
-                                offsets_.data());
+                                {count, u, m, width, k ? m : bias, k ? width : 0}, x, pixel, offsets_.data());
           if (k + count == panels_.k) store(b, w, m, rows);
         }
       }
@@ -194,15 +177,7 @@ class Driver {
 
 bool fits(const Geometry&) { return true; }
 
-template <class T>
-index packed_size(const Plan& plan) {
-  return checked_mul(plan.g.groups, panels_of<T>(plan).group_size());
-}
-
-template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst) {
-  pack_panels<T>(*plan.isa, w, plan.g, panels_of<T>(plan), dst);
-}
+using direct::pack, direct::packed_size;
 
 template <class T>
 void run(const Call<T>& call) {

@@ -15,7 +15,8 @@
 //                           sums[channel][pixel]            unless the tile writes into the output itself
 //
 // A 1x1 kernel without stride or padding needs no planes: the image is one long row, channel c lies at the distance
-// c * (channel stride). Only the last pixels, which do not fill a vector, are staged.
+// c * (channel stride). Only the last pixels, which do not fill a vector, are staged; and the first ones, where the
+// others then lie on whole vectors of memory (large NumPy arrays begin 16 bytes after one: 1.1 to 1.2 times as fast).
 //
 // Two ways to walk the pixels of a block:
 //   by row   one call of the tile for each output row; it writes straight into the output
@@ -55,14 +56,14 @@ class Driver {
         g_(g),
         tiles_(call.plan.isa->tiles.template of<T>()),
         lanes_(tiles_.lanes),
-        panels_(direct::pixel_panels<T>(call.plan)),
+        panels_(direct::panels<T>(call.plan)),
         reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y) {}
 
   void run() {
     choose_blocks();
     const index slot_bytes = round_up((planes_size_ + sums_size_ + lanes_) * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(direct::scratch_limit(call_), 0, slot_bytes, threads_);
+    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), 0, slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const index down = ceil_div(g_.oh, rows_), across = blocks_across();
     parallel_for(
@@ -70,13 +71,12 @@ class Driver {
         [&](index task, int slot) {
           Block b;
           b.part = task % parts_;
-          b.column = task / parts_ % across * columns_;
+          b.across = task / parts_ % across;
           b.row = task / parts_ / across % down * rows_;
           b.group = task / parts_ / across / down % g_.groups;
           b.n = task / parts_ / across / down / g_.groups;
           b.rows = std::min(rows_, g_.oh - b.row);
-          if (in_place_) b.column = std::min(b.column, whole());
-          b.columns = std::min(columns_, (b.column < whole() ? whole() : g_.ow) - b.column);
+          choose_columns(b);
           run_block(b, scratch.template slot<T>(slot));
         },
         threads_);
@@ -84,13 +84,20 @@ class Driver {
 
  private:
   struct Block {
-    index n, group, row, column, rows, columns, part;
+    index n, group, row, rows, across, column, columns, part;
+    bool here;  // is read where it lies
   };
 
   // ---- cutting the work --------------------------------------------------------------------------------------------
-  // Columns that are read where they lie, in whole vectors; the rest is a block of its own.
-  index whole() const { return in_place_ ? g_.ow / lanes_ * lanes_ : g_.ow; }
-  index blocks_across() const { return ceil_div(whole(), columns_) + (whole() < g_.ow); }
+  // Columns [first_, end_) are cut into blocks; in place, what comes before and after has a block of its own each.
+  index blocks_across() const { return ceil_div(end_ - first_, columns_) + (first_ > 0) + (end_ < g_.ow); }
+  void choose_columns(Block& b) const {
+    const index blocks = ceil_div(end_ - first_, columns_);
+    b.here = in_place_ && b.across < blocks;
+    if (b.across < blocks) b.column = first_ + b.across * columns_, b.columns = std::min(columns_, end_ - b.column);
+    else if (b.across == blocks && first_ > 0) b.column = 0, b.columns = first_;
+    else b.column = end_, b.columns = g_.ow - end_;
+  }
 
   void choose_blocks() {
     const ImageView& x = call_.x;
@@ -99,6 +106,8 @@ class Driver {
                 !channels_collide(x.sc * index{sizeof(T)}, g_.group_c());
     threads_ = direct::useful_threads(g_, call_.n);
     channels_ = std::max<index>(1, g_.group_c());
+    end_ = g_.ow;
+    if (in_place_) align();
     if (flat) cut_row();
     else cut_planes();
     const index blocks = call_.n * g_.groups * ceil_div(g_.oh, rows_) * blocks_across();
@@ -107,10 +116,19 @@ class Driver {
     choose_walk();
   }
 
+  void align() {
+    const ImageView& x = call_.x;
+    const auto past = [&](index at) { return at % (lanes_ * index{sizeof(T)}) / index{sizeof(T)}; };
+    const index begin = past(static_cast<index>(reinterpret_cast<std::uintptr_t>(x.data)));
+    const bool alike = past(x.sn * index{sizeof(T)}) == 0 && past(x.sc * index{sizeof(T)}) == 0;
+    first_ = alike && begin && g_.ow >= 2 * lanes_ && g_.group_c() >= 64 ? lanes_ - begin : 0;
+    end_ = first_ + (g_.ow - first_) / lanes_ * lanes_;
+  }
+
   void cut_row() {
-    const index unit = 3 * lanes_, fit = cache_bytes / index{sizeof(T)} / channels_;
-    columns_ = std::clamp(fit / unit * unit, unit, 8 * unit);
-    columns_ = round_up(direct::balanced(g_.ow, columns_, call_.n * g_.groups, threads_, 2 * unit), lanes_);
+    const index unit = tiles_.vectors(static_cast<int>(panels_.width)) * lanes_, most = 24 * lanes_ / unit * unit;
+    columns_ = std::clamp(cache_bytes / index{sizeof(T)} / channels_ / unit * unit, unit, most);
+    columns_ = round_up(direct::balanced(g_.ow, columns_, call_.n * g_.groups, threads_, 2 * unit), unit);
     rows_ = 1;
   }
 
@@ -122,7 +140,7 @@ class Driver {
   }
 
   void cut_planes() {
-    const index target = std::min(cache_bytes, direct::scratch_limit(call_) * 3 / 4 / threads_);
+    const index target = std::min(cache_bytes, scratch_limit(g_, call_.x.scalar, call_.n) * 3 / 4 / threads_);
     rows_ = std::min<index>(g_.oh, 4), columns_ = g_.ow;
     const auto halve = [&](index& size, index least, index unit) {
       while (block_bytes(rows_, columns_) > target && size > least)
@@ -139,7 +157,7 @@ class Driver {
   // By row wastes lanes at the end of each row, and rows of one vector keep few sums in flight; flat computes the gaps
   // between rows and copies the sums.
   void choose_walk() {
-    const index staged = in_place_ ? g_.ow - whole() : columns_;
+    const index staged = in_place_ ? std::max(first_, g_.ow - end_) : columns_;
     down_ = StagedAxis(rows_, g_.stride_h, g_.kh, g_.dilation_h, 1);
     across_ = StagedAxis(std::max<index>(1, staged), g_.stride_w, g_.kw, g_.dilation_w, 1);
     pitch_ = across_.length - shared_padding();
@@ -151,8 +169,7 @@ class Driver {
     direct_ = by_row_ && writer_.in_place(0, 0);
 
     channel_size_ = across_.runs * across_.pitch;
-    planes_size_ =
-        in_place_ && whole() == g_.ow ? 0 : round_up(channels_ * channel_size_ + across_.length + lanes_, lanes_);
+    planes_size_ = staged == 0 ? 0 : round_up(channels_ * channel_size_ + across_.length + lanes_, lanes_);
     sums_ld_ = round_up(rows_ * pitch_, lanes_);
     const index panels = channels_ < g_.group_c() ? ceil_div(panels_.count(), parts_) : 1;
     sums_size_ = direct_ ? 0 : panels * panels_.width * sums_ld_;
@@ -176,15 +193,14 @@ class Driver {
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_) {
       const index channels = std::min(channels_, g_.group_c() - c), first = b.group * g_.group_c() + c;
-      const bool here = in_place_ && b.column < whole();
-      if (!here)
+      if (!b.here)
         for (index i = 0; i < channels; i++)
           stage(reader_, planes + i * channel_size_, b.n, first + i, down_, across_, b.row * g_.stride_h - g_.pad_top,
                 b.column * g_.stride_w - g_.pad_left, pitch_);
-      const T* x = here ? static_cast<const T*>(call_.x.plane(b.n, first)) + b.column : planes;
+      const T* x = b.here ? static_cast<const T*>(call_.x.plane(b.n, first)) + b.column : planes;
       for (index panel = from; panel < to; panel++) {
         T* sums = planes + planes_size_ + (channels_ < g_.group_c() ? (panel - from) * panels_.width * sums_ld_ : 0);
-        add(b, panel, c * g_.taps(), channels * g_.taps(), x, here ? image_.data() : offsets_.data(), sums);
+        add(b, panel, c * g_.taps(), channels * g_.taps(), x, b.here ? image_.data() : offsets_.data(), sums);
         if (!direct_ && c + channels >= g_.group_c()) store(b, panel, sums);
       }
     }
@@ -218,6 +234,7 @@ class Driver {
   const RowWriter<T> writer_;
   int threads_ = 1;
   index rows_ = 1, columns_ = 1, channels_ = 1, parts_ = 1;  // of a block; shares of the panels
+  index first_ = 0, end_ = 0;
   bool in_place_ = false, by_row_ = false, direct_ = false;  // direct_: the tile writes into the output
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
   index pitch_ = 0, channel_size_ = 0, planes_size_ = 0;
@@ -229,15 +246,7 @@ class Driver {
 
 bool fits(const Geometry& g) { return g.taps() <= 1 << 14; }  // beyond, the table of distances outgrows the data
 
-template <class T>
-index packed_size(const Plan& plan) {
-  return checked_mul(plan.g.groups, direct::pixel_panels<T>(plan).group_size());
-}
-
-template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst) {
-  pack_panels<T>(*plan.isa, w, plan.g, direct::pixel_panels<T>(plan), dst);
-}
+using direct::pack, direct::packed_size;
 
 template <class T>
 void run(const Call<T>& call) {

@@ -72,14 +72,6 @@ const T* RowReader<T>::in_place(index n, index c, index row) const {
 }
 
 template <class T>
-auto RowReader<T>::find_rows(T* buffer, index n, index c, index row, index rows, index column, index count) const
-    -> Rows {
-  if (const T* first = in_place(n, c, row)) return {first + column, x_.sh};
-  read_rows(buffer, count, n, c, row, 1, rows, column, 1, count);
-  return {buffer, count};
-}
-
-template <class T>
 RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows.of<T>()), y_(y) {}
 
 template <class T>

@@ -32,13 +32,6 @@ class RowReader {
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;
 
-  // Neighbouring rows and columns where they lie, else read into `buffer`.
-  struct Rows {
-    const T* at;
-    index pitch;
-  };
-  Rows find_rows(T* buffer, index n, index c, index row, index rows, index column, index count) const;
-
  private:
   const void* at(index n, index c, index row, index column) const;
   void fold(T* dst, index from, index to, index n, index c, index row, index column, index step) const;

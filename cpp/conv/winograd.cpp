@@ -73,9 +73,9 @@ void cut(const Problem<T>& p, Blocking& b, index blocks) {
 
 // Scratch stays under 8 MiB or a quarter of input and output, except where one segment alone needs more.
 template <class T>
-Blocking choose_blocking(const Problem<T>& p, index n, index image_bytes) {
+Blocking choose_blocking(const Problem<T>& p, index n, Scalar scalar) {
   const index each = p.tiling.tiles(), groups = p.g.groups;
-  const index budget = std::max(index{8} << 20, image_bytes / 4) - 4096;
+  const index budget = scratch_limit(p.g, scalar, n) - 4096;
   Blocking b{};
   b.segments = p.tiling.segments(n);
   b.threads = p.threads(b.segments);
@@ -110,7 +110,7 @@ class Forward {
         p_(call.plan.g, *call.plan.isa, call.plan.tile),
         tile_(p_.isa.tiles.template of<T>()),
         writer_(p_.isa, call.y),
-        b_(choose_blocking(p_, call.n, image_bytes(p_.g, call.x.scalar, call.n))),
+        b_(choose_blocking(p_, call.n, call.x.scalar)),
         input_(p_, call.x, b_.pitch),
         work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
 

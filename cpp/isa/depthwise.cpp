@@ -79,16 +79,13 @@ __attribute__((noinline)) void band(const DepthwiseBlock<T>& b, const T* x, T* y
   constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
   index q = 0;
   for (; q + L <= b.columns; q += L) tile<T, L, KH, KW, S, R>(b, x + q, y + q, L);
-  const index left = b.columns - q;
-  if (left == 0) return;
-  if (left > half) {
-    if (b.columns >= L) tile<T, L, KH, KW, S, R>(b, x + b.columns - L, y + b.columns - L, L);
-    else tile<T, L, KH, KW, S, R>(b, x, y, static_cast<int>(left));
-  } else if (b.columns >= half) {
-    tile<T, half, KH, KW, S, R>(b, x + b.columns - half, y + b.columns - half, half);
-  } else {
-    tile<T, half, KH, KW, S, R>(b, x, y, static_cast<int>(left));
-  }
+  // What is left: the last vector, or half of one, of the row; of a shorter row, some of its lanes.
+  const auto last = [&](auto w) KONV_INLINED {
+    const index at = b.columns < w ? 0 : b.columns - w, count = b.columns - at;
+    tile<T, w, KH, KW, S, R>(b, x + at, y + at, static_cast<int>(count));
+  };
+  if (b.columns - q > half) last(constant<L>{});
+  else if (b.columns > q) last(constant<half>{});
 }
 
 template <class T, int KH, int KW, int S>
@@ -147,12 +144,9 @@ KONV_INLINE T lane_sum(vec<T> v) {
   else return lane_sum<T, D / 2>(v + shuffle<Rotate<lanes_of<T>, D>, T>(v, v));
 }
 
-// P kernel rows by Q kernel columns are summed at a time. Two accumulators a tap when there are few: a chain of
-// additions to one would wait for itself.
-template <int P, int Q>
-constexpr int sets = P * Q <= 4 ? 2 : 1;
+// P kernel rows by Q kernel columns are summed at a time.
 template <class T, int P, int Q>
-using Sums = vec<T>[P][Q][sets<P, Q>];
+using Sums = vec<T>[P][Q];
 
 // acc += one vector of columns from q on, all rows, R rows of gy at a time; n columns of it when it is the Tail. S:
 // row_step with tap_step 1; 0: any steps.
@@ -173,14 +167,13 @@ KONV_INLINE void add_columns(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, 
       const T* column = x + q + done * g.row_step * g.pitch + offset[b];
       if constexpr (S == 0) {
         KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL
-          for (int a = 0; a < P; a++)
-            acc[a][b][i % sets<P, Q>] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
+          for (int a = 0; a < P; a++) acc[a][b] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
       } else {
         KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
           const vec<T> v = columns(column + r * g.pitch);
           KONV_UNROLL for (int i = 0; i < R; i++) {
             const int a = r - i * S;
-            if (a >= 0 && a < P) acc[a][b][i % sets<P, Q>] += y[i] * v;
+            if (a >= 0 && a < P) acc[a][b] += y[i] * v;
           }
         }
       }
@@ -205,11 +198,7 @@ __attribute__((noinline)) void taps(const DepthwiseGradient<T>& g, index row) {
       add_columns<T, P, Q, S, true>(acc, g, x, whole, g.offset + b, static_cast<int>(g.columns - whole));
     T* d = g.d + (row * g.kw + b) * g.d_step;
     KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
-      for (int c = 0; c < Q; c++) {
-        vec<T> v = acc[a][c][0];
-        if constexpr (sets<P, Q> == 2) v += acc[a][c][1];
-        d[(a * g.kw + c) * g.d_step] += lane_sum<T>(v);
-      }
+      for (int c = 0; c < Q; c++) d[(a * g.kw + c) * g.d_step] += lane_sum<T>(acc[a][c]);
   }
 }
 

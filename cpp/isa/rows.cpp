@@ -156,27 +156,26 @@ KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index stride, index c
       store<T, 1>((j % 2 ? odd : even) + j / 2, load_as<T, S, 1>(src + j * stride));
 }
 
+// Half a vector of W lanes (I: which half) on every second lane from From on, between those of another vector.
+template <int W, int From, int I>
+struct SpreadLanes {
+  static constexpr int at(int i) { return i % 2 == From ? I * W / 2 + i / 2 : W + i; }
+};
+
 template <class T, class S>
 KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
   const auto put = [&](auto w, index j, auto) KONV_INLINED { store_as<T, S, w>(dst + j, load<T, w>(src + j)); };
   if (stride == 1 && in_vectors<T>(count, put)) return;
-#if defined(__AVX512F__)
-  if constexpr (__is_same(S, T) && !__is_same(T, index)) {
-    constexpr int half = lanes_of<T> / 2;
-    if (stride == 2) {  // every second cell of the image's gradient: masks keep the cells between
-      for (index j = 0; j < count; j += half) {
-        const unsigned lanes = 0x5555u & ((1u << 2 * (count - j < half ? count - j : half)) - 1);
-        if constexpr (sizeof(T) == 4)
-          _mm512_mask_storeu_ps(dst + 2 * j, static_cast<__mmask16>(lanes),
-                                _mm512_maskz_expandloadu_ps(static_cast<__mmask16>(lanes), src + j));
-        else
-          _mm512_mask_storeu_pd(dst + 2 * j, static_cast<__mmask8>(lanes),
-                                _mm512_maskz_expandloadu_pd(static_cast<__mmask8>(lanes), src + j));
-      }
-      return;
-    }
+  // Every second cell, as the gradient of an image needs it: the cells between are written back as they are.
+  if constexpr (__is_same(S, T)) {
+    const auto spread = [&](auto w, index j, auto last) KONV_INLINED {
+      S* to = dst + 2 * j - last;
+      const vec<T, w> v = load<T, w>(src + j), a = load<T, w>(to), b = load<T, w>(to + w);
+      store<T, w>(to, shuffle<SpreadLanes<w, last, 0>, T, w>(v, a));
+      store<T, w>(to + w, shuffle<SpreadLanes<w, last, 1>, T, w>(v, b));
+    };
+    if (stride == 2 && in_vectors<T, 1>(count, spread)) return;
   }
-#endif
   for (index j = 0; j < count; j++) store_as<T, S, 1>(dst + j * stride, load<T, 1>(src + j));
 }
 

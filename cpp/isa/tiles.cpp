@@ -123,22 +123,26 @@ struct OutputTiles {
 template <class T>
 constexpr OutputTiles<T> output_tiles(make_sequence<o_columns>{});
 
-template <class T>
-void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
-  OutputLane<T> to = all;
+// f(t, n - 1, to) for n columns from t on, as many as one tile takes.
+template <class T, class F>
+KONV_INLINE void for_tiles(index columns, OutputLane<T> to, F&& f) {
   for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
     n = next_group(columns - t, o_columns);
-    output_tiles<T>.packed[nv - 1][n - 1](to, v + t, pitch);
+    f(t, n - 1, to);
   }
+}
+template <class T>
+void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
+  for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
+    output_tiles<T>.packed[nv - 1][n](to, v + t, pitch);
+  });
 }
 template <class T>
 void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x, const index* column,
                     const index* offset) {
-  OutputLane<T> to = all;
-  for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
-    n = next_group(columns - t, o_columns);
-    output_tiles<T>.scattered[nv - 1][n - 1](to, x, column + t, offset);
-  }
+  for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
+    output_tiles<T>.scattered[nv - 1][n](to, x, column + t, offset);
+  });
 }
 
 // ---- pixel-lane ----------------------------------------------------------------------------------------------------

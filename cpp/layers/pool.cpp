@@ -188,22 +188,6 @@ class Pool {
   std::vector<index> place_;                           // where there is no rule: the cell of tap t of output j
 };
 
-// The averages of whole channels that lie in one piece: summed by vectors, 4096 cells at a time, and in double.
-template <class T>
-void average_channels(const IsaTable& isa, const Pooling& p) {
-  const index cells = p.x.h * p.x.w;
-  const double count = static_cast<double>(p.rows.counts[0]) * static_cast<double>(p.columns.counts[0]);
-  each_range<T>(p.n * p.c, cells, 0, [&](T*, index unit, index last) {
-    for (; unit < last; unit++) {
-      const T* x = static_cast<const T*>(p.x.plane(unit / p.c, unit % p.c));
-      double sum = 0, part;
-      for (index at = 0; at < cells; at += 4096, sum += part)
-        isa.layers.of<T>().sum(x + at, std::min<index>(4096, cells - at), &part);
-      *static_cast<T*>(p.y.plane(unit / p.c, unit % p.c)) = static_cast<T>(sum / count);
-    }
-  });
-}
-
 template <class T>
 void send_to_cells(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
                    const OutputView& gx) {
@@ -233,14 +217,7 @@ void send_to_cells(const IsaTable& isa, index n, index c, const ImageView& gy, c
 }  // namespace
 
 void pool(const IsaTable& isa, const Pooling& p) {
-  const auto whole = [](const PoolAxis& a) { return a.outputs() == 1 && a.taps[0] == a.size; };
-  const bool channels = p.kind == PoolKind::average && whole(p.rows) && whole(p.columns) && p.x.plane_contiguous();
-  with_compute_type(p.x.scalar, [&](auto t) {
-    using T = decltype(t);
-    if constexpr (!std::is_integral_v<T>)
-      if (channels && p.x.scalar == scalar_of<T>) return average_channels<T>(isa, p);
-    Pool<T>(isa, p).run();
-  });
+  with_compute_type(p.x.scalar, [&](auto t) { Pool<decltype(t)>(isa, p).run(); });
 }
 
 void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,

@@ -81,6 +81,20 @@ def test_pointwise_is_exact(isa: str, plan: str, size: Any, channels: Any, probl
         np.testing.assert_array_equal(p.run(), p.expected())
 
 
+@pytest.mark.parametrize("plan", DIRECT)
+@pytest.mark.parametrize("size", [(2, 4), (4, 4), (8, 16), (20, 20), (5, 7)])
+@pytest.mark.parametrize("shift", [0, 1, 4, 13])
+def test_pointwise_wherever_the_image_begins(isa: str, plan: str, size: Any, shift: int, problem: Any) -> None:
+    p = problem(ConvGeometry.of(70, 19, 1), 2, *size)
+    memory = np.empty(p.x.size + 32, p.x.dtype)
+    begin = -memory.ctypes.data % 64 // 4 + shift  # so many values after a cache line
+    x = memory[begin : begin + p.x.size].reshape(p.x.shape)
+    x[...] = p.x
+    expected, p.x = p.expected(), x
+    with kernels.force_plan(plan):
+        np.testing.assert_array_equal(p.run(), expected)
+
+
 @pytest.mark.parametrize("kernel", [(20, 15), (1, 300), (130, 140)])
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "float16"])
 def test_kernels_larger_than_a_block(isa: str, kernel: Any, dtype: str, problem: Any) -> None:

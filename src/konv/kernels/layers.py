@@ -144,6 +144,10 @@ def avg_pool2d(x: Array, rows: Windows, columns: Windows, count_pad: bool = True
         [0.5, 2.5, 4.5]
     """
     shape = (*x.shape[:2], rows.outputs, columns.outputs)
+    if rows.whole and columns.whole and x.dtype.kind not in "iu":
+        means = channel_sums(x) / (divisor or _cells(rows, columns, count_pad))
+        with np.errstate(over="ignore"):
+            return means.astype(x.dtype.newbyteorder("=")).reshape(shape)
     return _averages(_AVERAGE, x, shape, rows, columns, count_pad, divisor)
 
 
@@ -153,11 +157,15 @@ def avg_pool2d_gradient(
     """Gradient (N, C, *size) of the image of ``avg_pool2d``: its transpose."""
     shape = (*gy.shape[:2], *size)
     if rows.whole and columns.whole:
-        cells = int(rows.padded[0]) * int(columns.padded[0]) if count_pad else rows.size * columns.size
         gx = empty(shape, gy.dtype.newbyteorder("="))
-        gx[...] = (gy.astype(np.float64) / (divisor or cells)).astype(gx.dtype)
+        gx[...] = (gy.astype(np.float64) / (divisor or _cells(rows, columns, count_pad))).astype(gx.dtype)
         return gx
     return _averages(_SPREAD, gy, shape, rows, columns, count_pad, divisor)
+
+
+def _cells(rows: Windows, columns: Windows, count_pad: bool) -> int:
+    """What the average of a whole channel is divided by."""
+    return int(rows.padded[0]) * int(columns.padded[0]) if count_pad else rows.size * columns.size
 
 
 def _averages(kind: int, x: Array, shape: Any, rows: Windows, columns: Windows, count_pad: bool, divisor: int) -> Array:
