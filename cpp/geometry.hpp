@@ -61,15 +61,10 @@ struct Geometry {
   bool operator==(const Geometry&) const = default;
 };
 
-// Bytes of n images and their outputs.
-inline index image_bytes(const Geometry& g, Scalar scalar, index n) {
-  const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
-  return checked_mul(checked_mul(n, values), scalar_bytes(scalar));
-}
-
-// Scratch that one call may take in all.
+// Scratch that one call with n images may take in all: 8 MiB, or a quarter of the images and their outputs.
 inline index scratch_limit(const Geometry& g, Scalar scalar, index n) {
-  const index least = index{8} << 20, share = image_bytes(g, scalar, n) / 4;
+  const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
+  const index least = index{8} << 20, share = checked_mul(checked_mul(n, values), scalar_bytes(scalar)) / 4;
   return share > least ? share : least;
 }
 

@@ -126,9 +126,6 @@ class Pool {
 
   void work(int slot) {
     inside_task = true;
-#if defined(__linux__)
-    pthread_setname_np(pthread_self(), "konv");
-#endif
     for (;;) {
       wait_for_call(workers_[slot - 1].state);
       leave_cpu(cpu_.load(std::memory_order_relaxed));

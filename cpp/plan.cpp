@@ -48,7 +48,7 @@ bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
   const Geometry& g = p.g;
   const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
   const bool few_registers = tiles.p_rows < 8, flat = direct::flattens(g);
-  if (!pixel_lane::algorithm.fits(g)) return true;
+  if (!pixel_lane::algorithm.fits(g) || (filters >= lanes && k > 16384)) return true;  // a block would outgrow L2
   if (filters < lanes) return false;
   if (g.stride_w > 2) return true;
   if (k < 64) return false;

@@ -45,16 +45,17 @@ inline int useful_threads(const Geometry& g, index n) {
 }
 
 // Threads whose scratch stays within the limit: with very many, fewer must do.
-inline int threads_within(index limit, index shared, index per_slot, int threads) {
-  const index room = std::max<index>(0, limit - shared) / std::max<index>(1, per_slot + 64);
+inline int threads_within(index limit, index per_slot, int threads) {
+  const index room = limit / (per_slot + 64);
   return static_cast<int>(std::clamp<index>(room, 1, threads));
 }
+
+constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
 // share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns the size of a
 // block.
 inline index balanced(index count, index most, index others, int threads, index least) {
-  constexpr index blocks_a_thread = 6;
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);
   const index blocks = std::max(ceil_div(count, most), std::min(enough, count / std::max(index{1}, least)));
   return ceil_div(count, std::max(index{1}, blocks));

@@ -25,7 +25,6 @@ namespace {
 constexpr index most_pixels = 256, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
 constexpr index k_step = 128;                         // of the sum
 constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
-constexpr index blocks_a_thread = 6;
 
 // Outputs of a block, and rows of the kernel in a part of k.
 struct Blocking {
@@ -71,7 +70,7 @@ class Driver {
     const index staged = round_up(channels_ * x_.channel_size(), lanes_);
     const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
     const index slot_bytes = round_up((places + staged + sums + lanes_ * (pixels + lanes_)) * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), 0, slot_bytes, threads_);
+    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const index across = ceil_div(g_.ow, b_.columns), down = ceil_div(g_.oh, b_.rows);
     parallel_for(
@@ -111,8 +110,8 @@ class Driver {
     const index blocks =
         ceil_div(call_.n, b_.images) * g_.groups * ceil_div(g_.oh, b_.rows) * ceil_div(g_.ow, b_.columns);
     const index least = x_.in_place() ? 2 : 4;  // panels: who stages should use it
-    const index enough = blocks % threads_ ? blocks_a_thread * threads_ : 2 * threads_;
-    if (threads_ > 1 && blocks < enough) parts_ = ceil_div(blocks_a_thread * threads_, blocks);
+    const index enough = blocks % threads_ ? direct::blocks_a_thread * threads_ : 2 * threads_;
+    if (threads_ > 1 && blocks < enough) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
     parts_ = std::min(parts_, ceil_div(panels_.count(), least));
     parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
     parts_ = std::clamp<index>(parts_, 1, panels_.count());

@@ -23,11 +23,9 @@
 //   flat     one call for all rows, gaps between rows included; better when rows fit vectors badly. With zero padding,
 //            the right padding of a row is the left padding of the next, which narrows the gaps.
 //
-// Loops: block of outputs (its planes fit in half of L2) -> channels, if even one block has too many -> panel of output
-// channels (its weights pass through L1) -> vectors of pixels -> k. Threads take blocks; where there are few, shares of
-// the panels too.
+// Loops: block of outputs (its planes fit in half of L2) -> panel of output channels (its weights pass through L1) ->
+// vectors of pixels -> k. Threads take blocks; where there are few, shares of the panels too.
 // Source: the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
-#include <numeric>
 #include <vector>
 
 #include "../workspace.hpp"
@@ -39,14 +37,6 @@ namespace {
 
 constexpr index cache_bytes = 512 << 10;  // planes and sums of one block: half of a 1 MiB L2, the weights need the rest
 constexpr index wide_block = 192;         // columns below which a row is not cut for the sake of the cache
-
-// L2 of 1 MiB in 8 ways (also 2 MiB in 16): addresses 128 KiB apart compete for 8 places.
-constexpr index way_bytes = 128 << 10, ways = 8;
-
-bool channels_collide(index stride_bytes, index channels) {
-  const index places = way_bytes / std::gcd(stride_bytes, way_bytes) * ways;
-  return channels > places;
-}
 
 template <class T>
 class Driver {
@@ -63,7 +53,7 @@ class Driver {
   void run() {
     choose_blocks();
     const index slot_bytes = round_up((planes_size_ + sums_size_ + lanes_) * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), 0, slot_bytes, threads_);
+    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const index down = ceil_div(g_.oh, rows_), across = blocks_across();
     parallel_for(
@@ -102,10 +92,8 @@ class Driver {
   void choose_blocks() {
     const ImageView& x = call_.x;
     const bool flat = direct::flattens(g_) && g_.oh == 1;
-    in_place_ = flat && x.parts == 1 && reader_.in_place(0, 0, 0) && writer_.in_place(0, 0) &&
-                !channels_collide(x.sc * index{sizeof(T)}, g_.group_c());
+    in_place_ = flat && x.parts == 1 && reader_.in_place(0, 0, 0) && writer_.in_place(0, 0) && channels_apart<T>(x.sc);
     threads_ = direct::useful_threads(g_, call_.n);
-    channels_ = std::max<index>(1, g_.group_c());
     end_ = g_.ow;
     if (in_place_) align();
     if (flat) cut_row();
@@ -127,7 +115,7 @@ class Driver {
 
   void cut_row() {
     const index unit = tiles_.vectors(static_cast<int>(panels_.width)) * lanes_, most = 24 * lanes_ / unit * unit;
-    columns_ = std::clamp(cache_bytes / index{sizeof(T)} / channels_ / unit * unit, unit, most);
+    columns_ = std::clamp(cache_bytes / index{sizeof(T)} / std::max<index>(1, g_.group_c()) / unit * unit, unit, most);
     columns_ = round_up(direct::balanced(g_.ow, columns_, call_.n * g_.groups, threads_, 2 * unit), unit);
     rows_ = 1;
   }
@@ -136,7 +124,7 @@ class Driver {
     const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h, 1),
         across(columns, g_.stride_w, g_.kw, g_.dilation_w, 1);
     const index sums = panels_.width * (rows * across.length + lanes_);
-    return (channels_ * down.cells() * across.cells() + sums) * index{sizeof(T)};
+    return (g_.group_c() * down.cells() * across.cells() + sums) * index{sizeof(T)};
   }
 
   void cut_planes() {
@@ -149,7 +137,6 @@ class Driver {
     halve(columns_, std::min(g_.ow, wide_block), 3 * lanes_);
     halve(rows_, 1, 1);
     halve(columns_, std::min<index>(g_.ow, 3 * lanes_), lanes_);
-    halve(channels_, 1, 1);
     while (rows_ < g_.oh && block_bytes(rows_ + 1, columns_) <= target) rows_++;
     rows_ = direct::balanced(g_.oh, rows_, call_.n * g_.groups * ceil_div(g_.ow, columns_), threads_, 4);
   }
@@ -169,11 +156,10 @@ class Driver {
     direct_ = by_row_ && writer_.in_place(0, 0);
 
     channel_size_ = across_.runs * across_.pitch;
-    planes_size_ = staged == 0 ? 0 : round_up(channels_ * channel_size_ + across_.length + lanes_, lanes_);
+    planes_size_ = staged == 0 ? 0 : round_up(g_.group_c() * channel_size_ + across_.length + lanes_, lanes_);
     sums_ld_ = round_up(rows_ * pitch_, lanes_);
-    const index panels = channels_ < g_.group_c() ? ceil_div(panels_.count(), parts_) : 1;
-    sums_size_ = direct_ ? 0 : panels * panels_.width * sums_ld_;
-    for (index c = 0; c < channels_; c++) {
+    sums_size_ = direct_ ? 0 : panels_.width * sums_ld_;
+    for (index c = 0; c < g_.group_c(); c++) {
       if (in_place_) image_.push_back(c * call_.x.sc);
       for (index i = 0; i < g_.kh; i++)
         for (index j = 0; j < g_.kw; j++)
@@ -190,28 +176,22 @@ class Driver {
 
   // ---- one block ---------------------------------------------------------------------------------------------------
   void run_block(const Block& b, T* planes) const {
-    const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
-    for (index c = 0; c == 0 || c < g_.group_c(); c += channels_) {
-      const index channels = std::min(channels_, g_.group_c() - c), first = b.group * g_.group_c() + c;
-      if (!b.here)
-        for (index i = 0; i < channels; i++)
-          stage(reader_, planes + i * channel_size_, b.n, first + i, down_, across_, b.row * g_.stride_h - g_.pad_top,
-                b.column * g_.stride_w - g_.pad_left, pitch_);
-      const T* x = b.here ? static_cast<const T*>(call_.x.plane(b.n, first)) + b.column : planes;
-      for (index panel = from; panel < to; panel++) {
-        T* sums = planes + planes_size_ + (channels_ < g_.group_c() ? (panel - from) * panels_.width * sums_ld_ : 0);
-        add(b, panel, c * g_.taps(), channels * g_.taps(), x, b.here ? image_.data() : offsets_.data(), sums);
-        if (!direct_ && c + channels >= g_.group_c()) store(b, panel, sums);
-      }
+    const index first = b.group * g_.group_c(), from = panels_.count() * b.part / parts_;
+    for (index c = 0; c < g_.group_c() && !b.here; c++)
+      stage(reader_, planes + c * channel_size_, b.n, first + c, down_, across_, b.row * g_.stride_h - g_.pad_top,
+            b.column * g_.stride_w - g_.pad_left, pitch_);
+    const T* x = b.here ? static_cast<const T*>(call_.x.plane(b.n, first)) + b.column : planes;
+    for (index panel = from; panel < panels_.count() * (b.part + 1) / parts_; panel++) {
+      add(b, panel, x, planes + planes_size_);
+      if (!direct_) store(b, panel, planes + planes_size_);
     }
   }
 
-  // Products [k, k + count) of one panel.
-  void add(const Block& b, index panel, index k, index count, const T* x, const index* offsets, T* sums) const {
+  void add(const Block& b, index panel, const T* x, T* sums) const {
     const index kept = panels_.kept(panel), channel = b.group * g_.group_oc() + panels_.first(panel);
     const auto tile = [&](index pixels, const T* from, T* to, index ld) {
-      tiles_.pixel_lane(static_cast<int>(kept), pixels, count, call_.weight + panels_.offset(b.group, panel) + k * kept,
-                        from, offsets, k ? nullptr : call_.bias + channel, to, ld);
+      tiles_.pixel_lane(static_cast<int>(kept), pixels, panels_.k, call_.weight + panels_.offset(b.group, panel), from,
+                        (b.here ? image_ : offsets_).data(), call_.bias + channel, to, ld);
     };
     if (!by_row_) return tile((b.rows - 1) * pitch_ + b.columns, x, sums, sums_ld_);
     T* y = direct_ ? writer_.in_place(b.n, channel) + b.row * call_.y.sh + b.column : sums;
@@ -233,7 +213,7 @@ class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   int threads_ = 1;
-  index rows_ = 1, columns_ = 1, channels_ = 1, parts_ = 1;  // of a block; shares of the panels
+  index rows_ = 1, columns_ = 1, parts_ = 1;  // of a block; shares of the panels
   index first_ = 0, end_ = 0;
   bool in_place_ = false, by_row_ = false, direct_ = false;  // direct_: the tile writes into the output
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
@@ -244,7 +224,8 @@ class Driver {
 
 }  // namespace
 
-bool fits(const Geometry& g) { return g.taps() <= 1 << 14; }  // beyond, the table of distances outgrows the data
+// Beyond, planes of even a few pixels and the table of distances take megabytes.
+bool fits(const Geometry& g) { return g.group_c() * g.taps() <= 1 << 16; }
 
 using direct::pack, direct::packed_size;
 

@@ -50,6 +50,12 @@ void stage(const RowReader<T>& reader, T* dst, index n, index c, const StagedAxi
                        pairs ? 2 * across.length : across.length, pairs ? across.pitch : 0);
 }
 
+// Channels that lie at a large power of two meet in few sets of the caches and evict each other.
+template <class T>
+bool channels_apart(index distance) {
+  return distance == 0 || distance * sizeof(T) % 1024 != 0;
+}
+
 // The windows of a block of outputs, for tiles that read one value at a time: in the image where they lie, when it
 // needs no padding and no conversion, else staged as x[channel][image][row][column].
 template <class T>
@@ -64,12 +70,13 @@ class Windows {
         down_(rows, g.stride_h, kernel_rows, g.dilation_h),
         across_(columns, g.stride_w, g.kw, g.dilation_w),
         in_place_(lies_in_place()) {
-    const index pitch = across_.cells(), plane = down_.cells() * pitch, channel = spread(images * plane);
-    if (in_place_)
-      steps = {x.sn, x.sc, 1, g.stride_h * x.sh, g.dilation_h * x.sh, g.stride_w * x.sw, g.dilation_w * x.sw};
-    else
-      steps = {plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
-               across_.step(), across_.offset(1)};
+    const index pitch = across_.cells(), plane = down_.cells() * pitch, all = images * plane;
+    const index channel = channels_apart<T>(all) ? all : all + 64 / index{sizeof(T)};
+    const Steps staged{plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
+                       across_.step(), across_.offset(1)};
+    const index h = x.sh, w = x.sw;
+    steps =
+        in_place_ ? Steps{x.sn, x.sc, 1, g.stride_h * h, g.dilation_h * h, g.stride_w * w, g.dilation_w * w} : staged;
   }
 
   // T between neighbours: images, elements and parts of channels, outputs and taps of each axis.
@@ -104,15 +111,11 @@ class Windows {
   }
 
  private:
-  // Channels that lie at a large power of two would meet in few sets of L1.
-  static constexpr index l1_stride = 1024;
-  static index spread(index size) { return size * sizeof(T) % l1_stride ? size : size + 64 / index{sizeof(T)}; }
-
   bool lies_in_place() const {
     const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
       return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
     };
-    return x_.scalar == scalar_of<T> && (x_.sc == 0 || spread(x_.sc) == x_.sc) &&
+    return x_.scalar == scalar_of<T> && channels_apart<T>(x_.sc) &&
            inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
            inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
   }

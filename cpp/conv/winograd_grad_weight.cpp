@@ -30,9 +30,9 @@ namespace konv::winograd {
 namespace {
 
 constexpr index piece_channels = 56;
-constexpr index most_tiles = 448;                  // of a block
-constexpr index max_columns = 16, max_width = 32;  // of a register tile
-constexpr index input_share = 8;                   // channels of one task
+constexpr index most_tiles = 448;  // of a block
+constexpr index max_width = 32;    // of a panel
+constexpr index input_share = 8;   // channels of one task
 
 struct Cut : Blocks {
   index range;     // panels of output channels done together
@@ -41,12 +41,12 @@ struct Cut : Blocks {
   index bytes;     // of them
 };
 
-// Fewest ranges, then fewest blocks that keep what is shared under 6 MiB, 3/16 of image and gradient or twice dW (the
-// threads' own scratch is small); blocks of less than 49 tiles only when nothing else is left.
+// Fewest ranges, then fewest blocks that keep what is shared under 3/4 of the limit or twice dW (the threads' own
+// scratch is small); blocks of less than 49 tiles only when nothing else is left.
 template <class T>
-Cut choose_cut(const Problem<T>& p, index n, index image_bytes) {
+Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
   const index each = p.tiling.tiles(), weights = checked_mul(p.g.oc * p.rows.channels, p.g.taps() * sizeof(T));
-  const index budget = std::max({index{6} << 20, image_bytes / 16 * 3, 2 * weights}), channels = p.rows.channels;
+  const index budget = std::max(scratch_limit(p.g, scalar, n) / 4 * 3, 2 * weights), channels = p.rows.channels;
   Cut cut{};
   cut.segments = p.tiling.segments(n);
   cut.threads = p.threads(cut.segments);
@@ -85,7 +85,7 @@ class Gradient {
         gy_(call.gy),
         reader_(call.isa, call.gy, PadMode::zeros),
         writer_(call),
-        cut_(choose_cut(p_, call.n, image_bytes(call.g, call.x.scalar, call.n))),
+        cut_(choose_cut(p_, call.n, call.x.scalar)),
         input_(p_, call.x, cut_.pitch),
         work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
         v_(work_.template shared<T>()),
@@ -93,6 +93,7 @@ class Gradient {
         d_(y_ + cut_.y),
         steps_(cut_.most() * p_.tiling.tiles()) {
     std::iota(steps_.begin(), steps_.end(), 0);
+    for (index c = 0; c < cut_.channels; c++) columns_.push_back(c * cut_.pitch);
   }
 
   void run() {
@@ -189,17 +190,10 @@ class Gradient {
   // d[c][width] += sum over tiles of y[tile][width] * v[c][tile].
   void add_products(const T* y, const T* v, index tiles, index count, index width, bool first, T* d) const {
     alignas(64) static constexpr T zeros[max_width] = {};
-    alignas(64) T sum[max_columns * max_width];
-    index column[max_columns];
-    const index most = std::min<index>(tiles_.o_columns, max_columns), groups = ceil_div(count, most);
-    for (index t = 0; t < most; t++) column[t] = t * cut_.pitch;
-    for (index i = 0, c = 0, columns; i < groups; i++, c += columns) {
-      columns = ceil_div(count - c, groups - i);
-      T* to = d + c * width;
-      tiles_.output_lane_at(static_cast<int>(width / p_.lanes), columns, {tiles, y, first ? to : sum, width, zeros, 0},
-                            v + c * cut_.pitch, column, steps_.data());
-      for (index k = 0; !first && k < columns * width; k++) to[k] += sum[k];
-    }
+    alignas(64) T sum[piece_channels * max_width];
+    tiles_.output_lane_at(static_cast<int>(width / p_.lanes), count, {tiles, y, first ? d : sum, width, zeros, 0}, v,
+                          columns_.data(), steps_.data());
+    for (index k = 0; !first && k < count * width; k++) d[k] += sum[k];
   }
 
   void finish(const Scratch<T>& own, const T* d, index group, index panel, index from, index count) const {
@@ -222,7 +216,7 @@ class Gradient {
   const InputTransform<T> input_;
   const Workspace work_;
   T *const v_, *const y_, *const d_;
-  std::vector<index> steps_;  // from tile to tile in V
+  std::vector<index> steps_, columns_;  // of tiles and channels in V
 };
 
 }  // namespace

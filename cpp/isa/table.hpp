@@ -79,7 +79,7 @@ struct TileTable {
                          const index* offset);
 
   // Pixel-lane: for rows r and pixels q
-  //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]        (y[r*ldy + q] + sum_k ... without bias)
+  //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]
   // x is readable up to the next whole vector past q = count; y is written only up to count.
   void (*pixel_lane)(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                      index ldy);

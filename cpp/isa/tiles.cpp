@@ -168,19 +168,9 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
                                           const T* bias, T* y, index ldy) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[MR][NV];  // only the last vector can be partial: the caller cuts rows into whole vectors first
-  if (bias) {
-    KONV_UNROLL for (int r = 0; r < MR; r++) {
-      KONV_UNROLL for (int i = 0; i < NV; i++)
-        sum[r][i] = splat<T>(bias[r]);
-    }
-  } else {
-    KONV_UNROLL for (int r = 0; r < MR; r++) {
-      KONV_UNROLL for (int i = 0; i < NV; i++) {
-        const T* from = y + r * ldy + i * L;
-        if (i < NV - 1 || count >= NV * L) sum[r][i] = load<T>(from);
-        else sum[r][i] = load_first<T>(from, static_cast<int>(count - i * L));
-      }
-    }
+  KONV_UNROLL for (int r = 0; r < MR; r++) {
+    KONV_UNROLL for (int i = 0; i < NV; i++)
+      sum[r][i] = splat<T>(bias[r]);
   }
   KONV_UNROLL_4 for (index j = 0; j < k; j++, w += MR) {
     const T* p = x + offset[j];

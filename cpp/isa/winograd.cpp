@@ -143,16 +143,12 @@ void output_adjoint(const T* z, index pitch, index tile_step, index pixel_step, 
 // ---- the table -----------------------------------------------------------------------------------------------------
 template <class T, int MH, int MW, int RH, int RW, class FH = ToomCook<MH, RH>, class FW = ToomCook<MW, RW>>
 constexpr WinogradTransform<T> transform() {
-  return {MH,
-          MW,
-          RH,
-          RW,
-          input_columns<T, FH>,
-          input_tiles<T, FH, FW>,
-          weight<T, FH, FW>,
-          output<T, FH, FW>,
-          output_adjoint<T, FH, FW>,
-          weight_adjoint<T, FH, FW>};
+  WinogradTransform<T> t{};
+  t.mh = MH, t.mw = MW, t.rh = RH, t.rw = RW;
+  t.input_columns = input_columns<T, FH>, t.input_tiles = input_tiles<T, FH, FW>;
+  t.weight = weight<T, FH, FW>, t.weight_adjoint = weight_adjoint<T, FH, FW>;
+  t.output = output<T, FH, FW>, t.output_adjoint = output_adjoint<T, FH, FW>;
+  return t;
 }
 
 template <class T>

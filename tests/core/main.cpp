@@ -123,26 +123,24 @@ template <class T>
 void test_pixel_lane(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
   for (int rows = 1; rows <= tiles.p_rows; rows++)
-    for (index count = 1; count <= 7 * tiles.lanes + 1; count += 1 + random.below(tiles.lanes))
-      for (bool continued : {false, true}) {
-        const index k = random.below(30), ldy = count + 5;
-        const auto x = random.small<T>(200 + 8 * tiles.lanes), w = random.small<T>(k * rows + 1);
-        const auto bias = random.small<T>(rows), before = random.small<T>(rows * ldy);
-        std::vector<index> offset(k + 1);
-        for (index& o : offset) o = random.below(180);
-        std::vector<T> y = before;
-        tiles.pixel_lane(rows, count, k, w.data(), x.data(), offset.data(), continued ? nullptr : bias.data(), y.data(),
-                         ldy);
-        bool same = true;
-        for (int r = 0; r < rows; r++)
-          for (index q = 0; q < ldy; q++) {
-            T sum = continued || q >= count ? before[r * ldy + q] : bias[r];
-            for (index i = 0; i < k && q < count; i++) sum += w[i * rows + r] * x[offset[i] + q];
-            same &= sum == y[r * ldy + q];
-          }
-        check(same,
-              std::string(isa.name) + " pixel_lane, rows " + std::to_string(rows) + " count " + std::to_string(count));
-      }
+    for (index count = 1; count <= 7 * tiles.lanes + 1; count += 1 + random.below(tiles.lanes)) {
+      const index k = random.below(30), ldy = count + 5;
+      const auto x = random.small<T>(200 + 8 * tiles.lanes), w = random.small<T>(k * rows + 1);
+      const auto bias = random.small<T>(rows), before = random.small<T>(rows * ldy);
+      std::vector<index> offset(k + 1);
+      for (index& o : offset) o = random.below(180);
+      std::vector<T> y = before;
+      tiles.pixel_lane(rows, count, k, w.data(), x.data(), offset.data(), bias.data(), y.data(), ldy);
+      bool same = true;
+      for (int r = 0; r < rows; r++)
+        for (index q = 0; q < ldy; q++) {
+          T sum = q >= count ? before[r * ldy + q] : bias[r];
+          for (index i = 0; i < k && q < count; i++) sum += w[i * rows + r] * x[offset[i] + q];
+          same &= sum == y[r * ldy + q];
+        }
+      check(same,
+            std::string(isa.name) + " pixel_lane, rows " + std::to_string(rows) + " count " + std::to_string(count));
+    }
 }
 
 template <class T>
