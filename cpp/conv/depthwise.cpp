@@ -2,8 +2,7 @@
 //
 // A unit of work is a block of output rows (and, in wide images, of columns) of one image channel:
 //
-//     image channel --stage--> padded rows, columns split by stride phase --block()--> output rows, one filter at a
-//     time
+//     image channel --stage--> padded rows, columns split by stride phase --block()--> output rows, filter by filter
 //
 // The staged block fits L1 (24 KB) with room for the output rows beside it, so each image value is read from memory
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth

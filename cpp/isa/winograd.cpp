@@ -154,8 +154,8 @@ constexpr WinogradTransform<T> transform() {
 template <class T>
 constexpr WinogradTransform<T> transforms[] = {
     transform<T, 3, 3, 2, 2>(), transform<T, 4, 4, 2, 2>(), transform<T, 5, 5, 2, 2>(),  // r = 2
-    transform<T, 2, 2, 3, 3>(), transform<T, 4, 4, 3, 3>(), transform<T, 6, 6, 3, 3>(),  // r = 3
-    transform<T, 3, 3, 4, 4>(), transform<T, 5, 5, 4, 4>(),                              // r = 4
+    transform<T, 2, 2, 3, 3>(), transform<T, 3, 3, 3, 3>(), transform<T, 4, 4, 3, 3>(),  // r = 3
+    transform<T, 6, 6, 3, 3>(), transform<T, 3, 3, 4, 4>(), transform<T, 5, 5, 4, 4>(),  // r = 4
     transform<T, 2, 2, 5, 5>(), transform<T, 4, 4, 5, 5>(),                              // r = 5
     transform<T, 2, 2, 7, 7>(),                                                          // r = 7
     transform<T, 1, 4, 1, 3>(), transform<T, 4, 1, 3, 1>(), transform<T, 1, 4, 1, 5>(),  // along one axis

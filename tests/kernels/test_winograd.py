@@ -18,6 +18,7 @@ from konv.geometry import ConvGeometry
 # over max|y| on random float32 data
 ERRORS = {
     "F(2x2,3x3)": 0.25e-6,
+    "F(3x3,3x3)": 1.2e-6,
     "F(4x4,3x3)": 1.5e-6,
     "F(6x6,3x3)": 6.5e-6,
     "F(3x3,2x2)": 0.35e-6,

@@ -19,8 +19,8 @@ def candidates(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -
     Example:
         >>> from konv import kernels
         >>> from konv.geometry import ConvGeometry
-        >>> kernels.candidates(ConvGeometry.of(64, 64, 1), 14, 14)
-        ['pixel_lane', 'output_lane']
+        >>> sorted(kernels.candidates(ConvGeometry.of(64, 64, 1), 14, 14))
+        ['output_lane', 'pixel_lane']
     """
     return problem(geometry, h, w, np.dtype(dtype).name).candidates()
 
