@@ -84,7 +84,7 @@ std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle x, const Packe
 }
 
 // The same into `result` (n, out_channels, oh, ow), of any strides; false when an array must be copied first. That its
-// elements share no memory with x or each other is the caller's word.
+// elements share no memory, with x or each other, is the caller's word.
 bool conv2d_into(const Plan& plan, nb::handle x, const Packed& packed, nb::handle bias, nb::handle result) {
   const Geometry& g = plan.g;
   const Array y(result, true);

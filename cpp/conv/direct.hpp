@@ -37,8 +37,7 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
   pack_panels<T>(*plan.isa, w, plan.g, panels<T>(plan), dst);
 }
 
-// Threads that a call can feed: one for every quarter of a million products (some microseconds), a join costs about
-// one.
+// Threads that a call can feed: one for every quarter of a million products, some microseconds; a join costs one.
 inline int useful_threads(const Geometry& g, index n) {
   const double products = double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps());
   return static_cast<int>(std::clamp(products / 250e3, 1.0, double(num_threads())));

@@ -113,11 +113,12 @@ class Driver {
     end_ = first_ + (g_.ow - first_) / lanes_ * lanes_;
   }
 
+  // In place, a few vectors of each channel are at work; long pieces of them are copied faster than short ones.
   void cut_row() {
-    const index unit = tiles_.vectors(static_cast<int>(panels_.width)) * lanes_, most = 24 * lanes_ / unit * unit;
-    columns_ = std::clamp(cache_bytes / index{sizeof(T)} / std::max<index>(1, g_.group_c()) / unit * unit, unit, most);
+    const index unit = tiles_.vectors(static_cast<int>(panels_.width)) * lanes_;
+    const index bytes = in_place_ ? cache_bytes : cache_bytes / 3, most = (in_place_ ? 24 : 128) * lanes_ / unit * unit;
+    columns_ = std::clamp(bytes / index{sizeof(T)} / std::max<index>(1, g_.group_c()) / unit * unit, unit, most);
     columns_ = round_up(direct::balanced(g_.ow, columns_, call_.n * g_.groups, threads_, 2 * unit), unit);
-    rows_ = 1;
   }
 
   index block_bytes(index rows, index columns) const {
@@ -156,6 +157,7 @@ class Driver {
     direct_ = by_row_ && writer_.in_place(0, 0);
 
     channel_size_ = across_.runs * across_.pitch;
+    if (!channels_apart<T>(channel_size_)) channel_size_ += 64 / index{sizeof(T)};
     planes_size_ = staged == 0 ? 0 : round_up(g_.group_c() * channel_size_ + across_.length + lanes_, lanes_);
     sums_ld_ = round_up(rows_ * pitch_, lanes_);
     sums_size_ = direct_ ? 0 : panels_.width * sums_ld_;
@@ -213,9 +215,8 @@ class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   int threads_ = 1;
-  index rows_ = 1, columns_ = 1, parts_ = 1;  // of a block; shares of the panels
-  index first_ = 0, end_ = 0;
-  bool in_place_ = false, by_row_ = false, direct_ = false;  // direct_: the tile writes into the output
+  index rows_ = 1, columns_ = 1, parts_ = 1, first_ = 0, end_ = 0;  // parts_: shares of the panels
+  bool in_place_ = false, by_row_ = false, direct_ = false;         // direct_: the tile writes into the output
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
   index pitch_ = 0, channel_size_ = 0, planes_size_ = 0;
   index sums_ld_ = 0, sums_size_ = 0;   // sums_ld_: between channels of the sums
