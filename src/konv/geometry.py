@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -110,6 +110,10 @@ class ConvGeometry:
 
     Build it with ``ConvGeometry.of``, which takes the arguments of ``Conv2d`` as they were written.
 
+    Attributes:
+        weight_shape: ``(out_channels, in_channels/groups, kh, kw)``; a transposed layer swaps the first two channels.
+        bias_shape: ``(out_channels,)``.
+
     Example:
         >>> from konv.geometry import ConvGeometry
         >>> g = ConvGeometry.of(3, 64, 7, stride=2, padding=3)
@@ -127,6 +131,15 @@ class ConvGeometry:
     padding_mode: str = "zeros"
     transposed: bool = False
     output_padding: Pair = (0, 0)
+    weight_shape: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)  # every call asks for them
+    bias_shape: tuple[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        first, second = self.out_channels, self.in_channels
+        if self.transposed:
+            first, second = second, first
+        object.__setattr__(self, "weight_shape", (first, second // self.groups, *self.kernel_size))
+        object.__setattr__(self, "bias_shape", (self.out_channels,))
 
     @staticmethod
     def of(
@@ -206,18 +219,6 @@ class ConvGeometry:
         """Rows and columns that the dilated kernel spans: ``dilation * (kernel_size - 1) + 1``."""
         (kh, kw), (dh, dw) = self.kernel_size, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
-
-    @property
-    def weight_shape(self) -> tuple[int, int, int, int]:
-        """``(out_channels, in_channels/groups, kh, kw)``; a transposed layer swaps the first two channels."""
-        if self.transposed:
-            return self.in_channels, self.out_channels // self.groups, *self.kernel_size
-        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
-
-    @property
-    def bias_shape(self) -> tuple[int]:
-        """``(out_channels,)``."""
-        return (self.out_channels,)
 
     @property
     def fan_in(self) -> int:

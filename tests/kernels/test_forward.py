@@ -324,18 +324,17 @@ def test_no_channels_give_the_bias(isa: str, problem: Any) -> None:
             np.testing.assert_array_equal(p.run(), np.broadcast_to(p.bias[:, None, None], (2, 4, 3, 4)))
 
 
-def test_packed_weights_are_the_weights(isa: str, problem: Any) -> None:
+def test_a_prepared_weight_is_a_copy(isa: str, problem: Any) -> None:
     p = problem(ConvGeometry.of(5, 6, 3), 2, 8, 9)
-    packed = kernels.pack_weight(p.weight, p.geometry, 8, 9)
-    p.weight = p.weight * 0
-    np.testing.assert_array_equal(kernels.conv2d(p.x, p.weight, None, p.geometry, packed).shape, (2, 6, 6, 7))
-    assert kernels.conv2d(p.x, p.weight, None, p.geometry, packed).any()
+    prepared, exact = kernels.prepare(p.weight, p.geometry, 8, 9), p.run()
+    p.weight[:] = 0
+    np.testing.assert_array_equal(kernels.run(p.x, p.bias, prepared), exact)
 
 
 def test_the_border_checks_every_array(problem: Any) -> None:
     p = problem(ConvGeometry.of(4, 6, 3), 2, 8, 9)
-    good = (p.x, p.weight, p.bias)
-    other = kernels.pack_weight(np.ones((6, 4, 1, 1), np.float32), ConvGeometry.of(4, 6, 1), 8, 9)
+    prepared = kernels.prepare(p.weight, p.geometry, 8, 9)
+    other = kernels.prepare(np.ones((6, 4, 1, 1), np.float32), ConvGeometry.of(4, 6, 1), 8, 9)
     for x, weight, bias in [
         (p.x[:, :3], p.weight, p.bias),
         (p.x, p.weight[:5], p.bias),
@@ -347,8 +346,10 @@ def test_the_border_checks_every_array(problem: Any) -> None:
     ]:
         with pytest.raises(ArgumentError):
             kernels.conv2d(x, weight, bias, p.geometry)
+    with pytest.raises(ArgumentError, match="the input does not have the plan's shape"):
+        kernels.run(p.x[:, :, 1:], p.bias, prepared)
     with pytest.raises(ArgumentError, match="another plan"):
-        kernels.conv2d(*good, p.geometry, other)
+        kernels.run(p.x, p.bias, prepared._replace(weight=other.weight))
 
 
 def test_a_sum_may_be_too_long_for_pixels_in_the_lanes() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import choices, layers
 from .arrays import zeros
 from .candidates import candidates, contender
-from .conv import conv2d, pack_weight, plan
+from .conv import conv2d, plan, prepare, run
 from .gradients import (
     conv2d_grad_bias,
     conv2d_grad_input,
@@ -45,10 +45,11 @@ __all__ = [
     "describe",
     "grad_input_plan",
     "pack_grad_input",
-    "pack_weight",
     "fma_peak",
     "lanes",
     "plan",
+    "prepare",
+    "run",
     "zeros",
     "available_isas",
     "current_isa",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,17 @@ from . import choices, entries, settings
 from .arrays import Array, call, no_memory, raw
 
 
-def conv2d(
-    x: Array, weight: Array, bias: Array | None, geometry: ConvGeometry, packed: _core.Packed | None = None
-) -> Array:
+class Prepared(NamedTuple):
+    """A weight and the plan for images of one size: what a call needs beside image and bias."""
+
+    plan: _core.Plan
+    weight: _core.Packed
+    output: tuple[int, int, int]  # channels, rows, columns
+    dtype: np.dtype[Any]  # in native byte order
+    raw: bool  # bfloat16
+
+
+def conv2d(x: Array, weight: Array, bias: Array | None, geometry: ConvGeometry) -> Array:
     """``y[n, o] = bias[o] + sum_i x[n, i] * weight[o, i]`` (cross-correlation), as ``geometry`` says.
 
     Args:
@@ -23,7 +31,6 @@ def conv2d(
         weight: (C_out, C_in/groups, kh, kw) of the same dtype.
         bias: (C_out,) of the same dtype, or None.
         geometry: The layer's options.
-        packed: ``pack_weight`` of this weight for this geometry and image size; None packs for this call alone.
 
     Returns:
         (N, C_out, H_out, W_out), contiguous, of the same dtype.
@@ -33,27 +40,34 @@ def conv2d(
         DtypeError: there is no convolution of this dtype.
         ArgumentError: the arrays do not have the shapes or dtypes above.
     """
-    n, _, h, w = x.shape
-    entry = entries.find(make_plan, geometry, h, w, x.dtype)
-    if packed is None:
-        packed = pack_weight(weight, geometry, h, w)
-    if entry.raw:
-        x, bias = raw(x), None if bias is None else raw(bias)
-    shape = (n, geometry.out_channels, *entry.output)
-    try:
-        memory = call(_core.conv2d_forward, entry.plan, x, packed, bias)
-    except MemoryError as error:
-        raise no_memory("conv2d", shape, entry.dtype) from error
-    return np.ndarray(shape, entry.dtype, memory)
+    _, _, h, w = x.shape
+    return run(x, bias, prepare(weight, geometry, h, w))
 
 
-def pack_weight(weight: Array, geometry: ConvGeometry, h: int, w: int) -> _core.Packed:
-    """The weight in the order in which the plan for images of ``h`` x ``w`` reads it.
+def prepare(weight: Array, geometry: ConvGeometry, h: int, w: int) -> Prepared:
+    """The plan for images of ``h`` x ``w``, and the weight in the order in which it reads it: for many calls.
 
     It stays valid until the weight or the settings change.
+
+    Raises:
+        The errors of ``conv2d``.
     """
     entry = entries.find(make_plan, geometry, h, w, weight.dtype)
-    return call(_core.pack_weight, entry.plan, by_group(weight, geometry))
+    packed = call(_core.pack_weight, entry.plan, by_group(weight, geometry))
+    return Prepared(entry.plan, packed, (geometry.out_channels, *entry.output), entry.dtype, entry.raw)
+
+
+def run(x: Array, bias: Array | None, prepared: Prepared) -> Array:
+    """``conv2d`` with a weight that was prepared for images of this size."""
+    plan, weight, output, dtype, is_raw = prepared
+    if is_raw:
+        x, bias = raw(x), None if bias is None else raw(bias)
+    shape = (x.shape[0], *output)
+    try:
+        memory = call(_core.conv2d_forward, plan, x, weight, bias)
+    except MemoryError as error:
+        raise no_memory("conv2d", shape, dtype) from error
+    return np.ndarray(shape, dtype, memory)
 
 
 def by_group(weight: Array, geometry: ConvGeometry) -> Array:

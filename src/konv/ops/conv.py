@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 from .. import kernels
-from ..autograd import Function
+from ..autograd import Function, listeners
 from ..errors import DeviceError, DtypeError, ShapeError, UnsupportedError, text
 from ..geometry import ConvGeometry, Pair
+from ..modes import _mode
 from ..tensor import Tensor
 from ._operands import as_tensor_operand
 from .pad import pad
@@ -31,15 +32,7 @@ class Convolution(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
-        array = x._array
-        n, channels, h, w = array.shape
-        if x._meta or not channels:
-            size = geometry.output_size(h, w)
-            # An image without channels gives an output without channels, as in PyTorch.
-            return _empty((n, geometry.out_channels if channels else 0, *size), x)
-        b = None if bias is None else bias._array
-        packed = _packed(weight, kernels.pack_weight, geometry, h, w)
-        return Tensor._wrap(kernels.conv2d(array, weight._array, b, geometry, packed), x._dtype)
+        return _convolved(x, weight, bias, geometry)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,6 +126,17 @@ class ConvolutionBiasGradient(Function):
         return grad.reshape(1, -1, 1, 1).expand(ctx.shape), None
 
 
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    array = x._array
+    n, channels, h, w = array.shape
+    if x._meta or not channels:
+        size = geometry.output_size(h, w)
+        # An image without channels gives an output without channels, as in PyTorch.
+        return _empty((n, geometry.out_channels if channels else 0, *size), x)
+    prepared = _packed(weight, kernels.prepare, geometry, h, w)
+    return Tensor._wrap(kernels.run(array, None if bias is None else bias._array, prepared), x._dtype)
+
+
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """A result of zeros: all that an operation without data (meta) or without channels has to give."""
     if like._meta:
@@ -144,11 +148,11 @@ def _packed(weight: Tensor, pack: Any, geometry: ConvGeometry, h: int, w: int) -
     """``pack(weight, geometry, h, w)``, made at most once a version of the weight and of the settings.
 
     Memory that has been handed out (``numpy()``, ``from_numpy``, DLPack) can change without a new version, so its
-    packed form is never kept: None asks the kernel to pack for this call alone.
+    packed form is never kept.
     """
     counter = weight._counter
     if counter.exported:
-        return None
+        return pack(weight._array, geometry, h, w)
     cache = weight._packed
     if cache is None:
         cache = weight._packed = {}
@@ -180,16 +184,12 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
         fix = "add axes with x.unsqueeze(0), or reshape"
         rule = "Expected 3D (unbatched) or 4D (batched) input: (C, H, W) or (N, C, H, W)"
         raise ShapeError(text(who, got, rule, fix))
-    for name, other in (("weight", weight), ("bias", bias)):
-        if other is None:
-            continue
-        if other._dtype is not x._dtype:
-            got = f"the input is {x._dtype!r} and the {name} is {other._dtype!r}"
-            raise DtypeError(text(who, got, "they should be the same", f"use input.to({other._dtype!r})"))
-        if other._meta is not x._meta:
-            got = f"the input is on {x.device} and the {name} on {other.device}"
-            raise DeviceError(text(who, got, "all tensors must be on one device", "use .to(device)"))
-    if x._dtype.name == "bool":
+    dtype, meta = x._dtype, x._meta
+    if weight._dtype is not dtype or weight._meta is not meta:
+        raise _unlike(x, weight, "weight", who)
+    if bias is not None and (bias._dtype is not dtype or bias._meta is not meta):
+        raise _unlike(x, bias, "bias", who)
+    if dtype.name == "bool":
         raise UnsupportedError(text(who, "the input is torch.bool", "a convolution needs numbers", "use input.float()"))
     channels = shape[-3]
     if channels != geometry.in_channels:
@@ -198,12 +198,20 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
         raise ShapeError(
             text(who, got, f"{first} expect {geometry.in_channels} channels", _channel_fix(shape, geometry))
         )
-    if 0 in shape[-2:]:
+    if not shape[-1] or not shape[-2]:
         got = f"got an input of shape {list(shape)}"
         raise ShapeError(text(who, got, "only the batch and the channels may be zero, not the height or the width"))
     if bias is not None and bias._array.shape != geometry.bias_shape:
         got = f"got a bias of shape {list(bias._array.shape)}"
         raise ShapeError(text(who, got, f"the bias must be of shape [{geometry.out_channels}]"))
+
+
+def _unlike(x: Tensor, other: Tensor, name: str, who: str) -> DtypeError | DeviceError:
+    if other._dtype is not x._dtype:
+        got = f"the input is {x._dtype!r} and the {name} is {other._dtype!r}"
+        return DtypeError(text(who, got, "they should be the same", f"use input.to({other._dtype!r})"))
+    got = f"the input is on {x.device} and the {name} on {other.device}"
+    return DeviceError(text(who, got, "all tensors must be on one device", "use .to(device)"))
 
 
 def _channel_fix(shape: tuple[int, ...], geometry: ConvGeometry) -> str:
@@ -220,7 +228,9 @@ def convolve(x: Any, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
         x = as_tensor_operand(x, who)
     check(x, weight, bias, geometry, who)
     if x._array.ndim == 4:
-        return Convolution.apply(x, weight, bias, geometry)
+        if _mode.grad or listeners:
+            return Convolution.apply(x, weight, bias, geometry)
+        return _convolved(x, weight, bias, geometry)  # nobody looks: small layers are quicker without a Function
     return Convolution.apply(x.unsqueeze(0), weight, bias, geometry).squeeze(0)
 
 
