@@ -7,8 +7,9 @@
 // The staged block fits L1 (24 KB) with room for the output rows beside it, so each image value is read from memory
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
 // multiplier reuses the staged block. Of small images several channels are staged before the first is summed: vectors
-// that are loaded right after narrower stores would wait for those. Units are independent and handed out in chunks of
-// some ten thousand outputs.
+// that are loaded right after narrower stores would wait for those; and where a block is a whole image, its frame of
+// zeros stays for the next ones (1.04 to 1.1 times as fast). Units are independent and handed out in chunks of some ten
+// thousand outputs.
 #include <algorithm>
 
 #include "../parallel.hpp"
@@ -55,7 +56,8 @@ class Driver {
           Unit staging = unit_of(task * chunk), summing = staging;
           for (index first = task * chunk; first < last; first += together) {
             const index count = std::min(together, last - first);
-            for (index i = 0; i < count; i++, next(staging)) load(staging, x + i * block_.size);
+            const bool framed = row_blocks_ == 1 && column_blocks_ == 1 && first > task * chunk;
+            for (index i = 0; i < count; i++, next(staging)) load(staging, x + i * block_.size, framed);
             for (index i = 0; i < count; i++, next(summing)) sum(summing, x + i * block_.size, y);
           }
         },
@@ -80,11 +82,13 @@ class Driver {
     if (++u.c == g_.c) u.c = 0, u.n++;
   }
   index rows(const Unit& u) const { return std::min(block_.rows, g_.oh - u.row); }
-  StagedAxis down(const Unit& u) const { return {rows(u), g_.stride_h, g_.kh, g_.dilation_h}; }
+  StagedAxis down(const Unit& u) const {
+    return rows(u) == block_.rows ? block_.down : StagedAxis(rows(u), g_.stride_h, g_.kh, g_.dilation_h);
+  }
 
-  void load(const Unit& u, T* staged) const {
+  void load(const Unit& u, T* staged, bool framed) const {
     stage(reader_, staged, u.n, u.c, down(u), block_.across, u.row * g_.stride_h - g_.pad_top,
-          u.column * g_.stride_w - g_.pad_left);
+          u.column * g_.stride_w - g_.pad_left, 0, framed);
   }
 
   // Each filter of the channel over the staged rows.

@@ -26,7 +26,7 @@ RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
 // of zeros, over which the cells are then folded that lie before column 0 and after column w.
 template <class T>
 void RowReader<T>::read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column,
-                             index step, index count, index half) const {
+                             index step, index count, index half, bool framed) const {
   if (half > 0 && mode_ != PadMode::zeros) {
     read_rows(dst, pitch, n, c, row, row_step, rows, column, 2 * step, (count + 1) / 2);
     return read_rows(dst + half, pitch, n, c, row, row_step, rows, column + step, 2 * step, count / 2);
@@ -37,7 +37,7 @@ void RowReader<T>::read_rows(T* dst, index pitch, index n, index c, index row, i
     if (none) top += inside + bottom, inside = bottom = 0;
     table_.load_block[static_cast<int>(x_.scalar)](
         {to, pitch, half, none ? nullptr : at(n, c, from_row, column + across.first * step), row_step * x_.sh,
-         step * x_.sw, top, inside, bottom, across.first, across.last - across.first, count - across.last});
+         step * x_.sw, top, inside, bottom, across.first, across.last - across.first, count - across.last, framed});
   };
   if (mode_ == PadMode::zeros) {
     const Inside down(row, row_step, rows, x_.h);

@@ -21,9 +21,9 @@ class RowReader {
   RowReader(const IsaTable& isa, const ImageView& x, PadMode mode);
 
   // dst[r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them from
-  // dst[r*pitch + half] on, the even ones before.
+  // dst[r*pitch + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
   void read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column, index step,
-                 index count, index half = 0) const;
+                 index count, index half = 0, bool framed = false) const;
   // One row.
   void read(T* dst, index n, index c, index row, index column, index step, index count) const {
     read_rows(dst, count, n, c, row, 1, 1, column, step, count);

@@ -40,14 +40,14 @@ struct StagedAxis {
 // The cells of one channel from (top, left) on, by rows `pitch` apart (0: across.cells()).
 template <class T>
 void stage(const RowReader<T>& reader, T* dst, index n, index c, const StagedAxis& down, const StagedAxis& across,
-           index top, index left, index pitch = 0) {
+           index top, index left, index pitch = 0, bool framed = false) {
   const bool pairs = across.shared && across.runs == 2;  // come from the same vectors
   if (pitch == 0) pitch = across.cells();
   for (index i = 0; i < down.runs; i++)
     for (index j = 0; j < (pairs ? 1 : across.runs); j++)
       reader.read_rows(dst + i * down.pitch * pitch + j * across.pitch, pitch, n, c, top + down.start(i),
                        down.source_step(), down.length, left + across.start(j), pairs ? 1 : across.source_step(),
-                       pairs ? 2 * across.length : across.length, pairs ? across.pitch : 0);
+                       pairs ? 2 * across.length : across.length, pairs ? across.pitch : 0, framed);
 }
 
 // Channels that lie at a large power of two meet in few sets of the caches and evict each other.

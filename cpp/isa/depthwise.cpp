@@ -4,14 +4,14 @@
 // kernel, the R output rows of a tile need (R-1)*stride + kh image rows; each is loaded once and feeds every tap of
 // that column (picture: kh = 3, stride 1, R = 3):
 //
-//     image row   0   1   2   3   4          v[0..4] loaded, 9 multiply-adds
+//     image row   0   1   2   3   4          5 loads, 9 multiply-adds
 //     output 0    w0  w1  w2
 //     output 1        w0  w1  w2
 //     output 2            w0  w1  w2
 //
-// The R accumulators, the rows v and one broadcast weight stay in registers (7 + 13 + 1 of 32 for 7x7). The loop over b
-// is not unrolled: the weights of all columns would not fit and gcc would spill. Kernels of any height run in pieces of
-// up to 7 rows.
+// The R sums, the weights of the column and one row stay in registers (7 + 7 + 1 of 16 for 7x7). The loop over b is not
+// unrolled: the weights of all columns would not fit and gcc would spill. Kernels of other heights run in pieces of up
+// to 4 rows.
 //
 // Columns: offset[b] says where column b of the kernel starts in a staged row, so that column strides and dilations are
 // the driver's business. The last vector of a row overlaps the one before it and writes the same values again.
@@ -21,22 +21,22 @@
 namespace konv::KONV_ISA {
 namespace {
 
-constexpr int tile_rows = registers == 32 ? 7 : 4;
-constexpr int small_rows = 4;
+constexpr int tile_rows = 7, small_rows = 4;
 
 // acc[i] += sum over all columns of KH kernel rows from `row` on. S: row_step, with tap_step 1.
 template <class T, int L, int KH, int KW, int S, int R>
 KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index row) {
   const index kw = KW > 0 ? KW : b.kw;
   const auto column = [&](index t) KONV_INLINED {
-    constexpr int rows = (R - 1) * S + KH;
-    vec<T, L> v[rows];
-    KONV_UNROLL for (int r = 0; r < rows; r++)
-      v[r] = load<T, L>(x + b.offset[t] + (row + r) * b.pitch);
-    KONV_UNROLL for (int a = 0; a < KH; a++) {
-      const vec<T, L> tap = splat<T, L>(b.w[(row + a) * kw + t]);
-      KONV_UNROLL for (int i = 0; i < R; i++)
-        acc[i] += tap * v[i * S + a];
+    vec<T, L> tap[KH];
+    KONV_UNROLL for (int a = 0; a < KH; a++)
+      tap[a] = splat<T, L>(b.w[(row + a) * kw + t]);
+    KONV_UNROLL for (int r = 0; r < (R - 1) * S + KH; r++) {
+      const vec<T, L> v = load<T, L>(x + b.offset[t] + (row + r) * b.pitch);
+      KONV_UNROLL for (int i = 0; i < R; i++) {
+        const int a = r - i * S;
+        if (a >= 0 && a < KH) acc[i] += tap[a] * v;
+      }
     }
   };
   if constexpr (KW > 0) KONV_UNROLL
@@ -90,13 +90,13 @@ __attribute__((noinline)) void band(const DepthwiseBlock<T>& b, const T* x, T* y
 
 template <class T, int KH, int KW, int S>
 void bands(const DepthwiseBlock<T>& b) {
-  constexpr int R = S == 2 && registers == 16 ? 3 : tile_rows;
   const index step = b.row_step * b.pitch;
   index i = 0;
   const auto at = [&](index row, auto height) {
     band<T, KH, KW, S, height>(b, b.x + row * step, b.y + row * b.y_pitch);
   };
-  for (; b.rows - i >= R && b.rows - i != small_rows; i += R) at(i, constant<R>{});
+  const auto fours = [&] { return b.rows - i < 2 * tile_rows && (b.rows - i) % small_rows == 0; };
+  for (; b.rows - i >= tile_rows && !fours(); i += tile_rows) at(i, constant<tile_rows>{});
   for (; i < b.rows && b.rows >= small_rows; i += small_rows)  // the last one repeats rows of the one before
     at(i + small_rows <= b.rows ? i : b.rows - small_rows, constant<small_rows>{});
   for (; i < b.rows; i++) at(i, constant<1>{});

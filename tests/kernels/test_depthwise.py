@@ -48,6 +48,13 @@ def test_sums_are_exact(isa: str, kernel: Any, options: Any, problem: Any) -> No
     assert ran
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_scratch_of_one_channel_serves_the_next(isa: str, options: Any, problem: Any) -> None:
+    for channels, h, w in ((150, 9, 10), (5, 90, 131)):  # whole images, of which a task has many; blocks of one
+        p = problem(ConvGeometry.of(channels, channels, 3, groups=channels, **options), 2, h, w)
+        np.testing.assert_array_equal(p.run(), p.expected())
+
+
 @pytest.mark.parametrize("multiplier", [2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_channel_multiplier(isa: str, multiplier: int, stride: int, problem: Any) -> None:
