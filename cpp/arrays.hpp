@@ -36,9 +36,7 @@ class Array {
   index stride(int axis) const { return view_.strides[axis] / scalar_bytes(scalar_); }  // in scalars
   void* data() const { return view_.buf; }
 
-  // Throws std::invalid_argument unless the array has this type and rank.
-  void expect(Scalar scalar, int parts, int ndim, const char* who) const;
-  // The same, and this shape; axes may be of `any` size.
+  // Throws std::invalid_argument unless the array has this type and shape; axes may be of `any` size.
   void expect(Scalar scalar, int parts, std::initializer_list<index> shape, const char* who) const;
   static constexpr index any = -1;
 

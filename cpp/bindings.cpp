@@ -6,10 +6,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <cstdlib>
-#include <utility>
-
 #include "arrays.hpp"
 #include "conv/grad_weight.hpp"
 #include "cpu.hpp"
@@ -126,9 +122,7 @@ NB_MODULE(_core, m) {
 
   nb::class_<Memory>(m, "Memory", nb::type_slots(memory_slots), "64-byte aligned memory of a result.");
   m.def("allocate", [](index bytes) { return Memory(bytes); }, "nbytes"_a);
-  nb::class_<Packed>(m, "Packed", "A weight in the order in which one plan's kernels read it.")
-      .def_ro("layout", &Packed::layout)
-      .def_prop_ro("nbytes", [](const Packed& p) { return p.memory.bytes(); });
+  nb::class_<Packed>(m, "Packed", "A weight in the order in which one plan's kernels read it.");
 
   nb::class_<Problem>(m, "Problem", "A layer, an image size, a dtype, an instruction set and a precision.")
       .def(nb::new_(&make_problem), "sizes"_a, "mode"_a, "dtype"_a, "precision"_a)

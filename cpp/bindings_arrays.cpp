@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "cpu.hpp"
 
@@ -77,19 +78,14 @@ Array::Array(nb::handle array, bool writable) {
   for (int i = 0; i < view_.ndim; i++) foreign_ |= view_.strides[i] % bytes != 0;
 }
 
-void Array::expect(Scalar scalar, int parts, int ndim, const char* who) const {
-  if (view_.ndim != ndim)
-    throw std::invalid_argument(std::string("konv: ") + who + " must have " + std::to_string(ndim) + " axes");
-  if (scalar_ != scalar || parts_ != parts)
-    throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's dtype");
-}
-
 void Array::expect(Scalar scalar, int parts, std::initializer_list<index> shape, const char* who) const {
-  expect(scalar, parts, static_cast<int>(shape.size()), who);
-  const index* sizes = shape.begin();
+  const auto require = [&](bool holds, const char* rule) {
+    if (!holds) throw std::invalid_argument(std::string("konv: ") + who + rule);
+  };
+  require(std::cmp_equal(shape.size(), view_.ndim), " does not have as many axes as it must");
+  require(scalar_ == scalar && parts_ == parts, " does not have the plan's dtype");
   for (int axis = 0; axis < view_.ndim; axis++)
-    if (sizes[axis] != any && sizes[axis] != size(axis))
-      throw std::invalid_argument(std::string("konv: ") + who + " does not have the plan's shape");
+    require(shape.begin()[axis] == any || shape.begin()[axis] == size(axis), " does not have the plan's shape");
 }
 
 }  // namespace konv

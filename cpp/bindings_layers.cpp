@@ -71,7 +71,7 @@ nb::object pool2d(int number, const PoolAxis& rows, const PoolAxis& columns, nb:
 std::optional<Memory> max_pool2d_gradient(nb::handle grad, nb::handle places, index h, index w) {
   const Array gy(grad), cells(places);
   if (gy.foreign() || cells.foreign()) return std::nullopt;
-  gy.expect(gy.scalar(), 1, 4, "the gradient");
+  gy.expect(gy.scalar(), 1, {Array::any, Array::any, Array::any, Array::any}, "the gradient");
   const index n = gy.size(0), c = gy.size(1);
   cells.expect(Scalar::i64, 1, {n, c, gy.size(2), gy.size(3)}, "the indices");
   if (h < 1 || w < 1) refuse("the image has no cells");
@@ -103,7 +103,7 @@ std::optional<Memory> run(const PassForm& form, nb::args handles) {
   for (std::size_t i = 0; i < handles.size(); i++)
     if (array[i].emplace(handles[i]).foreign()) return std::nullopt;
   const Array& x = *array[0];
-  x.expect(x.scalar(), 1, 4, "the input");
+  x.expect(x.scalar(), 1, {Array::any, Array::any, Array::any, Array::any}, "the input");
   const index n = x.size(0), c = x.size(1), h = x.size(2), w = x.size(3);
   PassArrays a{n, c, {}, {}, {}, nullptr};
   for (std::size_t i = 0; i < form.images; i++) {

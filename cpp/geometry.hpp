@@ -58,7 +58,6 @@ struct Geometry {
   index group_c() const { return c / groups; }
   index group_oc() const { return oc / groups; }
   index taps() const { return kh * kw; }
-  bool operator==(const Geometry&) const = default;
 };
 
 // Scratch that one call with n images may take in all: 8 MiB, or a quarter of the images and their outputs.

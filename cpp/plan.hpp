@@ -25,7 +25,7 @@ struct Algorithm;
 struct Plan : Problem {
   const Algorithm* algorithm;
   int tile;            // Winograd: m of F(m, r); direct: rows of the register tile
-  std::string name;    // "winograd F(4x4,3x3)", "direct planes", ...
+  std::string name;    // "winograd F(4x4,3x3)", "direct pixel_lane", ...
   std::string reason;  // one sentence for explain
   std::string layout;  // packed weights serve every plan of the same layout
   index packed_bytes;  // of the weight

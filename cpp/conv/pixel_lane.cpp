@@ -60,13 +60,14 @@ class Driver {
         call_.n * g_.groups * down * across * parts_,
         [&](index task, int slot) {
           Block b;
+          const index i = task / parts_ % across;
           b.part = task % parts_;
-          b.across = task / parts_ % across;
           b.row = task / parts_ / across % down * rows_;
           b.group = task / parts_ / across / down % g_.groups;
           b.n = task / parts_ / across / down / g_.groups;
           b.rows = std::min(rows_, g_.oh - b.row);
-          choose_columns(b);
+          b.column = cuts_[i], b.columns = cuts_[i + 1] - b.column;
+          b.here = in_place_ && b.column >= first_ && b.column < end_;
           run_block(b, scratch.template slot<T>(slot));
         },
         threads_);
@@ -74,20 +75,12 @@ class Driver {
 
  private:
   struct Block {
-    index n, group, row, rows, across, column, columns, part;
+    index n, group, row, rows, column, columns, part;
     bool here;  // is read where it lies
   };
 
   // ---- cutting the work --------------------------------------------------------------------------------------------
-  // Columns [first_, end_) are cut into blocks; in place, what comes before and after has a block of its own each.
-  index blocks_across() const { return ceil_div(end_ - first_, columns_) + (first_ > 0) + (end_ < g_.ow); }
-  void choose_columns(Block& b) const {
-    const index blocks = ceil_div(end_ - first_, columns_);
-    b.here = in_place_ && b.across < blocks;
-    if (b.across < blocks) b.column = first_ + b.across * columns_, b.columns = std::min(columns_, end_ - b.column);
-    else if (b.across == blocks && first_ > 0) b.column = 0, b.columns = first_;
-    else b.column = end_, b.columns = g_.ow - end_;
-  }
+  index blocks_across() const { return static_cast<index>(cuts_.size()) - 1; }
 
   void choose_blocks() {
     const ImageView& x = call_.x;
@@ -98,6 +91,11 @@ class Driver {
     if (in_place_) align();
     if (flat) cut_row();
     else cut_planes();
+    // What comes before and after the whole vectors has a block of its own each.
+    if (first_ > 0) cuts_.push_back(0);
+    for (index column = first_; column < end_; column += columns_) cuts_.push_back(column);
+    if (end_ < g_.ow) cuts_.push_back(end_);
+    cuts_.push_back(g_.ow);
     const index blocks = call_.n * g_.groups * ceil_div(g_.oh, rows_) * blocks_across();
     parts_ = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
@@ -215,8 +213,10 @@ class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   int threads_ = 1;
-  index rows_ = 1, columns_ = 1, parts_ = 1, first_ = 0, end_ = 0;  // parts_: shares of the panels
-  bool in_place_ = false, by_row_ = false, direct_ = false;         // direct_: the tile writes into the output
+  index rows_ = 1, columns_ = 1, parts_ = 1;                 // parts_: shares of the panels
+  index first_ = 0, end_ = 0;                                // columns whose blocks may be read in place
+  std::vector<index> cuts_;                                  // columns where blocks begin, and where the last one ends
+  bool in_place_ = false, by_row_ = false, direct_ = false;  // direct_: the tile writes into the output
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
   index pitch_ = 0, channel_size_ = 0, planes_size_ = 0;
   index sums_ld_ = 0, sums_size_ = 0;   // sums_ld_: between channels of the sums

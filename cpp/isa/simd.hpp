@@ -4,8 +4,6 @@
 // standard library may be inlined here (types may): the linker keeps one copy of an inline function, and it could be
 // the AVX-512 one.
 #pragma once
-#include <cstddef>
-#include <cstdint>
 #include <utility>
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -14,11 +14,6 @@ def allocate(nbytes: int) -> Memory: ...
 class Packed:
     """A weight in the order in which one plan's kernels read it."""
 
-    @property
-    def layout(self) -> str: ...
-    @property
-    def nbytes(self) -> int: ...
-
 class Problem:
     """A layer, an image size, a dtype, an instruction set and a precision."""
 
