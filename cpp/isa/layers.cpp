@@ -80,23 +80,23 @@ void divide(T* y, const T* x, T rows, const T* columns, index n) {
 
 // ---- sums -----------------------------------------------------------------------------------------------------------
 
-// term(j, W, s) adds lanes j .. j+W of a row to the partial sums s[0..Sums) of type A; out[i] is the total of sum i.
-template <class T, int Sums, class A = T, class F>
+// term(j, W, s) adds elements j .. j+W of a row to the partial sums s[0..Sums); out[i] is the total of sum i.
+template <class T, int Sums, class F>
 KONV_INLINE void total(index n, double* out, F&& term) {
   constexpr int L = lanes_of<T>;
-  vec<A, L> chains[4][Sums] = {};
-  A rest[Sums] = {};
+  vec<T, L> chains[4][Sums] = {};
+  T rest[Sums] = {};
   index j = 0;
   for (; j + 4 * L <= n; j += 4 * L) KONV_UNROLL
     for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
   for (; j + L <= n; j += L) term(j, constant<L>{}, chains[0]);
   for (; j < n; j++) {
-    vec<A, 1> s[Sums] = {};
+    vec<T, 1> s[Sums] = {};
     term(j, constant<1>{}, s);
     for (int i = 0; i < Sums; i++) rest[i] += s[i][0];
   }
   for (int i = 0; i < Sums; i++) {
-    const vec<A, L> sum = (chains[0][i] + chains[1][i]) + (chains[2][i] + chains[3][i]);
+    const vec<T, L> sum = (chains[0][i] + chains[1][i]) + (chains[2][i] + chains[3][i]);
     double lane[L];
     for (int l = 0; l < L; l++) lane[l] = static_cast<double>(sum[l]);
     KONV_UNROLL for (int half = L / 2; half; half /= 2)
@@ -108,7 +108,7 @@ KONV_INLINE void total(index n, double* out, F&& term) {
 // In double: it is read from memory slower than it is added.
 template <class T>
 void sum(const T* x, index n, double* out) {
-  total<T, 1, double>(
+  total<double, 1>(
       n, out, [&](index j, auto w, auto* s) { s[0] += __builtin_convertvector(load<T, w>(x + j), vec<double, w>); });
 }
 
