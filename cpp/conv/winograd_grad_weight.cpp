@@ -1,5 +1,4 @@
-// The gradient of the weight by Winograd's transforms: the same products as forward, summed over tiles instead of
-// channels.
+// The gradient of the weight by Winograd's transforms: forward's products, summed over tiles instead of channels.
 //
 //   dW = G^T [ sum over tiles (A gy A^T) * (B^T x B) ] G          * element by element, for each pair of channels
 //
@@ -12,8 +11,7 @@
 //
 // Tiles of all images are cut into blocks whose V and Y fit the budget of scratch; D lives on from block to block. With
 // a single block (small images, small batches), D never exists as a whole: each task takes a piece through all xi in
-// its own L2 and finishes it. Where even D would be too large, output channels are done in ranges, and V again for
-// each.
+// its own L2 and finishes it. Where even D would be too large, ranges of output channels are done one by one.
 //
 // Each block of tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
@@ -61,7 +59,7 @@ Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
     cut.pitch = tiles + p.lanes;  // parts are written in whole vectors
     cut.values = {0, single ? piece_products * p.panels.width : 0, 2 * cut.channels * p.g.taps() * p.lanes};
     cut.v = p.v_size(cut.pitch);
-    cut.y = checked_mul(checked_mul(p.products(), tiles), outputs);
+    cut.y = checked_mul(p.products(), checked_add(checked_mul(tiles, outputs), p.panels.width));
     cut.d = single ? 0 : checked_mul(piece_products * pieces, outputs);
     cut.bytes = checked_mul(checked_add(checked_add(cut.v, cut.y), cut.d), sizeof(T));
     if (cut.bytes <= budget) return cut;
@@ -116,18 +114,18 @@ class Gradient {
   };
 
   Scratch<T> scratch(int slot) const { return Scratch<T>(p_, cut_, work_.template slot<char>(slot)); }
-  index y_stride(const Step& step) const { return step.tiles * cut_.range * p_.panels.width; }
+  // With a gap: all that a tile writes would often fall on the same sets of the cache.
+  index y_stride(const Step& step) const { return (step.tiles * cut_.range + 1) * p_.panels.width; }
 
-  // V and Y of a block: a task is some channels of the image, or one vector of output channels.
+  // V and Y of a block: a task is some channels of the image, or half of the segments of a panel (of which threads
+  // would write the same cache lines if they took a vector each: up to three times slower).
   void transform(const Step& step) {
     const index inputs = ceil_div(p_.rows.channels, input_share);
-    const index outputs =
-        ceil_div(std::min(step.panels * p_.panels.width, p_.g.group_oc() - p_.panels.first(step.panel)), p_.lanes);
     parallel_for(
-        inputs + outputs,
+        inputs + 2 * step.panels,
         [&](index task, int slot) {
           const Scratch<T> own = scratch(slot);
-          if (task >= inputs) return transform_outputs(own, step, task - inputs);
+          if (task >= inputs) return transform_outputs(own, step, (task - inputs) / 2, (task - inputs) % 2);
           const index from = task * input_share, to = std::min(from + input_share, p_.rows.channels);
           for (index s = step.first; s < step.end; s += cut_.part)
             input_.run(own, s, std::min(cut_.part, step.end - s), step.group, from, to,
@@ -136,17 +134,19 @@ class Gradient {
         cut_.threads);
   }
 
-  // Vector `vector` of the step's output channels: pixels of gy to channels in lanes, then into Y.
-  void transform_outputs(const Scratch<T>& own, const Step& step, index vector) const {
+  // Panel `at` of the step: pixels of gy to channels in lanes, a vector at a time, then into Y.
+  void transform_outputs(const Scratch<T>& own, const Step& step, index at, index half) const {
     const Tiling& t = p_.tiling;
-    const index inside = p_.panels.first(step.panel) + vector * p_.lanes, panel = inside / p_.panels.width;
-    const index width = p_.panels.stored(panel), run_pixels = t.w.m * t.w.dilation;
-    T* y = y_ + (panel - step.panel) * p_.panels.width * step.tiles + inside % p_.panels.width;
-    for (index i = step.first; i < step.end; i++) {
-      load_pixels(own, t.segment(i), step.group, inside);
-      for (index k = 0; k < t.runs(); k++, y += t.run() * width)
-        p_.f.output_adjoint(own.z + k * run_pixels * p_.lanes, t.pixels(), t.step(), t.w.dilation, t.run(), y, width,
-                            y_stride(step));
+    const index panel = step.panel + at, width = p_.panels.stored(panel), run_pixels = t.w.m * t.w.dilation;
+    const index segments = step.end - step.first, from = segments * half / 2, to = segments * (half + 1) / 2;
+    for (index l = 0; l < width; l += p_.lanes) {
+      T* y = y_ + at * p_.panels.width * step.tiles + from * t.tiles() * width + l;
+      for (index i = step.first + from; i < step.first + to; i++) {
+        load_pixels(own, t.segment(i), step.group, p_.panels.first(panel) + l);
+        for (index k = 0; k < t.runs(); k++, y += t.run() * width)
+          p_.f.output_adjoint(own.z + k * run_pixels * p_.lanes, t.pixels(), t.step(), t.w.dilation, t.run(), y, width,
+                              y_stride(step));
+      }
     }
   }
 
