@@ -11,9 +11,9 @@
 //
 // Loop order of a block of at least about 112 tiles (whole rows of tiles where they fit):
 //   for slab, channel: transform its tiles into V                      rows of x and s in L1; V in L2 or L3
-//   for some panels of output channels, chunk of the block (about 56 tiles):
+//   for some panels of output channels, chunk of the block (about 112 tiles):
 //     for xi, slab, panel: M[panel][.][xi] += U[panel][xi] V[slab][xi]   V[slab][xi] and part of U[panel][xi] in L1
-//     for panel: transform M, transpose, store                           M (half a MiB) in L2
+//     for panel: transform M, transpose, store                           M in L2
 // Threads take blocks, each with its own V, where there are many: whoever is slowed down by other work takes fewer.
 // Otherwise the block is shared: all threads transform channels, then all take panels and chunks. An output's sum runs
 // over c in one order either way, so blocks, threads and batches do not change a bit of it.
@@ -31,8 +31,7 @@ namespace {
 
 constexpr index slab_bytes = 32 << 10;      // of one product in a slab, or four columns of the register tile
 constexpr index tasks_a_thread = 6;         // where threads share V, or U is small
-constexpr index chunk_tiles = 56;           // at work at a time, or one segment
-constexpr index product_bytes = 512 << 10;  // of M: most of L2
+constexpr index work_bytes = 320 << 10;     // of M, and of U beside it: they stay in a small L2
 constexpr index weights_in_l2 = 256 << 10;  // U so small that blocks may be, too
 constexpr index weight_bytes = 16 << 10;    // of U that stay in L1 while a slab passes
 
@@ -55,12 +54,12 @@ void cut(const Problem<T>& p, Blocking& b, index blocks) {
   const index tasks = b.shared ? tasks_a_thread * b.threads : 1;
   b.blocks = std::min(blocks, b.segments);
   const index most = b.most();
-  b.chunk = std::clamp<index>(most * panels / tasks, 1, std::max<index>(1, chunk_tiles / each));
-  b.part = std::clamp<index>((columns + each / 2) / each, 1, std::min(b.chunk, most));
-  b.chunk -= b.chunk % b.part;
+  b.chunk = std::clamp<index>(most * panels / tasks, 1, std::clamp<index>(block_tiles / each, 1, most));
+  b.part = std::clamp<index>((columns + each / 2) / each, 1, b.chunk);
+  if (b.chunk < most) b.chunk -= b.chunk % b.part;
   // Panels share what is read of V as far as their products stay in L2.
   const index panel_products = b.chunk * each * p.products() * p.panels.width;
-  const index fit = ceil_div(panels, std::max<index>(1, product_bytes / (panel_products * bytes)));
+  const index fit = ceil_div(panels, std::max<index>(1, work_bytes / (panel_products * bytes + weight_bytes)));
   b.together = ceil_div(panels, std::min(panels, std::max(fit, ceil_div(tasks, ceil_div(most, b.chunk)))));
   const index at_once = p.windows ? b.part * each : p.tiling.run();  // tiles are written in one vector at least
   b.pitch = b.part * each + std::max<index>(0, p.lanes - at_once);
