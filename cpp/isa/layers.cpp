@@ -112,21 +112,19 @@ void sum(const T* x, index n, double* out) {
       n, out, [&](index j, auto w, auto* s) { s[0] += __builtin_convertvector(load<T, w>(x + j), vec<double, w>); });
 }
 
-// Two passes, the first of which brings the row into L1. What the rounding of the mean leaves, sum (x - mean), then
-// corrects both (T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983, eq. 1.7).
+// Two passes, the first of which brings the row into L1. What the rounding of the center leaves, sum (x - center), then
+// corrects the second (T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983, eq. 1.7).
 template <class T>
 void moments(const T* x, index n, double* sums) {
   const double count = static_cast<double>(n);
-  double left[2];
   sum(x, n, sums);
   const T center = static_cast<T>(sums[0] / count);
-  total<T, 2>(n, left, [&](index j, auto w, auto* s) {
+  const double left = sums[0] - static_cast<double>(center) * count;
+  total<T, 1>(n, sums + 1, [&](index j, auto w, auto* s) {
     const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
-    s[0] += d;
-    s[1] += d * d;
+    s[0] += d * d;
   });
-  sums[0] = static_cast<double>(center) * count + left[0];
-  sums[1] = left[1] - left[0] * left[0] / count;
+  sums[1] -= left * left / count;
 }
 
 template <class T>
