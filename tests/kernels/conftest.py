@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import reject, strategies as st
 
 from konv import kernels, reference
-from konv.geometry import ConvGeometry
+from konv.errors import ShapeError
+from konv.geometry import PADDING_MODES, ConvGeometry
 
 
 @pytest.fixture(params=kernels.available_isas())
@@ -48,6 +50,11 @@ class Problem:
         """By the kernels."""
         return kernels.conv2d(self.x, self.weight, self.bias, self.geometry)
 
+    @staticmethod
+    def anywhere(**bounds: Any) -> st.SearchStrategy[Problem]:
+        """Problems from the whole parameter space within these bounds (see ``whole_space``)."""
+        return whole_space(**bounds)
+
     # ---- gradients ----
 
     @property
@@ -77,6 +84,34 @@ class Problem:
         )
 
 
+@st.composite
+def whole_space(
+    draw: Any,
+    groups: tuple[int, int],
+    per_group: tuple[int, int],
+    kernel: int,
+    size: tuple[int, int] = (24, 40),
+    dtypes: tuple[str, ...] = ("float32", "float64", "complex64"),
+) -> Problem:
+    """Between so many groups; at most so many inputs and outputs of a group, rows and columns of kernel and image."""
+
+    def pair(rows: int, columns: int) -> tuple[int, int]:
+        return draw(st.tuples(st.integers(1, rows), st.integers(1, columns)))
+
+    g, (inputs, outputs) = draw(st.integers(*groups)), pair(*per_group)
+    pads = draw(st.tuples(*[st.integers(0, 6)] * 4))
+    geometry = ConvGeometry.of(
+        g * inputs, g * outputs, pair(kernel, kernel), stride=pair(5, 5), padding=(pads[:2], pads[2:]),
+        dilation=pair(4, 4), groups=g, padding_mode=draw(st.sampled_from(PADDING_MODES)),
+    )  # fmt: skip
+    h, w = pair(*size)
+    try:
+        geometry.output_size(h, w)
+    except ShapeError:
+        reject()
+    return Problem(geometry, draw(st.integers(1, 5)), h, w, draw(st.sampled_from(dtypes)))
+
+
 class Guarded:
     """Arrays that begin right after, or end right before, a page that may not be touched."""
 
@@ -104,6 +139,6 @@ def guarded() -> Guarded:
     return Guarded()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problem() -> type[Problem]:
     return Problem

@@ -208,49 +208,12 @@ def test_any_memory(isa: str, plan: str, kernel: int, layout: str, dtype: str, p
 
 
 @settings(max_examples=150)
-@given(
-    groups=st.integers(1, 3),
-    per_group=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    pads=st.tuples(*[st.integers(0, 5)] * 4),
-    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
-    size=st.tuples(st.integers(1, 24), st.integers(1, 40)),
-    n=st.integers(1, 5),
-    dtype=st.sampled_from(["float32", "float64", "complex64", "int16"]),
-    isa_name=st.sampled_from(kernels.available_isas()),
-    plan=st.sampled_from(DIRECT),
-)
-def test_whole_parameter_space(
-    groups: int,
-    per_group: Any,
-    kernel: Any,
-    stride: Any,
-    dilation: Any,
-    pads: Any,
-    mode: str,
-    size: Any,
-    n: int,
-    dtype: str,
-    isa_name: str,
-    plan: str,
-) -> None:
-    options = {"padding": (pads[:2], pads[2:]), "padding_mode": mode, "groups": groups}
-    c, o = groups * per_group[0], groups * per_group[1]
-    geometry = ConvGeometry.of(c, o, kernel, stride, dilation=dilation, **options)
-    rng = np.random.default_rng(0)
-    x, weight = (
-        (rng.integers(-3, 4, shape) * (1 + 1j if dtype == "complex64" else 1)).astype(dtype)
-        for shape in ((n, c, *size), geometry.weight_shape)
-    )
-    try:
-        geometry.output_size(*size)
-    except ShapeError:
-        return
+@given(data=st.data(), isa_name=st.sampled_from(kernels.available_isas()), plan=st.sampled_from(DIRECT))
+def test_whole_parameter_space(problem: Any, data: Any, isa_name: str, plan: str) -> None:
+    dtypes = ("float32", "float64", "complex64", "int16")
+    p = data.draw(problem.anywhere(groups=(1, 3), per_group=(40, 40), kernel=5, dtypes=dtypes))
     with kernels.use_isa(isa_name), kernels.force_plan(plan):
-        found = kernels.conv2d(x, weight, None, geometry)
-    np.testing.assert_array_equal(found, reference.conv2d(x, weight, None, geometry))
+        np.testing.assert_array_equal(p.run(), p.expected())
 
 
 def test_expanded_input(isa: str, problem: Any) -> None:

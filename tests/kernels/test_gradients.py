@@ -306,51 +306,15 @@ def test_transposed_convolution(isa: str, options: Any, kernel: Any, dtype: str,
 
 
 @settings(max_examples=200)
-@given(
-    groups=st.integers(1, 4),
-    per_group=st.tuples(st.integers(1, 9), st.integers(1, 40)),
-    kernel=st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    stride=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    pads=st.tuples(*[st.integers(0, 6)] * 4),
-    mode=st.sampled_from(["zeros", "reflect", "replicate", "circular"]),
-    size=st.tuples(st.integers(1, 24), st.integers(1, 40)),
-    n=st.integers(1, 5),
-    dtype=st.sampled_from(["float32", "float64", "complex64"]),
-    isa_name=st.sampled_from(kernels.available_isas()),
-)
-def test_whole_parameter_space(
-    groups: int,
-    per_group: Any,
-    kernel: Any,
-    stride: Any,
-    dilation: Any,
-    pads: Any,
-    mode: str,
-    size: Any,
-    n: int,
-    dtype: str,
-    isa_name: str,
-) -> None:
-    options = {"padding": (pads[:2], pads[2:]), "padding_mode": mode, "groups": groups}
-    c, o = groups * per_group[0], groups * per_group[1]
-    geometry = ConvGeometry.of(c, o, kernel, stride, dilation=dilation, **options)
-    try:
-        out = geometry.output_size(*size)
-    except ShapeError:
-        return
-    rng = np.random.default_rng(0)
-    x, weight, gy = (
-        (rng.integers(-3, 4, shape) * (1 + 1j if dtype == "complex64" else 1)).astype(dtype)
-        for shape in ((n, c, *size), geometry.weight_shape, (n, o, *out))
-    )
+@given(data=st.data(), isa_name=st.sampled_from(kernels.available_isas()))
+def test_whole_parameter_space(problem: Any, data: Any, isa_name: str) -> None:
+    p = data.draw(problem.anywhere(groups=(1, 4), per_group=(9, 40), kernel=6))
     precision = kernels.get_float32_precision()
     try:
         kernels.set_float32_precision("highest")
         with kernels.use_isa(isa_name):
-            gx = kernels.conv2d_grad_input(gy, weight, geometry, size)
-            gw = kernels.conv2d_grad_weight(x, gy, geometry)
+            found = p.gradients()
     finally:
         kernels.set_float32_precision(precision)
-    np.testing.assert_array_equal(gx, reference.conv2d_grad_input(gy, weight, geometry, size))
-    np.testing.assert_array_equal(gw, reference.conv2d_grad_weight(x, gy, geometry))
+    for gradient, expected in zip(found, p.expected_gradients(), strict=True):
+        np.testing.assert_array_equal(gradient, expected)
