@@ -172,7 +172,7 @@ GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
 Scratch scratch_of(const Plan& plan, index n) {
   const Geometry& g = plan.g;
   checked_mul(n, checked_mul(g.c * g.h + g.oc * g.oh + 1, std::max(g.w, g.ow)));
-  // Drivers form addresses from this, but read none before their Workspace. Images that begin within a vector take most.
+  // Drivers form addresses from it, and read none before their Workspace. Images that begin within a vector take most.
   alignas(64) char nothing[64] = {};
   const ImageView x =
       dense_view<const void>(nothing + scalar_bytes(plan.scalar), plan.scalar, plan.parts, g.c, g.h, g.w);
