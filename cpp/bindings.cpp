@@ -137,7 +137,6 @@ NB_MODULE(_core, m) {
       .def_ro("packed_bytes", &Plan::packed_bytes)
       .def_prop_ro("algorithm", [](const Plan& p) { return p.algorithm->name; })
       .def_prop_ro("isa", [](const Plan& p) { return p.isa->name; })
-      .def_prop_ro("output_size", [](const Plan& p) { return nb::make_tuple(p.g.oh, p.g.ow); })
       .def(
           "scratch",
           [](const Plan& p, index n) {

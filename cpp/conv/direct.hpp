@@ -20,13 +20,14 @@ index tile_rows(const IsaTable& isa, index group_oc) {
   return even > 8 && group_oc % 8 == 0 ? 8 : even;
 }
 
-// Weights of a plan: two vectors of output channels, or the rows of the pixel-lane tile.
+// Weights of a plan: two vectors of output channels, the rows of the pixel-lane tile, or one filter.
 template <class T>
 Panels panels(const Plan& plan) {
   const Geometry& g = plan.g;
   const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;
   if (plan.algorithm == &output_lane::algorithm) return {g.group_oc(), k, 2 * lanes, lanes};
-  return {g.group_oc(), k, tile_rows<T>(*plan.isa, g.group_oc()), 1};
+  const bool alone = plan.algorithm == &depthwise::algorithm;
+  return {g.group_oc(), k, alone ? 1 : tile_rows<T>(*plan.isa, g.group_oc()), 1};
 }
 template <class T>
 index packed_size(const Plan& plan) {

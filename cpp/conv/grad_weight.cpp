@@ -31,11 +31,6 @@ struct Cell {
   index group, output, outputs, channel, channels;
 };
 
-// Rows and columns of the output in some images.
-struct Block {
-  index image, images, row, rows, column, columns;
-};
-
 // The largest cell and block, and what a task needs for them.
 struct Cut {
   index outputs, channels;      // of a cell; channels: whole elements
@@ -51,15 +46,14 @@ struct Cut {
 template <class T, class Tile>
 class Driver {
  public:
-  explicit Driver(const GradWeightCall& call) : call_(call), tile_(call), cut_(tile_.cut()) {
+  explicit Driver(const GradWeightCall& call)
+      : call_(call), tile_(call), cut_(tile_.cut()), grid_(call.g, call.n, cut_.images, cut_.rows, cut_.columns) {
     const Geometry& g = call.g;
     output_cells_ = ceil_div(g.group_oc(), cut_.outputs), channel_cells_ = ceil_div(g.group_c(), cut_.channels);
     cells_ = g.groups * output_cells_ * channel_cells_;
-    row_blocks_ = ceil_div(g.oh, cut_.rows), column_blocks_ = ceil_div(g.ow, cut_.columns);
-    blocks_ = ceil_div(call.n, cut_.images) * row_blocks_ * column_blocks_;
     sums_ = round_up(cut_.sums, 16);
     const index pixels = call.n * g.oh * g.ow, room = parts_bytes / (cells_ * sums_ * index{sizeof(T)});
-    parts_ = std::max<index>(1, std::min({ceil_div(target_tasks, cells_), pixels / least_part, room, blocks_}));
+    parts_ = std::max<index>(1, std::min({ceil_div(target_tasks, cells_), pixels / least_part, room, grid_.count()}));
     const index products = pixels * cut_.outputs * cut_.channels * g.taps();
     chunk_ = parts_ > 1 ? 1 : std::clamp<index>(products_per_task / products, 1, ceil_div(cells_, target_tasks));
   }
@@ -77,11 +71,11 @@ class Driver {
         tasks,
         [&](index task, int id) {
           const index part = task % parts_, from = task / parts_ * chunk_;
-          const index first = blocks_ * part / parts_, end = blocks_ * (part + 1) / parts_;
+          const index first = grid_.count() * part / parts_, end = grid_.count() * (part + 1) / parts_;
           for (index i = from; i < std::min(from + chunk_, cells_); i++) {
             T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
             const Cell cell = cell_of(i);
-            for (index b = first; b < end; b++) tile_.add(cell, block_of(b), b == first, sums, scratch(id));
+            for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, scratch(id));
             if (parts_ == 1) tile_.write(cell, sums, scratch(id));
           }
         },
@@ -109,14 +103,6 @@ class Driver {
     return {cell / channel_cells_ / output_cells_, output, std::min(cut_.outputs, g.group_oc() - output), channel,
             std::min(cut_.channels, g.group_c() - channel)};
   }
-  Block block_of(index block) const {
-    const Geometry& g = call_.g;
-    const index column = block % column_blocks_ * cut_.columns;
-    const index row = block / column_blocks_ % row_blocks_ * cut_.rows;
-    const index image = block / column_blocks_ / row_blocks_ * cut_.images;
-    return {image,  std::min(cut_.images, call_.n - image), row, std::min(cut_.rows, g.oh - row),
-            column, std::min(cut_.columns, g.ow - column)};
-  }
 
   void add_parts(T* sums) const {
     for (index j = 0; j < cut_.sums; j++) {
@@ -129,9 +115,9 @@ class Driver {
   const GradWeightCall& call_;
   const Tile tile_;
   const Cut cut_;
+  const Grid grid_;                             // of the pixels
   index output_cells_, channel_cells_, cells_;  // of dW
   index sums_;                                  // T of a cell, on whole cache lines
-  index row_blocks_, column_blocks_, blocks_;   // of the pixels
   index parts_, chunk_;                         // chunk_: cells of a task
 };
 
@@ -178,7 +164,7 @@ class DenseTile {
     T* u = scratch;
     load_gy(cell, b, u, u + u_ + staged_);
     const T* x =
-        x_.load(u + u_, b.image, b.images, cell.group * g_.group_c() + cell.channel, cell.channels, b.row, b.column, 0);
+        x_.load(u + u_, b.n, b.images, cell.group * g_.group_c() + cell.channel, cell.channels, b.row, b.column, 0);
     index* place = reinterpret_cast<index*>(u + u_ + staged_);  // the rows of gy are done with
     const index pixels = x_.places(b.images, b.rows, b.columns, place);
     const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, index{tiles_.o_columns});
@@ -238,10 +224,8 @@ class DenseTile {
     for (index p = 0; p < cell.outputs; p += 2 * lanes()) {
       const index width = vectors(cell, p) * lanes(), channels = std::min(width, cell.outputs - p);
       const index o = cell.group * g_.group_oc() + cell.output + p;
-      for (index n = b.image; n < b.image + b.images; n++, u += pixels * width) {
-        if (!direct)
-          for (index l = 0; l < channels; l++)
-            gy_.read_rows(rows + l * pixels, b.columns, n, o + l, b.row, 1, b.rows, b.column, 1, b.columns);
+      for (index n = b.n; n < b.n + b.images; n++, u += pixels * width) {
+        if (!direct) gy_.read_rows(rows, b.columns, {{n, o, b.row, b.column, channels, pixels}, b.rows, b.columns});
         tiles_.transpose_load(direct ? gy_.in_place(n, o, b.row) + b.column : rows, direct ? call_.gy.sc : pixels,
                               pixels, static_cast<int>(channels), u, width);
       }
@@ -289,13 +273,14 @@ class DepthwiseTile {
                             block_.across.cells(), block_.offsets.data()}};
     d.d_step = parts;
     for (index p = 0; p < parts; p++) {
-      stage(reader_, scratch, b.image, cell.group * g_.group_c() + cell.channel + p, block_.down, block_.across,
-            b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left);
+      stage(reader_, scratch, block_.across.cells(), block_.down, block_.across,
+            {b.n, cell.group * g_.group_c() + cell.channel + p, b.row * g_.stride_h - g_.pad_top,
+             b.column * g_.stride_w - g_.pad_left});
       for (index m = 0; m < cell.outputs; m++) {
         const index o = cell.group * g_.group_oc() + m;
-        const T* here = gy_.in_place(b.image, o, b.row);
+        const T* here = gy_.in_place(b.n, o, b.row);
         T* rows = scratch + block_.size;
-        if (!here) gy_.read_rows(rows, b.columns, b.image, o, b.row, 1, b.rows, b.column, 1, b.columns);
+        if (!here) gy_.read_rows(rows, b.columns, {{b.n, o, b.row, b.column}, b.rows, b.columns});
         d.y = here ? here + b.column : rows, d.y_pitch = here ? call_.gy.sh : b.columns;
         d.d = sums + m * columns + p;
         table_.gradient(d);

@@ -57,6 +57,7 @@ class Driver {
         writer_(*call.plan.isa, call.y),
         threads_(direct::useful_threads(g_, call.n)),
         b_(g_, call.n, threads_),
+        grid_(g_, call.n, b_.images, b_.rows, b_.columns),
         x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows) {
     choose_parts();
     for (index c = 0; c < channels_; c++)
@@ -72,29 +73,22 @@ class Driver {
     const index slot_bytes = round_up((places + staged + sums + lanes_ * (pixels + lanes_)) * index{sizeof(T)}, 64);
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
-    const index across = ceil_div(g_.ow, b_.columns), down = ceil_div(g_.oh, b_.rows);
+    const index blocks = grid_.count();
     parallel_for(
-        ceil_div(call_.n, b_.images) * g_.groups * down * across * parts_,
+        g_.groups * blocks * parts_,
         [&](index task, int slot) {
-          Block b;
-          b.part = task % parts_;
-          b.column = task / parts_ % across * b_.columns;
-          b.row = task / parts_ / across % down * b_.rows;
-          b.group = task / parts_ / across / down % g_.groups;
-          b.n = task / parts_ / across / down / g_.groups * b_.images;
-          b.images = std::min(b_.images, call_.n - b.n);
-          b.rows = std::min(b_.rows, g_.oh - b.row);
-          b.columns = std::min(b_.columns, g_.ow - b.column);
+          const index i = task / parts_;
           T* own = scratch.template slot<T>(slot);
-          run_block(b, reinterpret_cast<index*>(own), own + places, own + places + staged,
-                    own + places + staged + sums);
+          run_block({grid_.at(i % blocks), i / blocks, task % parts_}, reinterpret_cast<index*>(own), own + places,
+                    own + places + staged, own + places + staged + sums);
         },
         threads_);
   }
 
  private:
-  struct Block {
-    index n, group, row, column, images, rows, columns, part;
+  // A block of outputs, of a group's channels those of a part of the panels.
+  struct Share : Block {
+    index group, part;
   };
 
   bool one_part() const { return channels_ >= g_.group_c() && b_.kernel_rows == g_.kh; }
@@ -107,8 +101,7 @@ class Driver {
     const index whole = round_up(ceil_div(all, ceil_div(all, most)), call_.x.parts);  // elements
     channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
 
-    const index blocks =
-        ceil_div(call_.n, b_.images) * g_.groups * ceil_div(g_.oh, b_.rows) * ceil_div(g_.ow, b_.columns);
+    const index blocks = grid_.count() * g_.groups;
     const index least = x_.in_place() ? 2 : 4;  // panels: who stages should use it
     const index enough = blocks % threads_ ? direct::blocks_a_thread * threads_ : 2 * threads_;
     if (threads_ > 1 && blocks < enough) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
@@ -118,7 +111,7 @@ class Driver {
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 
-  void run_block(const Block& b, index* pixel, T* staged, T* sums, T* rows) const {
+  void run_block(const Share& b, index* pixel, T* staged, T* sums, T* rows) const {
     const index pixels = x_.places(b.images, b.rows, b.columns, pixel);
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
@@ -140,7 +133,7 @@ class Driver {
       }
   }
 
-  void store(const Block& b, index panel, const T* sums, T* rows) const {
+  void store(const Share& b, index panel, const T* sums, T* rows) const {
     const index width = panels_.stored(panel), pixels = b.rows * b.columns, pitch = pixels + lanes_;
     const bool in_place = call_.y.plane_contiguous() && b.columns == g_.ow && writer_.in_place(0, 0);
     for (index lane = 0; lane < panels_.kept(panel); lane += lanes_)
@@ -154,8 +147,7 @@ class Driver {
           continue;
         }
         tiles_.transpose_store(m, width, pixels, rows, pitch, channels);
-        for (int l = 0; l < channels; l++)
-          writer_.write_rows(rows + l * pitch, b.columns, b.n + i, channel + l, b.row, b.rows, b.column, b.columns);
+        writer_.write_rows(rows, b.columns, {{b.n + i, channel, b.row, b.column, channels, pitch}, b.rows, b.columns});
       }
   }
 
@@ -167,6 +159,7 @@ class Driver {
   const RowWriter<T> writer_;
   int threads_;
   const Blocking b_;
+  const Grid grid_;
   const Windows<T> x_;
   index channels_ = 1, parts_ = 1;
   std::vector<index> offsets_;

@@ -55,18 +55,14 @@ class Driver {
     const index slot_bytes = round_up((planes_size_ + sums_size_ + lanes_) * index{sizeof(T)}, 64);
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
-    const index down = ceil_div(g_.oh, rows_), across = blocks_across();
+    const Grid rows(g_, call_.n, 1, rows_, g_.ow);
+    const index across = blocks_across(), blocks = rows.count() * across;
     parallel_for(
-        call_.n * g_.groups * down * across * parts_,
+        g_.groups * blocks * parts_,
         [&](index task, int slot) {
-          Block b;
-          const index i = task / parts_ % across;
-          b.part = task % parts_;
-          b.row = task / parts_ / across % down * rows_;
-          b.group = task / parts_ / across / down % g_.groups;
-          b.n = task / parts_ / across / down / g_.groups;
-          b.rows = std::min(rows_, g_.oh - b.row);
-          b.column = cuts_[i], b.columns = cuts_[i + 1] - b.column;
+          const index i = task / parts_, cut = i % across;
+          Share b{rows.at(i % blocks / across), i / blocks, task % parts_, false};
+          b.column = cuts_[cut], b.columns = cuts_[cut + 1] - b.column;
           b.here = in_place_ && b.column >= first_ && b.column < end_;
           run_block(b, scratch.template slot<T>(slot));
         },
@@ -74,8 +70,9 @@ class Driver {
   }
 
  private:
-  struct Block {
-    index n, group, row, rows, column, columns, part;
+  // A block of outputs, of a group's channels those of a part of the panels.
+  struct Share : Block {
+    index group, part;
     bool here;  // is read where it lies
   };
 
@@ -175,11 +172,12 @@ class Driver {
   }
 
   // ---- one block ---------------------------------------------------------------------------------------------------
-  void run_block(const Block& b, T* planes) const {
+  void run_block(const Share& b, T* planes) const {
     const index first = b.group * g_.group_c(), from = panels_.count() * b.part / parts_;
-    for (index c = 0; c < g_.group_c() && !b.here; c++)
-      stage(reader_, planes + c * channel_size_, b.n, first + c, down_, across_, b.row * g_.stride_h - g_.pad_top,
-            b.column * g_.stride_w - g_.pad_left, pitch_);
+    if (!b.here)
+      stage(reader_, planes, pitch_, down_, across_,
+            {b.n, first, b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left, g_.group_c(),
+             channel_size_});
     const T* x = b.here ? static_cast<const T*>(call_.x.plane(b.n, first)) + b.column : planes;
     for (index panel = from; panel < panels_.count() * (b.part + 1) / parts_; panel++) {
       add(b, panel, x, planes + planes_size_);
@@ -187,7 +185,7 @@ class Driver {
     }
   }
 
-  void add(const Block& b, index panel, const T* x, T* sums) const {
+  void add(const Share& b, index panel, const T* x, T* sums) const {
     const index kept = panels_.kept(panel), channel = b.group * g_.group_oc() + panels_.first(panel);
     const auto tile = [&](index pixels, const T* from, T* to, index ld) {
       tiles_.pixel_lane(static_cast<int>(kept), pixels, panels_.k, call_.weight + panels_.offset(b.group, panel), from,
@@ -199,10 +197,10 @@ class Driver {
     for (index r = 0; r < b.rows; r++) tile(b.columns, x + r * pitch_, y + r * y_pitch, ld);
   }
 
-  void store(const Block& b, index panel, const T* sums) const {
+  void store(const Share& b, index panel, const T* sums) const {
     const index channel = b.group * g_.group_oc() + panels_.first(panel);
-    for (index o = 0; o < panels_.kept(panel); o++)
-      writer_.write_rows(sums + o * sums_ld_, pitch_, b.n, channel + o, b.row, b.rows, b.column, b.columns);
+    writer_.write_rows(sums, pitch_,
+                       {{b.n, channel, b.row, b.column, panels_.kept(panel), sums_ld_}, b.rows, b.columns});
   }
 
   const Call<T>& call_;

@@ -25,38 +25,46 @@ RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
 // Zero padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins
 // of zeros, over which the cells are then folded that lie before column 0 and after column w.
 template <class T>
-void RowReader<T>::read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column,
-                             index step, index count, index half, bool framed) const {
-  if (half > 0 && mode_ != PadMode::zeros) {
-    read_rows(dst, pitch, n, c, row, row_step, rows, column, 2 * step, (count + 1) / 2);
-    return read_rows(dst + half, pitch, n, c, row, row_step, rows, column + step, 2 * step, count / 2);
+void RowReader<T>::read_rows(T* dst, index pitch, const RowBlock& b) const {
+  if (b.channels > 1 && (mode_ != PadMode::zeros || x_.parts > 1)) {
+    RowBlock one = b;
+    for (one.channels = 1; one.c < b.c + b.channels; one.c++, dst += b.distance) read_rows(dst, pitch, one);
+    return;
   }
-  const Inside across(column, step, count, x_.w);
-  const auto load = [&](T* to, index from_row, index top, index inside, index bottom) {
+  if (b.half > 0 && mode_ != PadMode::zeros) {
+    RowBlock one = b;
+    one.half = 0, one.step = 2 * b.step, one.count = (b.count + 1) / 2;
+    read_rows(dst, pitch, one);
+    one.column += b.step, one.count = b.count / 2;
+    return read_rows(dst + b.half, pitch, one);
+  }
+  const Inside across(b.column, b.step, b.count, x_.w);
+  const auto load = [&](T* to, index row, index top, index inside, index bottom) {
     const bool none = across.first == across.last;
     if (none) top += inside + bottom, inside = bottom = 0;
     table_.load_block[static_cast<int>(x_.scalar)](
-        {to, pitch, half, none ? nullptr : at(n, c, from_row, column + across.first * step), row_step * x_.sh,
-         step * x_.sw, top, inside, bottom, across.first, across.last - across.first, count - across.last, framed});
+        {to, pitch, b.half, none ? nullptr : at(b.n, b.c, row, b.column + across.first * b.step), b.row_step * x_.sh,
+         b.step * x_.sw, top, inside, bottom, across.first, across.last - across.first, b.count - across.last,
+         b.channels, b.distance, x_.sc, b.framed});
   };
   if (mode_ == PadMode::zeros) {
-    const Inside down(row, row_step, rows, x_.h);
-    return load(dst, row + down.first * row_step, down.first, down.last - down.first, rows - down.last);
+    const Inside down(b.row, b.row_step, b.rows, x_.h);
+    return load(dst, b.row + down.first * b.row_step, down.first, down.last - down.first, b.rows - down.last);
   }
-  for (index r = 0; r < rows; r++, row += row_step, dst += pitch) {
-    const index source = source_index(row, x_.h, mode_);
+  for (index r = 0; r < b.rows; r++, dst += pitch) {
+    const index source = source_index(b.row + r * b.row_step, x_.h, mode_);
     load(dst, source, 0, source >= 0, source < 0);
     if (source < 0) continue;
-    fold(dst, 0, across.first, n, c, source, column, step);
-    fold(dst, across.last, count, n, c, source, column, step);
+    fold(dst, 0, across.first, b, source);
+    fold(dst, across.last, b.count, b, source);
   }
 }
 
 template <class T>
-void RowReader<T>::fold(T* dst, index from, index to, index n, index c, index row, index column, index step) const {
+void RowReader<T>::fold(T* dst, index from, index to, const RowBlock& b, index row) const {
   for (index j = from; j < to; j++) {
-    const index source = source_index(column + j * step, x_.w, mode_);
-    if (source >= 0) table_.load(x_.scalar, dst + j, at(n, c, row, source), 1, 1);
+    const index source = source_index(b.column + j * b.step, x_.w, mode_);
+    if (source >= 0) table_.load(x_.scalar, dst + j, at(b.n, b.c, row, source), 1, 1);
   }
 }
 
@@ -75,10 +83,11 @@ template <class T>
 RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows.of<T>()), y_(y) {}
 
 template <class T>
-void RowWriter<T>::write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column,
-                              index count) const {
-  char* plane = static_cast<char*>(y_.plane(n, c)) + (row * y_.sh + column * y_.sw) * scalar_bytes(y_.scalar);
-  table_.store_block[static_cast<int>(y_.scalar)]({plane, y_.sh, y_.sw, src, pitch, rows, count});
+void RowWriter<T>::write_rows(const T* src, index pitch, const RowBlock& b) const {
+  const index corner = (b.row * y_.sh + b.column * y_.sw) * scalar_bytes(y_.scalar);
+  for (index p = 0; p < b.channels; p++)
+    table_.store_block[static_cast<int>(y_.scalar)]({static_cast<char*>(y_.plane(b.n, b.c + p)) + corner, y_.sh, y_.sw,
+                                                     src + p * b.distance, pitch, b.rows, b.count});
 }
 
 template <class T>

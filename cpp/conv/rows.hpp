@@ -14,27 +14,33 @@ inline index source_index(index i, index size, PadMode mode) {
   return i >= 0 && i < size ? i : -1;  // beyond what the mode can reach: only ever read for outputs nobody keeps
 }
 
-// A block of rows: row r is the padded image (n, c) at (row + r*row_step, column + j*step), 0 <= j < count.
+// Rows of some neighbouring channels: row r of channel p is the padded image (n, c + p) at
+// (row + r*row_step, column + j*step), 0 <= j < count.
+struct Corner {
+  index n, c, row, column;
+  index channels = 1, distance = 0;
+  bool framed = false;
+};
+struct RowBlock : Corner {
+  index rows, count;
+  index row_step = 1, step = 1, half = 0;
+};
+
 template <class T>
 class RowReader {
  public:
   RowReader(const IsaTable& isa, const ImageView& x, PadMode mode);
 
-  // dst[r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them from
-  // dst[r*pitch + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
-  void read_rows(T* dst, index pitch, index n, index c, index row, index row_step, index rows, index column, index step,
-                 index count, index half = 0, bool framed = false) const;
-  // One row.
-  void read(T* dst, index n, index c, index row, index column, index step, index count) const {
-    read_rows(dst, count, n, c, row, 1, 1, column, step, count);
-  }
+  // dst[p*distance + r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them
+  // from dst[.. + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
+  void read_rows(T* dst, index pitch, const RowBlock& b) const;
 
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;
 
  private:
   const void* at(index n, index c, index row, index column) const;
-  void fold(T* dst, index from, index to, index n, index c, index row, index column, index step) const;
+  void fold(T* dst, index from, index to, const RowBlock& b, index row) const;
 
   const RowTable<T>& table_;
   ImageView x_;
@@ -46,12 +52,8 @@ class RowWriter {
  public:
   RowWriter(const IsaTable& isa, const OutputView& y);
 
-  // y(n, c) at (row + r, column + j) = src[r*pitch + j].
-  void write_rows(const T* src, index pitch, index n, index c, index row, index rows, index column, index count) const;
-  // One row.
-  void write(const T* src, index n, index c, index row, index column, index count) const {
-    write_rows(src, count, n, c, row, 1, column, count);
-  }
+  // Cell (row + r, column + j) of y(n, c + p) = src[p*distance + r*pitch + j].
+  void write_rows(const T* src, index pitch, const RowBlock& b) const;
 
   // The output plane itself when tiles may write it: stored as T, contiguous rows; else nullptr.
   T* in_place(index n, index c) const;

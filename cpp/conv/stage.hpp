@@ -1,10 +1,38 @@
-// How a block of image cells is laid out in scratch, for kernels that walk it tap by tap.
+// How outputs are cut into blocks, and how the image cells of one are laid out in scratch, for kernels that walk it tap
+// by tap.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "rows.hpp"
 
 namespace konv {
+
+// Outputs: some rows and columns of some images.
+struct Block {
+  index n, images, row, rows, column, columns;
+};
+
+// Those of all `n` images in blocks of one size, but for the last ones; neighbours in a row first.
+class Grid {
+ public:
+  Grid(const Geometry& g, index n, index images, index rows, index columns)
+      : all_{0, n, 0, g.oh, 0, g.ow}, most_{0, images, 0, rows, 0, columns} {}
+
+  index count() const { return ceil_div(all_.images, most_.images) * down() * across(); }
+  index down() const { return ceil_div(all_.rows, most_.rows); }
+  index across() const { return ceil_div(all_.columns, most_.columns); }
+  Block at(index i) const {
+    Block b = most_;
+    b.n = i / across() / down() * b.images, b.row = i / across() % down() * b.rows, b.column = i % across() * b.columns;
+    b.images = std::min(b.images, all_.images - b.n);
+    b.rows = std::min(b.rows, all_.rows - b.row), b.columns = std::min(b.columns, all_.columns - b.column);
+    return b;
+  }
+
+ private:
+  Block all_, most_;
+};
 
 // Along one axis. A block of n outputs at stride s under k taps of dilation d reads one range of neighbouring cells,
 // split into the phases of the stride where vectors of neighbouring outputs are loaded; or, where the taps lie so far
@@ -37,17 +65,18 @@ struct StagedAxis {
   index source_step() const { return shared ? runs : stride; }
 };
 
-// The cells of one channel from (top, left) on, by rows `pitch` apart (0: across.cells()).
+// The cells that a block reads, from `corner` on.
 template <class T>
-void stage(const RowReader<T>& reader, T* dst, index n, index c, const StagedAxis& down, const StagedAxis& across,
-           index top, index left, index pitch = 0, bool framed = false) {
+void stage(const RowReader<T>& reader, T* dst, index pitch, const StagedAxis& down, const StagedAxis& across,
+           const Corner& corner) {
   const bool pairs = across.shared && across.runs == 2;  // come from the same vectors
-  if (pitch == 0) pitch = across.cells();
+  RowBlock b{corner, down.length, across.length, down.source_step(), across.source_step()};
+  if (pairs) b.count *= 2, b.step = 1, b.half = across.pitch;
   for (index i = 0; i < down.runs; i++)
-    for (index j = 0; j < (pairs ? 1 : across.runs); j++)
-      reader.read_rows(dst + i * down.pitch * pitch + j * across.pitch, pitch, n, c, top + down.start(i),
-                       down.source_step(), down.length, left + across.start(j), pairs ? 1 : across.source_step(),
-                       pairs ? 2 * across.length : across.length, pairs ? across.pitch : 0, framed);
+    for (index j = 0; j < (pairs ? 1 : across.runs); j++) {
+      b.row = corner.row + down.start(i), b.column = corner.column + across.start(j);
+      reader.read_rows(dst + i * down.pitch * pitch + j * across.pitch, pitch, b);
+    }
 }
 
 // Channels that lie at a large power of two meet in few sets of the caches and evict each other.
@@ -104,9 +133,9 @@ class Windows {
     const index top = row * g_.stride_h - g_.pad_top + kernel_row * g_.dilation_h;
     const index left = column * g_.stride_w - g_.pad_left;
     if (in_place_) return static_cast<const T*>(x_.plane(n, c)) + top * x_.sh + left * x_.sw;
-    for (index i = 0; i < channels; i++)
-      for (index image = 0; image < images; image++)
-        stage(reader_, staged + i * steps.part + image * steps.image, n + image, c + i, down_, across_, top, left);
+    for (index image = 0; image < images; image++)
+      stage(reader_, staged + image * steps.image, across_.cells(), down_, across_,
+            {n + image, c, top, left, channels, steps.part});
     return staged;
   }
 

@@ -214,8 +214,7 @@ class Forward {
       const index y_row = row + i * h.dilation;
       tile_.transpose_store(own.z + i * columns * l, l, count, plane ? plane + y_row * y.sh + column : own.staged,
                             plane ? y.sc : count, channels);
-      for (int c = 0; c < channels && !plane; c++)
-        writer_.write(own.staged + c * count, segment.n, o + c, y_row, column, count);
+      if (!plane) writer_.write_rows(own.staged, count, {{segment.n, o, y_row, column, channels, count}, 1, count});
     }
   }
 

@@ -43,6 +43,8 @@ struct Problem {
         windows(tiling.step() > 1) {}
 
   index products() const { return f.products(); }
+  // Of staged rows: two phases side by side, or one.
+  index strip_pitch() const { return tiling.cells() * (tiling.w.stride == 2 ? 2 : 1); }
   // Room in a row of s for whole vectors and whole windows.
   index s_pitch() const { return round_up(tiling.cells() + std::max<index>(lanes, 8), lanes); }
   index v_size(index pitch) const {
@@ -85,7 +87,7 @@ struct Scratch {
       bytes = checked_add(bytes, round_up(checked_mul(count, sizeof(E)), 64));
     };
     take(s, b.part * p.f.ah() * p.s_pitch());
-    take(strip, p.f.ah() * t.cells());
+    take(strip, (t.w.stride == 2 ? b.part : 1) * p.f.ah() * p.strip_pitch());
     take(z, p.f.mh * t.pixels() * p.lanes);
     take(staged, t.pixels() * p.lanes);
     take(v, b.values.v);
@@ -126,22 +128,23 @@ class InputTransform {
       std::fill_n(own.strip, p_.tiling.cells(), T(0));
       std::fill_n(own.s, count * step, T(0));  // columns beyond the image stay so
     }
-    for (index phase = p_.tiling.stride_phases() - 1; phase >= 0; phase--) {
-      index at[max_products];
-      p_.rows.offsets(p_.tiling, phase, pitch_, p_.lanes, at);
-      for (index c = from; c < to; c++) {
-        for (index i = 0; i < count; i++)
-          columns_of(own, own.segments[i], phase, group * p_.rows.channels + c, own.s + i * step);
-        rows_of(own, count, at, v + c * pitch_);
+    const index phases = p_.tiling.stride_phases();
+    index at[max_phases][max_products];
+    for (index phase = 0; phase < phases; phase++) p_.rows.offsets(p_.tiling, phase, pitch_, p_.lanes, at[phase]);
+    for (index c = from; c < to; c++)
+      for (index phase = phases - 1; phase >= 0; phase--) {
+        for (index i = 0; i < count; i++) columns_of(own, i, phase, group * p_.rows.channels + c, own.s + i * step);
+        rows_of(own, count, at[phase], v + c * pitch_);
       }
-    }
   }
 
  private:
-  // The rows of one segment and channel, in place or staged, transformed column by column into s.
-  void columns_of(const Scratch<T>& own, const Segment& segment, index phase, index c, T* s) const {
+  // The rows of one segment and channel, in place or staged, transformed column by column into s. Both column phases of
+  // a stride of 2 are staged at once, when the first of them is due.
+  void columns_of(const Scratch<T>& own, index at, index phase, index c, T* s) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
-    const index count = p_.tiling.cells();
+    const Segment& segment = own.segments[at];
+    const index count = p_.tiling.cells(), odd = w.stride == 2 ? phase % 2 : 0;
     const index row = segment.tile_h * h.m, row_phase = segment.phase_h + phase / w.stride;
     const index column = w.cell(segment.tile_w * w.m, phase % w.stride);
     const T* rows[max_products];
@@ -155,10 +158,12 @@ class InputTransform {
         rows[i] = y >= 0 && y < p_.g.h ? plane + y * x_.sh : own.strip;
       }
     } else {
-      for (index i = 0; i < p_.f.ah(); i++) {
-        rows[i] = own.strip + i * count;
-        reader_.read(own.strip + i * count, segment.n, c, h.cell(row + i, row_phase), column, w.stride, count);
-      }
+      const index pitch = p_.strip_pitch();
+      T* strip = own.strip + (pitch > count ? at * p_.f.ah() * pitch : 0);
+      RowBlock block{{segment.n, c, h.cell(row, row_phase), column}, p_.f.ah(), count, h.stride * h.dilation, w.stride};
+      if (pitch > count) block.column -= odd, block.count = pitch, block.step = 1, block.half = count;
+      if (odd || pitch == count) reader_.read_rows(strip, pitch, block);
+      for (index i = 0; i < p_.f.ah(); i++) rows[i] = strip + i * pitch + odd * count;
     }
     p_.f.input_columns(rows, first, last, s, p_.s_pitch());
   }

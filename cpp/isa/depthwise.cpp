@@ -69,7 +69,12 @@ KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n) {
     KONV_UNROLL for (int i = 0; i < R; i++)
       store<T, L>(y + i * b.y_pitch, acc[i]);
   } else {
-    for (int i = 0; i < R; i++) store_first<T, L>(y + i * b.y_pitch, acc[i], n);
+    // A whole vector may reach over rows that are written after it.
+    for (int i = 0; i < R; i++) {
+      T* row = y + i * b.y_pitch;
+      if (b.y_pitch == n && (R - i) * n >= L) store<T, L>(row, acc[i]);
+      else store_first<T, L>(row, acc[i], n);
+    }
   }
 }
 

@@ -202,23 +202,25 @@ void load_rows(const BlockLoad<T> b) {
     zero_margins(row, (from + 1) / 2, (to + 1) / 2, (total + 1) / 2);
     zero_margins(row + b.half, from / 2, to / 2, total / 2);
   };
-  const S* src = static_cast<const S*>(b.src);
-  T* row = b.dst;
-  for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
-    if (r < b.top || r >= b.top + b.rows) {
-      margins(row, total, total);
-      continue;
+  for (index block = 0; block < b.blocks; block++) {
+    T* row = b.dst + block * b.distance;
+    const S* src = static_cast<const S*>(b.src) + block * b.src_distance;
+    for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
+      if (r < b.top || r >= b.top + b.rows) {
+        margins(row, total, total);
+        continue;
+      }
+      margins(row, b.left, last);
+      if constexpr (Split) {
+        const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
+        T* even = row + b.left / 2 + swap * b.half;
+        T* odd = row + (b.left + 1) / 2 + (1 - swap) * b.half;
+        load_pairs<T, S>(even, odd, src, b.stride, b.count);
+      } else {
+        load_row<T, S, Stride>(row + b.left, src, b.stride, b.count);
+      }
+      src += b.src_pitch;
     }
-    margins(row, b.left, last);
-    if constexpr (Split) {
-      const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
-      T* even = row + b.left / 2 + swap * b.half;
-      T* odd = row + (b.left + 1) / 2 + (1 - swap) * b.half;
-      load_pairs<T, S>(even, odd, src, b.stride, b.count);
-    } else {
-      load_row<T, S, Stride>(row + b.left, src, b.stride, b.count);
-    }
-    src += b.src_pitch;
   }
 }
 

@@ -67,8 +67,6 @@ KONV_INLINE vec<T, L> load_first(const T* p, int n) {
     return (vec<T, L>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
   if constexpr (L * sizeof(T) == 64 && sizeof(T) == 8)
     return (vec<T, L>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
-  if constexpr (L * sizeof(T) == 32 && sizeof(T) == 4)
-    return (vec<T, L>)_mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << n) - 1), p);
 #elif defined(__AVX2__)
   if constexpr (L * sizeof(T) == 32 && sizeof(T) == 4)
     return (vec<T, L>)_mm256_maskload_ps(
@@ -85,14 +83,17 @@ KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
     return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
   if constexpr (L * sizeof(T) == 64 && sizeof(T) == 8)
     return _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
-  if constexpr (L * sizeof(T) == 32 && sizeof(T) == 4)
-    return _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << n) - 1), (__m256)v);
-#elif defined(__AVX2__)
-  if constexpr (L * sizeof(T) == 32 && sizeof(T) == 4)
-    return _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
-                               (__m256)v);
 #endif
-  __builtin_memcpy(p, &v, sizeof(T) * static_cast<unsigned>(n));
+  // By halves: AVX2's masked store takes tens of micro-operations on Zen 3.
+  if constexpr (L == 1) {
+    if (n > 0) *p = v[0];
+  } else {
+    vec<T, L / 2> half[2];
+    __builtin_memcpy(half, &v, sizeof v);
+    if (n < L / 2) return store_first<T, L / 2>(p, half[0], n);
+    store<T, L / 2>(p, half[0]);
+    store_first<T, L / 2>(p + L / 2, half[1], n - L / 2);
+  }
 }
 
 // ---- compile-time loops and shuffles -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@
 namespace konv {
 
 // ---- rows.cpp: blocks of rows in and out of memory -----------------------------------------------------------------
-// A block in a frame of zeros: `top` rows of zeros, `rows` rows, `bottom` rows of zeros. Of each of the former
+// Blocks, `distance` apart, in frames of zeros: `top` rows of zeros, `rows` rows, `bottom` rows of zeros. Of the former
 //   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
 // up to left + count + right; nothing else is written. half > 0: cell j of a row goes to j/2, if odd to half + j/2.
 // framed: the zeros are there already.
@@ -27,6 +27,7 @@ struct BlockLoad {
   index src_pitch, stride;  // in elements of the storage type
   index top, rows, bottom;
   index left, count, right;
+  index blocks = 1, distance = 0, src_distance = 0;
   bool framed = false;
 };
 // dst[r*dst_pitch + j*stride] = src[r*pitch + j], converted (float16 and bfloat16 round to nearest even; integers

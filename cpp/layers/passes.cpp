@@ -83,7 +83,7 @@ void run_as(Pass pass, const IsaTable& isa, const PassArrays& a) {
   };
   const auto work = [&](T* buffer, index unit, index last) {
     const index piece = unit % pieces, plane = unit / pieces;
-    Block b{plane / a.c, plane % a.c, piece / across * rows, 0, piece % across * width, 0};
+    RowBlock b{{plane / a.c, plane % a.c, piece / across * rows, piece % across * width}, 0, 0};
     for (; unit < last; unit++) {
       b.rows = std::min(rows, x.h - b.row), b.count = std::min(width, x.w - b.column);
       const T* in = rows_of(x_rows, x, b, buffer);

@@ -84,7 +84,7 @@ class Pool {
 
   // Units are rows of outputs. Neighbours with the same window, as the transpose of windows that do not
   // overlap has them, are computed once.
-  void next(Block& b) const {
+  void next(RowBlock& b) const {
     if (++b.row == rows_.outputs()) b.row = 0, b.c++;
     if (b.c == p_.c) b.c = 0, b.n++;
   }
@@ -93,15 +93,15 @@ class Pool {
   // From `unit` on, before `last`; returns how many.
   index some(const Scratch& s, index unit, index last) const {
     const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), ow = columns_.outputs();
-    const Block begin{plane / p_.c, plane % p_.c, i, 1, 0, ow};
+    const RowBlock begin{{plane / p_.c, plane % p_.c, i, 0}, 1, ow};
     index done = 0, count = 0, from = 0;
-    for (Block b = begin; done < last - unit; done++, next(b)) {
+    for (RowBlock b = begin; done < last - unit; done++, next(b)) {
       if (done && again(b.row)) continue;
       if (count == side_by_side_) break;
       down(s, b, count++ * pitch_);
     }
     across(s, count);
-    Block b = begin;
+    RowBlock b = begin;
     for (index j = 0; j < done; j++, next(b)) {
       if (j && !again(b.row)) from += columns_.kernel ? pitch_ : ow;
       write(s, b, from);
@@ -110,14 +110,14 @@ class Pool {
   }
 
   // The window's rows, to the padded row that begins at `to`.
-  void down(const Scratch& s, const Block& b, index to) const {
+  void down(const Scratch& s, const RowBlock& b, index to) const {
     const index w = columns_.size, first = rows_.first[b.row], taps = rows_.taps[b.row];
     to += columns_.pad;
     T* out = columns_.spread > 1 ? s.row : s.padded + to;
     if (taps) {
       const T* x = x_.in_place(b.n, b.c, first);
       index step = rows_.dilation * p_.x.sh;
-      if (!x) x_.read_rows(s.read, w, b.n, b.c, first, rows_.dilation, taps, 0, 1, w), x = s.read, step = w;
+      if (!x) x_.read_rows(s.read, w, {{b.n, b.c, first, 0}, taps, w, rows_.dilation}), x = s.read, step = w;
       if (p_.kind == PoolKind::spread) {
         for (index t = 0; t < taps; t++) divide(s.divided + t * w, x + t * step, first + t * rows_.dilation, w);
         x = s.divided, step = w;
@@ -160,7 +160,7 @@ class Pool {
   }
 
   // A row of outputs, from those that begin at `from`.
-  void write(const Scratch& s, const Block& b, index from) const {
+  void write(const Scratch& s, const RowBlock& b, index from) const {
     const index ow = columns_.outputs(), stride = columns_.stride;
     const auto pick = [&](T* dst, const void* src, index step, index n) { own_.load(scalar_of<T>, dst, src, step, n); };
     fill_rows(y_, p_.y, b, s.row, [&](T* y) {
@@ -199,7 +199,7 @@ void send_to_cells(const IsaTable& isa, index n, index c, const ImageView& gy, c
   const index scratch = checked_add(plane, checked_mul(outputs, 1 + wider));
   each_range<T>(n * c, plane, scratch, [&](T* memory, index unit, index last) {
     for (; unit < last; unit++) {
-      const Block from{unit / c, unit % c, 0, gy.h, 0, gy.w}, to{from.n, from.c, 0, gx.h, 0, gx.w};
+      const RowBlock from{{unit / c, unit % c, 0, 0}, gy.h, gy.w}, to{from, gx.h, gx.w};
       const index* cell = rows_of(places, cells, from, reinterpret_cast<index*>(memory));
       const T* g = rows_of(grads, gy, from, memory + outputs * wider);
       fill_rows(target, gx, to, memory + outputs * (wider + 1), [&](T* sums) {
