@@ -15,7 +15,7 @@ using TaskFn = void (*)(void* context, index task, int slot) noexcept;
 void run_tasks(index tasks, TaskFn fn, void* context, int max_threads);
 }  // namespace detail
 
-// f(task, slot) for every task in [0, tasks), handed out in order to whoever is free; slot < num_threads() names the
+// f(task, slot) for every task in [0, tasks), a share of neighbours to each thread; slot < num_threads() names the
 // scratch a task may use. Results must not depend on who runs what. Several Python threads may call at once: one gets
 // the pool, the others run their tasks themselves; a call made by a task runs inside that task, with slot 0.
 //

@@ -78,9 +78,8 @@ class Driver {
         g_.groups * blocks * parts_,
         [&](index task, int slot) {
           const index i = task / parts_;
-          T* own = scratch.template slot<T>(slot);
-          run_block({grid_.at(i % blocks), i / blocks, task % parts_}, reinterpret_cast<index*>(own), own + places,
-                    own + places + staged, own + places + staged + sums);
+          T *place = scratch.template slot<T>(slot), *x = place + places, *m = x + staged;
+          run_block({grid_.at(i % blocks), i / blocks, task % parts_}, reinterpret_cast<index*>(place), x, m, m + sums);
         },
         threads_);
   }

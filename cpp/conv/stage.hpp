@@ -14,24 +14,21 @@ struct Block {
 };
 
 // Those of all `n` images in blocks of one size, but for the last ones; neighbours in a row first.
-class Grid {
- public:
+struct Grid {
+  Block all, most;
   Grid(const Geometry& g, index n, index images, index rows, index columns)
-      : all_{0, n, 0, g.oh, 0, g.ow}, most_{0, images, 0, rows, 0, columns} {}
+      : all{0, n, 0, g.oh, 0, g.ow}, most{0, images, 0, rows, 0, columns} {}
 
-  index count() const { return ceil_div(all_.images, most_.images) * down() * across(); }
-  index down() const { return ceil_div(all_.rows, most_.rows); }
-  index across() const { return ceil_div(all_.columns, most_.columns); }
+  index count() const { return ceil_div(all.images, most.images) * down() * across(); }
+  index down() const { return ceil_div(all.rows, most.rows); }
+  index across() const { return ceil_div(all.columns, most.columns); }
   Block at(index i) const {
-    Block b = most_;
+    Block b = most;
     b.n = i / across() / down() * b.images, b.row = i / across() % down() * b.rows, b.column = i % across() * b.columns;
-    b.images = std::min(b.images, all_.images - b.n);
-    b.rows = std::min(b.rows, all_.rows - b.row), b.columns = std::min(b.columns, all_.columns - b.column);
+    b.images = std::min(b.images, all.images - b.n);
+    b.rows = std::min(b.rows, all.rows - b.row), b.columns = std::min(b.columns, all.columns - b.column);
     return b;
   }
-
- private:
-  Block all_, most_;
 };
 
 // Along one axis. A block of n outputs at stride s under k taps of dilation d reads one range of neighbouring cells,

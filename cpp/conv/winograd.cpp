@@ -79,13 +79,17 @@ Blocking choose_blocking(const Problem<T>& p, index n, Scalar scalar) {
   b.segments = p.tiling.segments(n);
   b.threads = p.threads(b.segments);
 
-  // Own V where there are blocks enough to share out evenly; they may be small when the weights stay in L2.
-  const index tiles = b.segments * each;
+  // Own V where there are blocks enough to share out evenly (they may be small when the weights stay in L2); of fewer,
+  // where U, which each thread then reads whole, is less than V, half of which would come from another core's caches.
+  const index tiles = b.segments * each, all = tiles * groups, threads = b.threads;
   const index least = p.panels.group_size() * index{sizeof(T)} <= weights_in_l2 ? 24 : 48;
-  const index enough = std::min(ceil_div(tasks_a_thread * b.threads, groups), tiles / least);
+  const index some = std::max<index>(threads, round_up(tiles / least, threads));
   const auto of_tiles = [&](index most) { return ceil_div(b.segments, std::max<index>(1, most / each)); };
-  b.shared = b.threads > 1 && tiles * groups < (groups > 1 ? 48 : 4 * least) * b.threads;
-  for (index blocks = b.shared ? of_tiles(4 * block_tiles) : std::max(of_tiles(block_tiles), enough);;) {
+  const bool uneven = 12 * round_up(b.segments, threads) > 13 * b.segments, large_u = 10 * p.g.group_oc() > 9 * tiles;
+  b.shared = threads > 1 && all < (groups > 1 ? 48 : 192) * threads && (all < 24 * threads || large_u || uneven);
+  index blocks = of_tiles(b.shared ? 4 * block_tiles : block_tiles);
+  if (!b.shared) blocks = std::max(blocks, std::min(ceil_div(tasks_a_thread * threads, groups), some));
+  for (;;) {
     cut(p, b, blocks);
     const index most = b.most();
     if (b.bytes <= budget || (most == 1 && b.threads == 1)) return b;

@@ -43,8 +43,6 @@ struct Problem {
         windows(tiling.step() > 1) {}
 
   index products() const { return f.products(); }
-  // Of staged rows: two phases side by side, or one.
-  index strip_pitch() const { return tiling.cells() * (tiling.w.stride == 2 ? 2 : 1); }
   // Room in a row of s for whole vectors and whole windows.
   index s_pitch() const { return round_up(tiling.cells() + std::max<index>(lanes, 8), lanes); }
   index v_size(index pitch) const {
@@ -87,7 +85,7 @@ struct Scratch {
       bytes = checked_add(bytes, round_up(checked_mul(count, sizeof(E)), 64));
     };
     take(s, b.part * p.f.ah() * p.s_pitch());
-    take(strip, (t.w.stride == 2 ? b.part : 1) * p.f.ah() * p.strip_pitch());
+    take(strip, (t.w.stride == 2 ? 2 * b.part : 1) * p.f.ah() * t.cells());
     take(z, p.f.mh * t.pixels() * p.lanes);
     take(staged, t.pixels() * p.lanes);
     take(v, b.values.v);
@@ -144,7 +142,7 @@ class InputTransform {
   void columns_of(const Scratch<T>& own, index at, index phase, index c, T* s) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
     const Segment& segment = own.segments[at];
-    const index count = p_.tiling.cells(), odd = w.stride == 2 ? phase % 2 : 0;
+    const index count = p_.tiling.cells();
     const index row = segment.tile_h * h.m, row_phase = segment.phase_h + phase / w.stride;
     const index column = w.cell(segment.tile_w * w.m, phase % w.stride);
     const T* rows[max_products];
@@ -158,11 +156,12 @@ class InputTransform {
         rows[i] = y >= 0 && y < p_.g.h ? plane + y * x_.sh : own.strip;
       }
     } else {
-      const index pitch = p_.strip_pitch();
-      T* strip = own.strip + (pitch > count ? at * p_.f.ah() * pitch : 0);
-      RowBlock block{{segment.n, c, h.cell(row, row_phase), column}, p_.f.ah(), count, h.stride * h.dilation, w.stride};
-      if (pitch > count) block.column -= odd, block.count = pitch, block.step = 1, block.half = count;
-      if (odd || pitch == count) reader_.read_rows(strip, pitch, block);
+      const bool pairs = w.stride == 2, odd = pairs && phase % 2;
+      const index pitch = pairs ? 2 * count : count;
+      T* strip = own.strip + pairs * at * p_.f.ah() * pitch;
+      RowBlock b{{segment.n, c, h.cell(row, row_phase), column}, p_.f.ah(), count, h.stride * h.dilation, w.stride};
+      if (pairs) b.column -= odd, b.count = pitch, b.step = 1, b.half = count;
+      if (odd || !pairs) reader_.read_rows(strip, pitch, b);
       for (index i = 0; i < p_.f.ah(); i++) rows[i] = strip + i * pitch + odd * count;
     }
     p_.f.input_columns(rows, first, last, s, p_.s_pitch());

@@ -65,8 +65,6 @@ KONV_INLINE vec<T, L> load_first(const T* p, int n) {
 #if defined(__AVX512F__)
   if constexpr (L * sizeof(T) == 64 && sizeof(T) == 4)
     return (vec<T, L>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
-  if constexpr (L * sizeof(T) == 64 && sizeof(T) == 8)
-    return (vec<T, L>)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1), p);
 #elif defined(__AVX2__)
   if constexpr (L * sizeof(T) == 32 && sizeof(T) == 4)
     return (vec<T, L>)_mm256_maskload_ps(
@@ -81,8 +79,6 @@ KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
 #if defined(__AVX512F__)
   if constexpr (L * sizeof(T) == 64 && sizeof(T) == 4)
     return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
-  if constexpr (L * sizeof(T) == 64 && sizeof(T) == 8)
-    return _mm512_mask_storeu_pd(p, static_cast<__mmask8>((1u << n) - 1), (__m512d)v);
 #endif
   // By halves: AVX2's masked store takes tens of micro-operations on Zen 3.
   if constexpr (L == 1) {
@@ -109,7 +105,7 @@ using make_sequence = std::make_integer_sequence<int, N>;
 
 // f(constant<0>), ..., f(constant<N-1>)
 template <int N, class F>
-KONV_INLINE void static_for(F&& f) {
+KONV_INLINE constexpr void static_for(F&& f) {
   [&]<int... I>(sequence<I...>) KONV_INLINED { (f(constant<I>{}), ...); }(make_sequence<N>{});
 }
 

@@ -196,21 +196,19 @@ template <class T>
 struct PixelTiles {
   PixelTile<T> of[p_rows][p_vectors];
 };
-template <class T, int R, int... I>
-constexpr void fill_rows(PixelTiles<T>& all, sequence<I...>) {
-  ((all.of[R][I] = pixel_tile<T, R + 1, least(I + 1, most_vectors(R + 1))>), ...);
-}
-template <class T, int... R>
-constexpr PixelTiles<T> make_pixel_tiles(sequence<R...>) {
+template <class T>
+constexpr PixelTiles<T> make_pixel_tiles() {
   PixelTiles<T> all{};
-  (fill_rows<T, R>(all, make_sequence<p_vectors>{}), ...);
+  static_for<p_rows>([&](auto r) {
+    static_for<p_vectors>([&](auto i) { all.of[r][i] = pixel_tile<T, r + 1, least(i + 1, most_vectors(r + 1))>; });
+  });
   return all;
 }
 
 template <class T>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                 index ldy) {
-  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>(make_sequence<p_rows>{});
+  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>();
   constexpr int L = lanes_of<T>;
   const index vectors = ceil_div(count, L);
   for (index v = 0; v < vectors;) {

@@ -32,10 +32,9 @@ void each_range(index units, index work, index count, F&& f) {
   const int slots = num_threads();
   const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);
   const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1));
-  const auto run = [&](index task, int slot) {
-    f(workspace.slot<T>(slot), task * grain, std::min(units, (task + 1) * grain));
-  };
-  parallel_for(ceil_div(units, grain), run, slots);
+  parallel_for(
+      ceil_div(units, grain),
+      [&](index i, int slot) { f(workspace.slot<T>(slot), i * grain, std::min(units, (i + 1) * grain)); }, slots);
 }
 
 }  // namespace konv
