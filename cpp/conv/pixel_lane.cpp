@@ -56,7 +56,7 @@ class Driver {
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const Grid rows(g_, call_.n, 1, rows_, g_.ow);
-    const index across = blocks_across(), blocks = rows.count() * across;
+    const index across = std::ssize(cuts_) - 1, blocks = rows.count() * across;
     parallel_for(
         g_.groups * blocks * parts_,
         [&](index task, int slot) {
@@ -77,8 +77,6 @@ class Driver {
   };
 
   // ---- cutting the work --------------------------------------------------------------------------------------------
-  index blocks_across() const { return static_cast<index>(cuts_.size()) - 1; }
-
   void choose_blocks() {
     const ImageView& x = call_.x;
     const bool flat = direct::flattens(g_) && g_.oh == 1;
@@ -93,7 +91,7 @@ class Driver {
     for (index column = first_; column < end_; column += columns_) cuts_.push_back(column);
     if (end_ < g_.ow) cuts_.push_back(end_);
     cuts_.push_back(g_.ow);
-    const index blocks = call_.n * g_.groups * ceil_div(g_.oh, rows_) * blocks_across();
+    const index blocks = call_.n * g_.groups * ceil_div(g_.oh, rows_) * (std::ssize(cuts_) - 1);
     parts_ = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
     choose_walk();

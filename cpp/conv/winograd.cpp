@@ -54,7 +54,8 @@ void cut(const Problem<T>& p, Blocking& b, index blocks) {
   const index tasks = b.shared ? tasks_a_thread * b.threads : 1;
   b.blocks = std::min(blocks, b.segments);
   const index most = b.most();
-  b.chunk = std::clamp<index>(most * panels / tasks, 1, std::clamp<index>(block_tiles / each, 1, most));
+  const index pieces = most * panels, least = std::min(ceil_div(24, each), pieces / b.threads);
+  b.chunk = std::clamp<index>(std::max(pieces / tasks, least), 1, std::clamp<index>(block_tiles / each, 1, most));
   b.part = std::clamp<index>((columns + each / 2) / each, 1, b.chunk);
   if (b.chunk < most) b.chunk -= b.chunk % b.part;
   // Panels share what is read of V as far as their products stay in L2.
