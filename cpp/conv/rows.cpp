@@ -45,7 +45,7 @@ void RowReader<T>::read_rows(T* dst, index pitch, const RowBlock& b) const {
     table_.load_block[static_cast<int>(x_.scalar)](
         {to, pitch, b.half, none ? nullptr : at(b.n, b.c, row, b.column + across.first * b.step), b.row_step * x_.sh,
          b.step * x_.sw, top, inside, bottom, across.first, across.last - across.first, b.count - across.last,
-         b.channels, b.distance, x_.sc, b.framed});
+         b.channels, b.distance, none ? 0 : x_.sc, b.framed});
   };
   if (mode_ == PadMode::zeros) {
     const Inside down(b.row, b.row_step, b.rows, x_.h);

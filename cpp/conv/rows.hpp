@@ -14,13 +14,13 @@ inline index source_index(index i, index size, PadMode mode) {
   return i >= 0 && i < size ? i : -1;  // beyond what the mode can reach: only ever read for outputs nobody keeps
 }
 
-// Rows of some neighbouring channels: row r of channel p is the padded image (n, c + p) at
-// (row + r*row_step, column + j*step), 0 <= j < count.
+// Where rows of some neighbouring channels begin; what they become lies `distance` apart.
 struct Corner {
   index n, c, row, column;
   index channels = 1, distance = 0;
   bool framed = false;
 };
+// Row r of channel p of them is the padded image (n, c + p) at (row + r*row_step, column + j*step), 0 <= j < count.
 struct RowBlock : Corner {
   index rows, count;
   index row_step = 1, step = 1, half = 0;
