@@ -68,7 +68,9 @@ def test_scratch_is_within_its_limit(name: str) -> None:
                 assert min(shared, own) >= 0
                 assert threads >= 0
                 assert total >= shared + own * threads
-                moved = 4 * n * (geometry.in_channels * h * w + geometry.out_channels * np.prod(geometry.output_size(h, w)))
+                moved = (
+                    4 * n * (geometry.in_channels * h * w + geometry.out_channels * np.prod(geometry.output_size(h, w)))
+                )
                 assert total <= max(8 * 2**20, moved / 4) + 2**16
     assert kernels.plan(geometry, h, w).scratch(0) == (0, 0, 0, 0)
 
