@@ -157,7 +157,7 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   const bool alone = can_run(p, depthwise::algorithm);
   add(depthwise::algorithm.name, alone);
   add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));
-  add(output_lane::algorithm.name, !alone);
+  add(output_lane::algorithm.name, !alone || filters_share_pixels(p.g));
   return names;
 }
 

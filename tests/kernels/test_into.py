@@ -118,7 +118,13 @@ def test_foreign_memory_is_told(problem: Any) -> None:
 
 def test_problems_that_no_kernel_can_run_are_refused() -> None:
     sizes = [4, 9, 9, 6, 7, 7, 3, 3, 1, 1, 1, 1, 0, 0, 1]
-    assert _core.Problem(sizes, "zeros", "float32", "high").plan().name
+    plan = _core.Problem(sizes, "zeros", "float32", "high").plan()
+    packed = _core.pack_weight(plan, np.zeros((1, 6, 4, 3, 3), np.float32))
+    assert packed is not None
+    x = np.zeros((1, 4, 9, 9), np.float32)
+    assert _core.conv2d_into(plan, x, packed, None, np.zeros((1, 6, 7, 7), np.float32))
+    with pytest.raises(ValueError, match="shape"):
+        _core.conv2d_into(plan, x, packed, None, np.zeros((1, 6, 7, 8), np.float32))
     for place, number in ((0, -1), (3, 0), (4, -1), (6, 0), (8, 0), (10, 0), (12, 2**62), (14, 0), (14, 4), (1, 2**61)):
         changed = [number if i == place else size for i, size in enumerate(sizes)]
         with pytest.raises((ValueError, OverflowError), match="konv: "):
