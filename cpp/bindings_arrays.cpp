@@ -36,8 +36,7 @@ const Format* find_format(std::string_view Format::* name, std::string_view want
   return nullptr;
 }
 
-template <class Enum, std::size_t N>
-Enum by_name(const std::string_view (&names)[N], const std::string& name) {
+template <class Enum, std::size_t N> Enum by_name(const std::string_view (&names)[N], const std::string& name) {
   const auto found = std::find(names, names + N, name);
   if (found == names + N) throw std::invalid_argument("konv: unknown name '" + name + "'");
   return static_cast<Enum>(found - names);

@@ -68,8 +68,7 @@ inline index scratch_limit(const Geometry& g, Scalar scalar, index n) {
 }
 
 // (n, c, h, w) in memory; channel 2c+p of a complex image is part p of channel c.
-template <class Void>
-struct View {
+template <class Void> struct View {
   Void* data;
   Scalar scalar;
   int parts;  // 1 real, 2 complex
@@ -88,8 +87,7 @@ using ImageView = View<const void>;
 using OutputView = View<void>;
 
 // Contiguous; c counts real channels.
-template <class Void>
-View<Void> dense_view(Void* data, Scalar scalar, int parts, index c, index h, index w) {
+template <class Void> View<Void> dense_view(Void* data, Scalar scalar, int parts, index c, index h, index w) {
   const index row = w * parts, plane = h * row;
   return {data, scalar, parts, h, w, c / parts * plane, plane, row, parts};
 }

@@ -21,8 +21,7 @@ void run_tasks(index tasks, TaskFn fn, void* context, int max_threads);
 //
 // Another thread may change num_threads() at any time: who sizes scratch by it reads it once and gives the same number
 // as max_threads, because slot < max_threads always holds. f must not throw.
-template <class F>
-void parallel_for(index tasks, F&& f, int max_threads = 1 << 20) {
+template <class F> void parallel_for(index tasks, F&& f, int max_threads = 1 << 20) {
   if (tasks <= 0) return;
   using Body = std::remove_reference_t<F>;
   detail::run_tasks(

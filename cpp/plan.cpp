@@ -43,8 +43,7 @@ std::string saving(const winograd::Candidate& transform) {
 // Which direct sum. Measured (AVX2; channels 3 to 1024, maps 7x7 to 224x224, 1x1 to 8x8 kernels, strides 1 to 8): rows
 // of neighbouring pixels pay under 1x1 kernels, which read them where they lie, under short sums, and where output
 // channels would leave lanes empty. Where registers are many, few pixels are what was measured; wide strides were not.
-template <class T>
-bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
+template <class T> bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
   const Geometry& g = p.g;
   const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
   const bool few_registers = tiles.p_rows < 8, flat = direct::flattens(g);

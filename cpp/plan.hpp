@@ -33,8 +33,7 @@ struct Plan : Problem {
 
 // One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values (zeros when
 // the layer has none).
-template <class T>
-struct Call {
+template <class T> struct Call {
   const Plan& plan;
   const T* weight;
   const T* bias;
@@ -45,8 +44,7 @@ struct Call {
 
 // What the driver of an algorithm, in cpp/conv, does in the compute type T of the plan's scalar: functions of these
 // names in the algorithm's namespace.
-template <class T>
-struct Driver {
+template <class T> struct Driver {
   index (*packed_size)(const Plan& plan);  // in T
   void (*pack)(const Plan& plan, const WeightView& w, T* dst);
   void (*run)(const Call<T>& call);
@@ -84,8 +82,7 @@ struct GradWeightPlan : Problem {
 };
 GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced = "");
 
-template <class T>
-void run(const Call<T>& call) {
+template <class T> void run(const Call<T>& call) {
   const Plan& plan = call.plan;
   if (call.n == 0 || plan.g.oc == 0 || plan.g.oh == 0 || plan.g.ow == 0) return;  // drivers divide by these
   plan.algorithm->driver.of<T>().run(call);
@@ -96,15 +93,13 @@ void run(const Call<T>& call) {
 Scratch scratch_of(const Plan& plan, index n);
 
 // f(T()) with the type that kernels compute in.
-template <class F>
-auto with_compute_type(Scalar s, F&& f) {
+template <class F> auto with_compute_type(Scalar s, F&& f) {
   if (s == Scalar::f64) return f(double());
   return is_floating(s) ? f(float()) : f(index());
 }
 
 // The same, of scalars that are not integers.
-template <class F>
-void with_floating_type(Scalar scalar, F&& f) {
+template <class F> void with_floating_type(Scalar scalar, F&& f) {
   with_compute_type(scalar, [&](auto t) {
     if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers are not taken here");
     else f(t);

@@ -40,12 +40,8 @@ class Workspace {
   // `shared` bytes for all, and `per_slot` bytes for each of `slots`; throws std::bad_alloc before any work is done.
   Workspace(index shared, index per_slot, int slots);
 
-  template <class T>
-  T* shared() const {
-    return static_cast<T*>(memory_.data());
-  }
-  template <class T>
-  T* slot(int i) const {
+  template <class T> T* shared() const { return static_cast<T*>(memory_.data()); }
+  template <class T> T* slot(int i) const {
     return reinterpret_cast<T*>(shared<char>() + scratch_.shared + i * scratch_.per_slot);
   }  // 64-byte aligned
 

@@ -21,8 +21,7 @@ namespace {
 constexpr index row_unit = 7;  // rows of the register tile
 constexpr index outputs_per_task = 16 << 10;
 
-template <class T>
-class Driver {
+template <class T> class Driver {
  public:
   explicit Driver(const Call<T>& call)
       : call_(call),
@@ -102,10 +101,7 @@ bool fits(const Geometry& g) { return g.groups == g.c && g.c > 0; }
 
 using direct::pack, direct::packed_size;
 
-template <class T>
-void run(const Call<T>& call) {
-  Driver<T>(call).run();
-}
+template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
 
 const Algorithm algorithm = {"depthwise", "depthwise", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};
 

@@ -13,28 +13,24 @@ namespace konv::direct {
 
 // Rows of output channels of the pixel-lane tile. Near-equal panels; where registers are many, 8 rows leave room for
 // three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels.
-template <class T>
-index tile_rows(const IsaTable& isa, index group_oc) {
+template <class T> index tile_rows(const IsaTable& isa, index group_oc) {
   const index most = isa.tiles.of<T>().p_rows;
   const index even = ceil_div(group_oc, ceil_div(group_oc, most));
   return even > 8 && group_oc % 8 == 0 ? 8 : even;
 }
 
 // Weights of a plan: two vectors of output channels, the rows of the pixel-lane tile, or one filter.
-template <class T>
-Panels panels(const Plan& plan) {
+template <class T> Panels panels(const Plan& plan) {
   const Geometry& g = plan.g;
   const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;
   if (plan.algorithm == &output_lane::algorithm) return {g.group_oc(), k, 2 * lanes, lanes};
   const bool alone = plan.algorithm == &depthwise::algorithm;
   return {g.group_oc(), k, alone ? 1 : tile_rows<T>(*plan.isa, g.group_oc()), 1};
 }
-template <class T>
-index packed_size(const Plan& plan) {
+template <class T> index packed_size(const Plan& plan) {
   return checked_mul(plan.g.groups, panels<T>(plan).group_size());
 }
-template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst) {
+template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
   pack_panels<T>(*plan.isa, w, plan.g, panels<T>(plan), dst);
 }
 
@@ -68,8 +64,7 @@ inline bool flattens(const Geometry& g) {
 }
 
 // Where memory allows it, then, these numbers are of one row.
-template <class Y>
-void one_row(Geometry& g, ImageView& x, Y& y) {
+template <class Y> void one_row(Geometry& g, ImageView& x, Y& y) {
   if (!flattens(g) || x.sh != g.w * x.sw || y.sh != g.w * y.sw) return;
   g.w = g.ow = x.w = y.w = g.w * g.h;
   g.h = g.oh = x.h = y.h = 1;

@@ -43,8 +43,7 @@ struct Cut {
 //   Cut cut() const
 //   void add(const Cell&, const Block&, bool first, T* sums, T* scratch) const    first: sums hold nothing yet
 //   void write(const Cell&, T* sums, T* scratch) const                            sums into dW; overwrites them
-template <class T, class Tile>
-class Driver {
+template <class T, class Tile> class Driver {
  public:
   explicit Driver(const GradWeightCall& call)
       : call_(call), tile_(call), cut_(tile_.cut()), grid_(call.g, call.n, cut_.images, cut_.rows, cut_.columns) {
@@ -134,8 +133,7 @@ constexpr index target_columns = 288;
 constexpr index gy_block_bytes = 128 << 10;
 constexpr index x_block_bytes = 384 << 10;
 
-template <class T>
-class DenseTile {
+template <class T> class DenseTile {
  public:
   explicit DenseTile(const GradWeightCall& call)
       : call_(call),
@@ -249,8 +247,7 @@ class DenseTile {
 // tap walks them) and each output channel's rows of gy are read from memory, or copied when they are not rows of T:
 //
 //     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
-template <class T>
-class DepthwiseTile {
+template <class T> class DepthwiseTile {
  public:
   explicit DepthwiseTile(const GradWeightCall& call)
       : call_(call),
@@ -306,8 +303,7 @@ class DepthwiseTile {
 
 }  // namespace
 
-template <class T>
-void run(const GradWeightCall& call) {
+template <class T> void run(const GradWeightCall& call) {
   const Geometry& g = call.g;
   if (g.oc == 0 || g.group_c() == 0) return;
   if (call.n == 0 || g.oh == 0 || g.ow == 0) {

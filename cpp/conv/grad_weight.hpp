@@ -22,12 +22,10 @@ namespace grad_weight {
 inline bool few_outputs(const Geometry& g) { return g.group_oc() <= 4; }
 
 // T: compute type, float or double. Any geometry, all paddings.
-template <class T>
-void run(const GradWeightCall& call);
+template <class T> void run(const GradWeightCall& call);
 
 // Real sums in the compute type become elements of dW.
-template <class T>
-class Writer {
+template <class T> class Writer {
  public:
   explicit Writer(const GradWeightCall& call) : call_(call) {}
 

@@ -38,8 +38,7 @@ namespace {
 constexpr index cache_bytes = 512 << 10;  // planes and sums of one block: half of a 1 MiB L2, the weights need the rest
 constexpr index wide_block = 192;         // columns below which a row is not cut for the sake of the cache
 
-template <class T>
-class Driver {
+template <class T> class Driver {
  public:
   Driver(const Call<T>& call, const Geometry& g)
       : call_(call),
@@ -226,8 +225,7 @@ bool fits(const Geometry& g) { return g.group_c() * g.taps() <= 1 << 16; }
 
 using direct::pack, direct::packed_size;
 
-template <class T>
-void run(const Call<T>& call) {
+template <class T> void run(const Call<T>& call) {
   Geometry g = call.plan.g;
   Call<T> flat = call;
   direct::one_row(g, flat.x, flat.y);

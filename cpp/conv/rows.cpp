@@ -24,8 +24,7 @@ RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
 
 // Zero padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins
 // of zeros, over which the cells are then folded that lie before column 0 and after column w.
-template <class T>
-void RowReader<T>::read_rows(T* dst, index pitch, const RowBlock& b) const {
+template <class T> void RowReader<T>::read_rows(T* dst, index pitch, const RowBlock& b) const {
   if (b.channels > 1 && (mode_ != PadMode::zeros || x_.parts > 1)) {
     RowBlock one = b;
     for (one.channels = 1; one.c < b.c + b.channels; one.c++, dst += b.distance) read_rows(dst, pitch, one);
@@ -60,21 +59,18 @@ void RowReader<T>::read_rows(T* dst, index pitch, const RowBlock& b) const {
   }
 }
 
-template <class T>
-void RowReader<T>::fold(T* dst, index from, index to, const RowBlock& b, index row) const {
+template <class T> void RowReader<T>::fold(T* dst, index from, index to, const RowBlock& b, index row) const {
   for (index j = from; j < to; j++) {
     const index source = source_index(b.column + j * b.step, x_.w, mode_);
     if (source >= 0) table_.load(x_.scalar, dst + j, at(b.n, b.c, row, source), 1, 1);
   }
 }
 
-template <class T>
-const void* RowReader<T>::at(index n, index c, index row, index column) const {
+template <class T> const void* RowReader<T>::at(index n, index c, index row, index column) const {
   return static_cast<const char*>(x_.plane(n, c)) + (row * x_.sh + column * x_.sw) * scalar_bytes(x_.scalar);
 }
 
-template <class T>
-const T* RowReader<T>::in_place(index n, index c, index row) const {
+template <class T> const T* RowReader<T>::in_place(index n, index c, index row) const {
   if (x_.scalar != scalar_of<T> || !x_.rows_contiguous() || row < 0 || row >= x_.h) return nullptr;
   return static_cast<const T*>(x_.plane(n, c)) + row * x_.sh;
 }
@@ -82,16 +78,14 @@ const T* RowReader<T>::in_place(index n, index c, index row) const {
 template <class T>
 RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows.of<T>()), y_(y) {}
 
-template <class T>
-void RowWriter<T>::write_rows(const T* src, index pitch, const RowBlock& b) const {
+template <class T> void RowWriter<T>::write_rows(const T* src, index pitch, const RowBlock& b) const {
   const index corner = (b.row * y_.sh + b.column * y_.sw) * scalar_bytes(y_.scalar);
   for (index p = 0; p < b.channels; p++)
     table_.store_block[static_cast<int>(y_.scalar)]({static_cast<char*>(y_.plane(b.n, b.c + p)) + corner, y_.sh, y_.sw,
                                                      src + p * b.distance, pitch, b.rows, b.count});
 }
 
-template <class T>
-T* RowWriter<T>::in_place(index n, index c) const {
+template <class T> T* RowWriter<T>::in_place(index n, index c) const {
   return y_.scalar == scalar_of<T> && y_.rows_contiguous() ? static_cast<T*>(y_.plane(n, c)) : nullptr;
 }
 

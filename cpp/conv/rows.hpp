@@ -26,8 +26,7 @@ struct RowBlock : Corner {
   index row_step = 1, step = 1, half = 0;
 };
 
-template <class T>
-class RowReader {
+template <class T> class RowReader {
  public:
   RowReader(const IsaTable& isa, const ImageView& x, PadMode mode);
 
@@ -47,8 +46,7 @@ class RowReader {
   PadMode mode_;
 };
 
-template <class T>
-class RowWriter {
+template <class T> class RowWriter {
  public:
   RowWriter(const IsaTable& isa, const OutputView& y);
 

@@ -77,15 +77,11 @@ void stage(const RowReader<T>& reader, T* dst, index pitch, const StagedAxis& do
 }
 
 // Channels that lie at a large power of two meet in few sets of the caches and evict each other.
-template <class T>
-bool channels_apart(index distance) {
-  return distance == 0 || distance * sizeof(T) % 1024 != 0;
-}
+template <class T> bool channels_apart(index distance) { return distance == 0 || distance * sizeof(T) % 1024 != 0; }
 
 // The windows of a block of outputs, for tiles that read one value at a time: in the image where they lie, when it
 // needs no padding and no conversion, else staged as x[channel][image][row][column].
-template <class T>
-class Windows {
+template <class T> class Windows {
  public:
   // Blocks of at most images x rows x columns outputs under `kernel_rows` rows of the kernel.
   Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, index images, index rows, index columns,

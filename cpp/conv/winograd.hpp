@@ -24,7 +24,6 @@ enum class Sum : std::uint8_t { outputs, gradient };
 // for float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum = Sum::outputs);
 
-template <class T>
-void grad_weight(const GradWeightCall& call);
+template <class T> void grad_weight(const GradWeightCall& call);
 
 }  // namespace konv::winograd

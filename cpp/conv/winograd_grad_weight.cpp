@@ -41,8 +41,7 @@ struct Cut : Blocks {
 
 // Fewest ranges, then fewest blocks that keep what is shared under 3/4 of the limit or twice dW (the threads' own
 // scratch is small); blocks of less than 49 tiles only when nothing else is left.
-template <class T>
-Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
+template <class T> Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
   const index each = p.tiling.tiles(), weights = checked_mul(p.g.oc * p.rows.channels, p.g.taps() * sizeof(T));
   const index budget = std::max(scratch_limit(p.g, scalar, n) / 4 * 3, 2 * weights), channels = p.rows.channels;
   Cut cut{};
@@ -74,8 +73,7 @@ Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
   }
 }
 
-template <class T>
-class Gradient {
+template <class T> class Gradient {
  public:
   explicit Gradient(const GradWeightCall& call)
       : p_(call.g, call.isa, call.tile),
@@ -221,10 +219,7 @@ class Gradient {
 
 }  // namespace
 
-template <class T>
-void grad_weight(const GradWeightCall& call) {
-  Gradient<T>(call).run();
-}
+template <class T> void grad_weight(const GradWeightCall& call) { Gradient<T>(call).run(); }
 template void grad_weight<float>(const GradWeightCall&);
 template void grad_weight<double>(const GradWeightCall&);
 

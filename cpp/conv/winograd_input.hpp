@@ -10,8 +10,7 @@
 
 namespace konv::winograd {
 
-template <class T>
-const WinogradTransform<T>& find_transform(const IsaTable& isa, const Axis& h, const Axis& w) {
+template <class T> const WinogradTransform<T>& find_transform(const IsaTable& isa, const Axis& h, const Axis& w) {
   const WinogradTable<T>& table = isa.winograd.of<T>();
   for (int i = 0; i < table.count; i++) {
     const WinogradTransform<T>& f = table.transforms[i];
@@ -21,8 +20,7 @@ const WinogradTransform<T>& find_transform(const IsaTable& isa, const Axis& h, c
 }
 
 // Everything a call derives from its geometry; T is the compute type.
-template <class T>
-struct Problem {
+template <class T> struct Problem {
   const Geometry& g;
   const IsaTable& isa;
   Tiling tiling;
@@ -69,8 +67,7 @@ struct Blocks {
 };
 
 // Arrays of one thread, on whole cache lines; from a null base, it only learns their size.
-template <class T>
-struct Scratch {
+template <class T> struct Scratch {
   T *s, *strip;   // image rows, columns transformed; rows of one segment, staged, or one of zeros
   T *z, *staged;  // pixels of a segment, output channels in lanes; one row of them, transposed
   T *v, *m, *taps;
@@ -97,8 +94,7 @@ struct Scratch {
   static index size(const Problem<T>& p, const Blocks& b) { return Scratch(p, b, nullptr).bytes; }
 };
 
-template <class T>
-class InputTransform {
+template <class T> class InputTransform {
  public:
   InputTransform(const Problem<T>& p, const ImageView& x, index pitch)
       : p_(p),

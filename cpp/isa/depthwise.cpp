@@ -93,8 +93,7 @@ __attribute__((noinline)) void band(const DepthwiseBlock<T>& b, const T* x, T* y
   else if (b.columns > q) last(constant<half>{});
 }
 
-template <class T, int KH, int KW, int S>
-void bands(const DepthwiseBlock<T>& b) {
+template <class T, int KH, int KW, int S> void bands(const DepthwiseBlock<T>& b) {
   const index step = b.row_step * b.pitch;
   index i = 0;
   const auto at = [&](index row, auto height) {
@@ -109,8 +108,7 @@ void bands(const DepthwiseBlock<T>& b) {
 
 // f(steps, b). Steps: b.row_step with neighbouring taps, or 0: any steps. Dilated rows at stride 1 are interleaved
 // problems without dilation.
-template <class Rows, class F>
-KONV_INLINE void by_steps(const Rows& b, F&& f) {
+template <class Rows, class F> KONV_INLINE void by_steps(const Rows& b, F&& f) {
   const bool neighbours = b.kh == 1 || b.tap_step == 1;
   if (neighbours && b.row_step == 1) return f(constant<1>{}, b);
   if (neighbours && b.row_step == 2) return f(constant<2>{}, b);
@@ -124,8 +122,7 @@ KONV_INLINE void by_steps(const Rows& b, F&& f) {
   }
 }
 
-template <class T>
-void block(const DepthwiseBlock<T>& b) {
+template <class T> void block(const DepthwiseBlock<T>& b) {
   by_steps(b, [](auto steps, const DepthwiseBlock<T>& p) {
     if (steps == 0) bands<T, 0, 0, 0>(p);
     else if (p.kh == 3 && p.kw == 3) bands<T, 3, 3, steps>(p);
@@ -139,19 +136,16 @@ void block(const DepthwiseBlock<T>& b) {
 // R rows of gy are held in registers, each image vector is loaded once and feeds every tap of its kernel column; lanes
 // are summed at the end of the block. Lanes past the end of a row are zeros in both operands: an infinity next to the
 // row must not meet a zero, and gy and x may be the caller's own memory, which is not read past its end.
-template <int L, int D>
-struct Rotate {
+template <int L, int D> struct Rotate {
   static constexpr int at(int i) { return (i + D) % L; }
 };
-template <class T, int D = lanes_of<T> / 2>
-KONV_INLINE T lane_sum(vec<T> v) {
+template <class T, int D = lanes_of<T> / 2> KONV_INLINE T lane_sum(vec<T> v) {
   if constexpr (D == 0) return v[0];
   else return lane_sum<T, D / 2>(v + shuffle<Rotate<lanes_of<T>, D>, T>(v, v));
 }
 
 // P kernel rows by Q kernel columns are summed at a time.
-template <class T, int P, int Q>
-using Sums = vec<T>[P][Q];
+template <class T, int P, int Q> using Sums = vec<T>[P][Q];
 
 // acc += one vector of columns from q on, all rows, R rows of gy at a time; n columns of it when it is the Tail. S:
 // row_step with tap_step 1; 0: any steps.
@@ -191,8 +185,7 @@ KONV_INLINE void add_columns(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, 
 }
 
 // P kernel rows from `row` on, every column, Q at a time.
-template <class T, int P, int Q, int S>
-__attribute__((noinline)) void taps(const DepthwiseGradient<T>& g, index row) {
+template <class T, int P, int Q, int S> __attribute__((noinline)) void taps(const DepthwiseGradient<T>& g, index row) {
   constexpr int L = lanes_of<T>;
   const index whole = g.columns / L * L;
   const T* x = g.x + row * g.tap_step * g.pitch;
@@ -207,8 +200,7 @@ __attribute__((noinline)) void taps(const DepthwiseGradient<T>& g, index row) {
   }
 }
 
-template <class T, int S>
-void all_taps(const DepthwiseGradient<T>& g) {
+template <class T, int S> void all_taps(const DepthwiseGradient<T>& g) {
   if (g.kh == 7) return taps<T, 7, 1, S>(g, 0);
   if (g.kh == 5) return taps<T, 5, 1, S>(g, 0);
   index a = 0;
@@ -216,15 +208,11 @@ void all_taps(const DepthwiseGradient<T>& g) {
   for (; a < g.kh; a++) taps<T, 1, 1, S>(g, a);
 }
 
-template <class T>
-void gradient(const DepthwiseGradient<T>& g) {
+template <class T> void gradient(const DepthwiseGradient<T>& g) {
   by_steps(g, [](auto steps, const DepthwiseGradient<T>& p) { all_taps<T, steps>(p); });
 }
 
-template <class T>
-constexpr DepthwiseTable<T> table_of() {
-  return {lanes_of<T>, block<T>, gradient<T>};
-}
+template <class T> constexpr DepthwiseTable<T> table_of() { return {lanes_of<T>, block<T>, gradient<T>}; }
 
 }  // namespace
 

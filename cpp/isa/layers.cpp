@@ -15,8 +15,7 @@ namespace konv::KONV_ISA {
 namespace {
 
 // f(j, W) for W neighbouring lanes from j on, until n lanes are done; the last ones may be done twice.
-template <class T, int W = lanes_of<T>, class F>
-KONV_INLINE void for_lanes(index n, F&& f) {
+template <class T, int W = lanes_of<T>, class F> KONV_INLINE void for_lanes(index n, F&& f) {
   if (n >= W) {
     index j = 0;
     for (; j + W <= n; j += W) f(j, constant<W>{});
@@ -26,8 +25,7 @@ KONV_INLINE void for_lanes(index n, F&& f) {
   }
 }
 
-template <class T, bool Max>
-void reduce_taps(T* out, const T* taps, index step, index k, index n) {
+template <class T, bool Max> void reduce_taps(T* out, const T* taps, index step, index k, index n) {
   for_lanes<T>(n, [&](index j, auto w) KONV_INLINED {
     vec<T, w> found = load<T, w>(taps + j);
     for (index t = 1; t < k; t++) {
@@ -62,8 +60,7 @@ void max_ranks(T* out, Rank<T>* rank, const T* taps, const Rank<T>* ranks, index
   });
 }
 
-template <class T>
-void cells(index* cell, const Rank<T>* rank, index first, index n) {
+template <class T> void cells(index* cell, const Rank<T>* rank, index first, index n) {
   for_lanes<index>(n, [&](index j, auto w) KONV_INLINED {
     vec<index, w> at = __builtin_convertvector(load<Rank<T>, w>(rank + j), vec<index, w>);
     at = at < 0 ? ~at : at;
@@ -71,8 +68,7 @@ void cells(index* cell, const Rank<T>* rank, index first, index n) {
   });
 }
 
-template <class T>
-void divide(T* y, const T* x, T rows, const T* columns, index n) {
+template <class T> void divide(T* y, const T* x, T rows, const T* columns, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
     store<T, w>(y + j, load<T, w>(x + j) / (splat<T, w>(rows) * load<T, w>(columns + j)));
   });
@@ -81,8 +77,7 @@ void divide(T* y, const T* x, T rows, const T* columns, index n) {
 // ---- sums -----------------------------------------------------------------------------------------------------------
 
 // term(j, W, s) adds elements j .. j+W of a row to the partial sums s[0..Sums); out[i] is the total of sum i.
-template <class T, int Sums, class F>
-KONV_INLINE void total(index n, double* out, F&& term) {
+template <class T, int Sums, class F> KONV_INLINE void total(index n, double* out, F&& term) {
   constexpr int L = lanes_of<T>;
   vec<T, L> chains[4][Sums] = {};
   T rest[Sums] = {};
@@ -106,16 +101,14 @@ KONV_INLINE void total(index n, double* out, F&& term) {
 }
 
 // In double: it is read from memory slower than it is added.
-template <class T>
-void sum(const T* x, index n, double* out) {
+template <class T> void sum(const T* x, index n, double* out) {
   total<double, 1>(
       n, out, [&](index j, auto w, auto* s) { s[0] += __builtin_convertvector(load<T, w>(x + j), vec<double, w>); });
 }
 
 // Two passes, the first of which brings the row into L1. What the rounding of the center leaves, sum (x - center), then
 // corrects the second (T. Chan, G. Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983, eq. 1.7).
-template <class T>
-void moments(const T* x, index n, double* sums) {
+template <class T> void moments(const T* x, index n, double* sums) {
   const double count = static_cast<double>(n);
   sum(x, n, sums);
   const T center = static_cast<T>(sums[0] / count);
@@ -127,8 +120,7 @@ void moments(const T* x, index n, double* sums) {
   sums[1] -= left * left / count;
 }
 
-template <class T>
-void products(const T* g, const T* x, T center, index n, double* sums) {
+template <class T> void products(const T* g, const T* x, T center, index n, double* sums) {
   total<T, 2>(n, sums, [&](index j, auto w, auto* s) {
     const vec<T, w> v = load<T, w>(g + j);
     s[0] += v;
@@ -136,32 +128,28 @@ void products(const T* g, const T* x, T center, index n, double* sums) {
   });
 }
 
-template <class T>
-void affine(T* y, const T* x, T center, T scale, T shift, index n) {
+template <class T> void affine(T* y, const T* x, T center, T scale, T shift, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
     const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
     store<T, w>(y + j, d * splat<T, w>(scale) + splat<T, w>(shift));
   });
 }
 
-template <class T>
-void combine(T* y, const T* g, const T* x, T a, T b, T center, T c, index n) {
+template <class T> void combine(T* y, const T* g, const T* x, T a, T b, T center, T c, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
     const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
     store<T, w>(y + j, load<T, w>(g + j) * splat<T, w>(a) + (d * splat<T, w>(b) + splat<T, w>(c)));
   });
 }
 
-template <class T>
-void relu(T* y, const T* g, const T* x, index n) {
+template <class T> void relu(T* y, const T* g, const T* x, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
     const vec<T, w> zero{};
     store<T, w>(y + j, load<T, w>(x + j) <= zero ? zero : load<T, w>(g + j));
   });
 }
 
-template <class T>
-constexpr LayerKernels<T> kernels() {
+template <class T> constexpr LayerKernels<T> kernels() {
   LayerKernels<T> k{};
   k.sum_taps = reduce_taps<T, false>, k.max_taps = reduce_taps<T, true>;
   k.max_down = max_ranks<T, true>, k.max_across = max_ranks<T, false>;

@@ -6,15 +6,12 @@
 namespace konv {
 
 // Which cell of a window is a maximum (layers/pool.cpp): as wide as T, so that one mask chooses both.
-template <class T>
-using Rank = std::conditional_t<std::is_same_v<T, float>, std::int32_t, index>;
+template <class T> using Rank = std::conditional_t<std::is_same_v<T, float>, std::int32_t, index>;
 
 // Ranks at and above this are no cell of the image: padding. Drivers refuse windows whose own ranks would reach it.
-template <class T>
-constexpr Rank<T> no_cell = Rank<T>{1} << (sizeof(Rank<T>) * 8 - 2);
+template <class T> constexpr Rank<T> no_cell = Rank<T>{1} << (sizeof(Rank<T>) * 8 - 2);
 
-template <class T>
-struct LayerKernels {
+template <class T> struct LayerKernels {
   // Nowhere may an output be an input, too.
   // ---- pooling: output j of n reads taps[j], taps[step + j], ... of k taps; NaN is the maximum
   void (*sum_taps)(T* out, const T* taps, index step, index k, index n);

@@ -21,12 +21,10 @@ struct Brain {  // bfloat16: the upper half of a float
   std::uint16_t bits;
 };
 
-template <int L>
-using bits32 = vec<std::uint32_t, L>;
+template <int L> using bits32 = vec<std::uint32_t, L>;
 
 // ---- one vector from memory: the storage type S decides ------------------------------------------------------------
-template <class T, class S, int L = lanes_of<T>>
-KONV_INLINE vec<T, L> load_as(const S* p) {
+template <class T, class S, int L = lanes_of<T>> KONV_INLINE vec<T, L> load_as(const S* p) {
   if constexpr (__is_same(S, T)) {
     return load<T, L>(p);
   } else if constexpr (__is_same(S, Brain)) {
@@ -53,8 +51,7 @@ KONV_INLINE vec<T, L> load_as(const S* p) {
 }
 
 // ---- one vector to memory ------------------------------------------------------------------------------------------
-template <int L>
-KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
+template <int L> KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
   const bits32<L> sign = f >> 16 & 0x8000, a = f & 0x7fffffff;
   // Normal: move the exponent's bias and round at bit 13. Subnormal: adding 0.5 makes the FPU round at the right bit.
   const bits32<L> normal = (a + 0xc8000fff + (a >> 13 & 1)) >> 13;
@@ -67,8 +64,7 @@ KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
   return r | sign;
 }
 
-template <class T, class S, int L = lanes_of<T>>
-KONV_INLINE void store_as(S* p, vec<T, L> v) {
+template <class T, class S, int L = lanes_of<T>> KONV_INLINE void store_as(S* p, vec<T, L> v) {
   if constexpr (__is_same(S, T)) {
     store<T, L>(p, v);
   } else if constexpr (__is_same(S, Brain)) {
@@ -97,8 +93,7 @@ KONV_INLINE void store_as(S* p, vec<T, L> v) {
 // f(w, j, last) for each vector of w lanes in a row of `count`: whole ones, or halves where the row is shorter. The
 // last one ends where the row does, over a part of the one before. False where `count` is not `Spare` more than a
 // vector.
-template <class T, int Spare = 0, class F>
-KONV_INLINE bool in_vectors(index count, F&& f) {
+template <class T, int Spare = 0, class F> KONV_INLINE bool in_vectors(index count, F&& f) {
   constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
   const auto all = [&](auto w) KONV_INLINED {
     for (index j = 0; j + w < count; j += w) f(w, j, constant<0>{});
@@ -111,16 +106,14 @@ KONV_INLINE bool in_vectors(index count, F&& f) {
 
 // Of W elements that lie `Stride` apart, the j-th is lane q % W of vector q / W, q = j*Stride + From. Vector i brings
 // its lanes to what the vectors before it have brought; lanes that come later hold anything.
-template <int W, int Stride, int From, int I>
-struct StrideLanes {
+template <int W, int Stride, int From, int I> struct StrideLanes {
   static constexpr int at(int j) {
     const int q = j * Stride + From;
     if (q / W == I) return W + q % W;
     return I == 1 && q < W ? q : j;
   }
 };
-template <class T, class S, int W, int Stride, int From>
-KONV_INLINE vec<T, W> load_strided(const S* p) {
+template <class T, class S, int W, int Stride, int From> KONV_INLINE vec<T, W> load_strided(const S* p) {
   vec<T, W> v = load_as<T, S, W>(p);
   static_for<Stride - 1>([&](auto i) KONV_INLINED {
     v = shuffle<StrideLanes<W, Stride, From, i + 1>, T, W>(v, load_as<T, S, W>(p + (i + 1) * W));
@@ -130,8 +123,7 @@ KONV_INLINE vec<T, W> load_strided(const S* p) {
 
 // Stride 0: any other. Vectors reach Stride - 1 elements past the last one that they keep; the last vector of a row
 // reaches as far before its first instead.
-template <class T, class S, int Stride>
-KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
+template <class T, class S, int Stride> KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
   if constexpr (Stride > 0) {
     const auto load = [&](auto w, index j, auto last) KONV_INLINED {
       constexpr int from = last * (Stride - 1);
@@ -143,8 +135,7 @@ KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
 }
 
 // even[j] is element 2j of `count`, odd[j] element 2j + 1.
-template <class T, class S>
-KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index stride, index count) {
+template <class T, class S> KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index stride, index count) {
   const auto load = [&](auto w, index j, auto) KONV_INLINED {
     const vec<T, w> u = load_as<T, S, w>(src + 2 * j), v = load_as<T, S, w>(src + 2 * j + w);
     store<T, w>(even + j, shuffle<StrideLanes<w, 2, 0, 1>, T, w>(u, v));
@@ -157,13 +148,11 @@ KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index stride, index c
 }
 
 // Half a vector of W lanes (I: which half) on every second lane from From on, between those of another vector.
-template <int W, int From, int I>
-struct SpreadLanes {
+template <int W, int From, int I> struct SpreadLanes {
   static constexpr int at(int i) { return i % 2 == From ? I * W / 2 + i / 2 : W + i; }
 };
 
-template <class T, class S>
-KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
+template <class T, class S> KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
   const auto put = [&](auto w, index j, auto) KONV_INLINED { store_as<T, S, w>(dst + j, load<T, w>(src + j)); };
   if (stride == 1 && in_vectors<T>(count, put)) return;
   // Every second cell, as the gradient of an image needs it: the cells between are written back as they are.
@@ -180,8 +169,7 @@ KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
 }
 
 // Zeros in cells [0, from) and [to, total) of a row whose other cells are written next: whole vectors reach over them.
-template <class T>
-KONV_INLINE void zero_margins(T* row, index from, index to, index total) {
+template <class T> KONV_INLINE void zero_margins(T* row, index from, index to, index total) {
   constexpr int L = lanes_of<T>;
   const auto zero = [&](index j, index end) KONV_INLINED {
     if (total < L)
@@ -193,8 +181,7 @@ KONV_INLINE void zero_margins(T* row, index from, index to, index total) {
 }
 
 // Split: the even cells of a row in one place, the odd ones in another.
-template <class T, class S, int Stride, bool Split>
-void load_rows(const BlockLoad<T> b) {
+template <class T, class S, int Stride, bool Split> void load_rows(const BlockLoad<T> b) {
   const index last = b.left + b.count, total = last + b.right;
   const auto margins = [&](T* row, index from, index to) KONV_INLINED {
     if (b.framed) return;
@@ -224,16 +211,14 @@ void load_rows(const BlockLoad<T> b) {
   }
 }
 
-template <class T, class S>
-void load_block(const BlockLoad<T>& b) {
+template <class T, class S> void load_block(const BlockLoad<T>& b) {
   if (b.half) return load_rows<T, S, 0, true>(b);
   static_for<5>([&](auto stride) {
     if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, false>(b);
   });
 }
 
-template <class T, class S>
-void store_block(const BlockStore<T>& b) {
+template <class T, class S> void store_block(const BlockStore<T>& b) {
   S* dst = static_cast<S*>(b.dst);
   for (index r = 0; r < b.rows; r++) store_row<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
 }

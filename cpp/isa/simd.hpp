@@ -35,33 +35,24 @@ constexpr int registers = 32;
 constexpr int registers = 16;
 #endif
 
-template <class T>
-constexpr int lanes_of = vector_bytes / static_cast<int>(sizeof(T));
+template <class T> constexpr int lanes_of = vector_bytes / static_cast<int>(sizeof(T));
 
-template <class T, int L>
-struct vec_type {
+template <class T, int L> struct vec_type {
   typedef T type __attribute__((vector_size(L * sizeof(T))));
   typedef T unaligned __attribute__((vector_size(L * sizeof(T)), aligned(sizeof(T)), may_alias));
 };
-template <class T, int L = lanes_of<T>>
-using vec = typename vec_type<T, L>::type;
+template <class T, int L = lanes_of<T>> using vec = typename vec_type<T, L>::type;
 
-template <class T, int L = lanes_of<T>>
-KONV_INLINE vec<T, L> load(const T* p) {
+template <class T, int L = lanes_of<T>> KONV_INLINE vec<T, L> load(const T* p) {
   return *reinterpret_cast<const typename vec_type<T, L>::unaligned*>(p);
 }
-template <class T, int L = lanes_of<T>>
-KONV_INLINE void store(T* p, vec<T, L> v) {
+template <class T, int L = lanes_of<T>> KONV_INLINE void store(T* p, vec<T, L> v) {
   *reinterpret_cast<typename vec_type<T, L>::unaligned*>(p) = v;
 }
-template <class T, int L = lanes_of<T>>
-KONV_INLINE vec<T, L> splat(T s) {
-  return s - vec<T, L>{};
-}
+template <class T, int L = lanes_of<T>> KONV_INLINE vec<T, L> splat(T s) { return s - vec<T, L>{}; }
 
 // The first n lanes (0 <= n <= L), the rest zero; memory past them is not touched.
-template <class T, int L = lanes_of<T>>
-KONV_INLINE vec<T, L> load_first(const T* p, int n) {
+template <class T, int L = lanes_of<T>> KONV_INLINE vec<T, L> load_first(const T* p, int n) {
 #if defined(__AVX512F__)
   if constexpr (L * sizeof(T) == 64 && sizeof(T) == 4)
     return (vec<T, L>)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
@@ -74,8 +65,7 @@ KONV_INLINE vec<T, L> load_first(const T* p, int n) {
   __builtin_memcpy(&v, p, sizeof(T) * static_cast<unsigned>(n));
   return v;
 }
-template <class T, int L = lanes_of<T>>
-KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
+template <class T, int L = lanes_of<T>> KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
 #if defined(__AVX512F__)
   if constexpr (L * sizeof(T) == 64 && sizeof(T) == 4)
     return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
@@ -93,37 +83,30 @@ KONV_INLINE void store_first(T* p, vec<T, L> v, int n) {
 }
 
 // ---- compile-time loops and shuffles -------------------------------------------------------------------------------
-template <int V>
-struct constant {
+template <int V> struct constant {
   static constexpr int value = V;
   constexpr operator int() const { return V; }
 };
-template <int... I>
-using sequence = std::integer_sequence<int, I...>;
-template <int N>
-using make_sequence = std::make_integer_sequence<int, N>;
+template <int... I> using sequence = std::integer_sequence<int, I...>;
+template <int N> using make_sequence = std::make_integer_sequence<int, N>;
 
 // f(constant<0>), ..., f(constant<N-1>)
-template <int N, class F>
-KONV_INLINE constexpr void static_for(F&& f) {
+template <int N, class F> KONV_INLINE constexpr void static_for(F&& f) {
   [&]<int... I>(sequence<I...>) KONV_INLINED { (f(constant<I>{}), ...); }(make_sequence<N>{});
 }
 
 // Lane i of the result is lane Map::at(i) of the 2L lanes of (a, b).
-template <class Map, class T, int L = lanes_of<T>>
-KONV_INLINE vec<T, L> shuffle(vec<T, L> a, vec<T, L> b) {
+template <class Map, class T, int L = lanes_of<T>> KONV_INLINE vec<T, L> shuffle(vec<T, L> a, vec<T, L> b) {
   return [&]<int... I>(sequence<I...>)
              KONV_INLINED { return __builtin_shufflevector(a, b, Map::at(I)...); }(make_sequence<L>{});
 }
 
 // In-register transpose of L x L blocks: log2(L) rounds, each swaps the off-diagonal sub-blocks of size D. Vectors of
 // several times Rows lanes hold so many blocks, of Rows x Rows each.
-template <int L, int D, bool high>
-struct Transposed {
+template <int L, int D, bool high> struct Transposed {
   static constexpr int at(int i) { return bool(i & D) == high ? i + high * L : (i ^ D) + !high * L; }
 };
-template <class T, int L = lanes_of<T>, int Rows = L, int D = 1>
-KONV_INLINE void transpose(vec<T, L>* r) {
+template <class T, int L = lanes_of<T>, int Rows = L, int D = 1> KONV_INLINE void transpose(vec<T, L>* r) {
   if constexpr (D < Rows) {
     KONV_UNROLL for (int i = 0; i < Rows; i++) {
       if (i & D) continue;

@@ -27,8 +27,7 @@ constexpr double points[][7] = {
     {0, 1, -1}, {0, 0.75, -0.75, -1.5}, {0, 0.75, -0.75, 1.5, -1.5}, {}, {0, 0.5, -0.5, 1, -1, 2, -2},
 };
 
-template <int Rows, int Columns>
-struct Matrix {
+template <int Rows, int Columns> struct Matrix {
   static constexpr int rows = Rows, columns = Columns;
   double at[Rows][Columns] = {};
   int row_pairs = 0;     // rows 1 and 2, 3 and 4 ... are E and O of so many pairs
@@ -42,8 +41,7 @@ struct Matrix {
   }
 };
 
-template <int M, int R>
-struct ToomCook {
+template <int M, int R> struct ToomCook {
   static constexpr int m = M, r = R, A = M + R - 1;
   static constexpr int pairs = A < 4 ? 0 : (A - 2) / 2;
   static_assert(A == 1 || points[A - 4][1] != 0, "no points for so many products");
@@ -88,8 +86,7 @@ struct ToomCook {
 };
 
 // Each of the pairs d[1] and d[2], d[3] and d[4] ... to its sum and difference.
-template <int Pairs, class V>
-KONV_INLINE void fold_pairs(V* d) {
+template <int Pairs, class V> KONV_INLINE void fold_pairs(V* d) {
   KONV_UNROLL for (int j = 1; j < 2 * Pairs; j += 2) {
     const V sum = d[j] + d[j + 1], difference = d[j] - d[j + 1];
     d[j] = sum, d[j + 1] = difference;
@@ -98,8 +95,7 @@ KONV_INLINE void fold_pairs(V* d) {
 
 // o = M d, or each row of it added to *start; d is overwritten. A coefficient costs nothing where it is 0, and no
 // multiplication where it is +-1.
-template <class T, const auto& M, class V>
-KONV_INLINE void multiply(V* d, V* o, const V* start = nullptr) {
+template <class T, const auto& M, class V> KONV_INLINE void multiply(V* d, V* o, const V* start = nullptr) {
   fold_pairs<M.column_pairs>(d);
   static_for<M.rows>([&](auto i) KONV_INLINED {
     bool fresh = !start;  // o[i] has no value yet

@@ -22,8 +22,7 @@ namespace konv::KONV_ISA {
 namespace {
 
 // ---- input ---------------------------------------------------------------------------------------------------------
-template <class T, class F>
-void input_columns(const T* const* x, index first, index last, T* s, index pitch) {
+template <class T, class F> void input_columns(const T* const* x, index first, index last, T* s, index pitch) {
   constexpr int A = F::A, L = lanes_of<T>;
   const T* row[A];
   KONV_UNROLL for (int i = 0; i < A; i++)
@@ -43,8 +42,7 @@ void input_columns(const T* const* x, index first, index last, T* s, index pitch
 }
 
 // d[j][t] = value j of tile t, for 8 values of a vector of tiles.
-template <class T>
-KONV_INLINE void load_windows(const T* s, const index* window, vec<T>* d) {
+template <class T> KONV_INLINE void load_windows(const T* s, const index* window, vec<T>* d) {
   constexpr int L = lanes_of<T>, R = L < 8 ? L : 8;  // transposed R x R at a time
   KONV_UNROLL for (int j = 0; j < 8; j += R) {
     KONV_UNROLL for (int t = 0; t < R; t++) {
@@ -59,8 +57,7 @@ KONV_INLINE void load_windows(const T* s, const index* window, vec<T>* d) {
   }
 }
 
-template <class T, class FH, class FW>
-void input_tiles(const WinogradTiles<T>& tiles) {
+template <class T, class FH, class FW> void input_tiles(const WinogradTiles<T>& tiles) {
   static_assert(FW::A <= 8);
   constexpr int L = lanes_of<T>;
   const WinogradTiles<T> a = tiles;  // a copy that no store changes
@@ -100,16 +97,14 @@ KONV_INLINE void both_axes(Get&& get, Put&& put, const vec<T>* start = nullptr) 
   }
 }
 
-template <class T, class FH, class FW>
-void weight(const T* taps, const index* at, T* u) {
+template <class T, class FH, class FW> void weight(const T* taps, const index* at, T* u) {
   constexpr int L = lanes_of<T>;
   both_axes<T, FH::weight, FW::weight>([&](int i, int j) KONV_INLINED { return taps + (i * FW::r + j) * L; },
                                        [&](int i, int j, vec<T> o)
                                            KONV_INLINED { store<T>(u + at[i * FW::A + j], o); });
 }
 
-template <class T, class FH, class FW>
-void weight_adjoint(const T* d, index stride, T* taps) {
+template <class T, class FH, class FW> void weight_adjoint(const T* d, index stride, T* taps) {
   both_axes<T, FH::weight_adjoint, FW::weight_adjoint>(
       [&](int i, int j) KONV_INLINED { return d + (i * FW::A + j) * stride; },
       [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(taps + (i * FW::r + j) * lanes_of<T>, o); });
@@ -162,8 +157,7 @@ constexpr WinogradTransform<T> transforms[] = {
     transform<T, 4, 1, 5, 1>(), transform<T, 1, 2, 1, 7>(), transform<T, 2, 1, 7, 1>(),
 };
 
-template <class T>
-constexpr WinogradTable<T> table_of() {
+template <class T> constexpr WinogradTable<T> table_of() {
   return {lanes_of<T>, sizeof(transforms<T>) / sizeof(transforms<T>[0]), transforms<T>};
 }
 

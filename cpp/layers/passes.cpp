@@ -69,8 +69,7 @@ Part join(Pass pass, const Part* parts, index count) {
   return all;
 }
 
-template <class T>
-void run_as(Pass pass, const IsaTable& isa, const PassArrays& a) {
+template <class T> void run_as(Pass pass, const IsaTable& isa, const PassArrays& a) {
   const auto& [x, g] = a.images;
   const RowReader<T> x_rows(isa, x, PadMode::zeros), g_rows(isa, g, PadMode::zeros);
   const RowWriter<T> y_rows(isa, a.y);

@@ -26,15 +26,13 @@ namespace konv {
 namespace {
 
 // What padding holds when maxima are sought: the least value that memory of this kind can hold.
-template <class T>
-T lowest_of(Scalar scalar) {
+template <class T> T lowest_of(Scalar scalar) {
   if constexpr (!std::is_integral_v<T>) return -std::numeric_limits<T>::infinity();
   if (scalar == Scalar::u8) return T(0);
   return static_cast<T>(std::numeric_limits<index>::min() >> (64 - 8 * scalar_bytes(scalar)));
 }
 
-template <class T>
-class Pool {
+template <class T> class Pool {
  public:
   Pool(const IsaTable& isa, const Pooling& p)
       : p_(p),
@@ -145,8 +143,7 @@ class Pool {
     else reduce_(s.out, taps, step, k, n);
   }
 
-  template <class Cell>
-  void gather(Cell* taps, const Cell* padded, index count) const {
+  template <class Cell> void gather(Cell* taps, const Cell* padded, index count) const {
     const index ow = columns_.outputs();
     for (index t = 0; t < wide_; t++)
       for (index r = 0; r < count; r++)

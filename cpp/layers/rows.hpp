@@ -9,8 +9,7 @@
 namespace konv {
 
 // The rows of a block one behind the other: where they lie, if they do so, else converted into `buffer`.
-template <class T>
-const T* rows_of(const RowReader<T>& reader, const ImageView& x, const RowBlock& b, T* buffer) {
+template <class T> const T* rows_of(const RowReader<T>& reader, const ImageView& x, const RowBlock& b, T* buffer) {
   const T* in_place = b.rows == 1 || x.sh == b.count ? reader.in_place(b.n, b.c, b.row) : nullptr;
   if (in_place) return in_place + b.column;
   reader.read_rows(buffer, b.count, b);
@@ -27,8 +26,7 @@ void fill_rows(const RowWriter<T>& writer, const OutputView& y, const RowBlock& 
 
 // f(scratch, first, last) for ranges of units that are worth handing out, with scratch for `count` T. `work` is about
 // the cells that one unit touches.
-template <class T, class F>
-void each_range(index units, index work, index count, F&& f) {
+template <class T, class F> void each_range(index units, index work, index count, F&& f) {
   const int slots = num_threads();
   const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);
   const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1));
