@@ -2,18 +2,23 @@
 //
 //   m[t][o] = bias[o] + sum_k u[k][o] * x[pixel[t] + offset[k]]      k = (channel, kh, kw)
 //
-// The tile broadcasts one value of the image at a time, and it may lie anywhere. So nothing is gathered: the image is
-// read where it is, at any stride, unless it must be padded or converted; then some channels of a block are staged,
-// each value once. At the end channels leave the lanes: m is transposed into the output.
+// The tile broadcasts one value of the image at a time, and it may lie anywhere: the image is read where it is, at any
+// stride, unless it must be padded or converted; then some channels of a block are staged, each value once. At the end
+// channels leave the lanes: m is transposed into the output.
+//
+// Where many panels use the same values, these are first gathered in the order of the tiles: then v and u are walked
+// from end to end, more of k fits the caches at a time, and the next panel's u is fetched meanwhile (1.0 to 1.4 times
+// as fast; 1.2 in the mean of eleven layers of 160 to 2048 outputs).
 //
 //   weights                 u[panel][k][width]               a panel is two vectors of output channels
 //   scratch of a thread     x[channel][image][row][column]   staged
+//                           v[tile][k][pixel of the tile]    gathered, where many panels read it
 //                           m[panel][pixel][width]
 //                           rows[lane][pixel]                what the writer must convert or spread
 //
 // Loops: block of pixels (some rows, or some small images) and part of the panels -> part of k, so that a panel's u
-// stays in L1 -> panel -> tile of pixels. Cutting k does not change the order of additions: sums continue from m.
-// Threads take blocks; where there are few, parts of the panels too.
+// stays in L1 and what was gathered in L2 -> panel -> tile of pixels. Cutting k does not change the order of additions:
+// sums continue from m. Threads take blocks; where there are few, parts of the panels too.
 // Source: M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
 #include "../workspace.hpp"
 #include "direct.hpp"
@@ -23,7 +28,8 @@ namespace konv::output_lane {
 namespace {
 
 constexpr index most_pixels = 256, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
-constexpr index k_step = 128;                         // of the sum
+constexpr index k_step = 128, gathered_step = 256;    // of the sum
+constexpr index gather_panels = 10;                   // from so many on, the values of a block are gathered for them
 constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
 
 // Outputs of a block, and rows of the kernel in a part of k.
@@ -45,8 +51,7 @@ struct Blocking {
   }
 };
 
-template <class T>
-class Driver {
+template <class T> class Driver {
  public:
   explicit Driver(const Call<T>& call)
       : call_(call),
@@ -58,7 +63,8 @@ class Driver {
         threads_(direct::useful_threads(g_, call.n)),
         b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns),
-        x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows) {
+        x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows),
+        gathers_(panels_.count() >= gather_panels) {
     choose_parts();
     for (index c = 0; c < channels_; c++)
       for (index i = 0; i < b_.kernel_rows; i++)
@@ -69,8 +75,10 @@ class Driver {
   void run() {
     const index pixels = b_.pixels(), places = pixels * index{sizeof(index)} / index{sizeof(T)};
     const index staged = round_up(channels_ * x_.channel_size(), lanes_);
+    const index gathered = gathers_ ? round_up(pixels * std::ssize(offsets_), lanes_) : 0;
     const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
-    const index slot_bytes = round_up((places + staged + sums + lanes_ * (pixels + lanes_)) * index{sizeof(T)}, 64);
+    const index values = places + staged + gathered + sums + lanes_ * (pixels + lanes_);
+    const index slot_bytes = round_up(values * index{sizeof(T)}, 64);
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const index blocks = grid_.count();
@@ -78,8 +86,9 @@ class Driver {
         g_.groups * blocks * parts_,
         [&](index task, int slot) {
           const index i = task / parts_;
-          T *place = scratch.template slot<T>(slot), *x = place + places, *m = x + staged;
-          run_block({grid_.at(i % blocks), i / blocks, task % parts_}, reinterpret_cast<index*>(place), x, m, m + sums);
+          T *place = scratch.template slot<T>(slot), *x = place + places, *v = x + staged, *m = v + gathered;
+          run_block({grid_.at(i % blocks), i / blocks, task % parts_},
+                    {reinterpret_cast<index*>(place), x, v, m, m + sums});
         },
         threads_);
   }
@@ -89,45 +98,56 @@ class Driver {
   struct Share : Block {
     index group, part;
   };
+  struct Slices {
+    index* pixel;
+    T *staged, *gathered, *sums, *rows;
+  };
 
   bool one_part() const { return channels_ >= g_.group_c() && b_.kernel_rows == g_.kh; }
 
   // Channels in a part of k, and shares of the panels.
   void choose_parts() {
-    index most = std::max<index>(1, k_step / (b_.kernel_rows * g_.kw));
+    index most = std::max<index>(1, (gathers_ ? gathered_step : k_step) / (b_.kernel_rows * g_.kw));
     if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
     const index all = std::max<index>(1, g_.group_c());
     const index whole = round_up(ceil_div(all, ceil_div(all, most)), call_.x.parts);  // elements
     channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
 
     const index blocks = grid_.count() * g_.groups;
-    const index least = x_.in_place() ? 2 : 4;  // panels: who stages should use it
+    const index least = gathers_ ? 16 : x_.in_place() ? 2 : 4;  // panels: who gathers or stages should use it
     const index enough = blocks % threads_ ? direct::blocks_a_thread * threads_ : 2 * threads_;
     if (threads_ > 1 && blocks < enough) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
-    parts_ = std::min(parts_, ceil_div(panels_.count(), least));
+    parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), ceil_div(threads_, blocks)));
     parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
     parts_ = std::clamp<index>(parts_, 1, panels_.count());
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 
-  void run_block(const Share& b, index* pixel, T* staged, T* sums, T* rows) const {
-    const index pixels = x_.places(b.images, b.rows, b.columns, pixel);
+  void run_block(const Share& b, const Slices& own) const {
+    const index pixels = x_.places(b.images, b.rows, b.columns, own.pixel);
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
       for (index row = 0; row < g_.kh; row += b_.kernel_rows) {
         const index channels = std::min(channels_, g_.group_c() - c),
                     kernel_rows = std::min(b_.kernel_rows, g_.kh - row);
         const index k = c * g_.taps() + row * g_.kw, count = channels * kernel_rows * g_.kw;
-        const T* x = x_.load(staged, b.n, b.images, b.group * g_.group_c() + c, channels, b.row, b.column, row);
+        const T* x = x_.load(own.staged, b.n, b.images, b.group * g_.group_c() + c, channels, b.row, b.column, row);
+        if (gathers_) tiles_.gather(pixels, count, x, own.pixel, offsets_.data(), own.gathered);
         for (index w = from; w < to; w++) {
           const index width = panels_.stored(w);
+          const int vectors = static_cast<int>(width / lanes_);
           alignas(64) T bias[64] = {};  // the tile loads whole vectors
           if (k == 0) std::copy_n(call_.bias + b.group * g_.group_oc() + panels_.first(w), panels_.kept(w), bias);
-          T* m = sums + (one_part() ? 0 : (w - from) * panels_.width * pixels);
-          const T* u = call_.weight + panels_.offset(b.group, w) + k * width;
-          tiles_.output_lane_at(static_cast<int>(width / lanes_), pixels,
-                                {count, u, m, width, k ? m : bias, k ? width : 0}, x, pixel, offsets_.data());
-          if (k + count == panels_.k) store(b, w, m, rows);
+          T* m = own.sums + (one_part() ? 0 : (w - from) * panels_.width * pixels);
+          const auto weights = [&](index panel, index k) {
+            return call_.weight + panels_.offset(b.group, panel) + k * panels_.stored(panel);
+          };
+          const OutputLane<T> sum{count, weights(w, k), m, width, k ? m : bias, k ? width : 0};
+          if (gathers_)
+            tiles_.output_lane_gathered(vectors, pixels, sum, own.gathered,
+                                        w + 1 < to ? weights(w + 1, k) : weights(from, k + count));
+          else tiles_.output_lane_at(vectors, pixels, sum, x, own.pixel, offsets_.data());
+          if (k + count == panels_.k) store(b, w, m, own.rows);
         }
       }
   }
@@ -160,6 +180,7 @@ class Driver {
   const Blocking b_;
   const Grid grid_;
   const Windows<T> x_;
+  const bool gathers_;
   index channels_ = 1, parts_ = 1;
   std::vector<index> offsets_;
 };
@@ -170,10 +191,7 @@ bool fits(const Geometry&) { return true; }
 
 using direct::pack, direct::packed_size;
 
-template <class T>
-void run(const Call<T>& call) {
-  Driver<T>(call).run();
-}
+template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
 
 const Algorithm algorithm = {
     "output_lane", "direct output_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};

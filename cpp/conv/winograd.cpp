@@ -29,11 +29,11 @@
 namespace konv::winograd {
 namespace {
 
-constexpr index slab_bytes = 32 << 10;      // of one product in a slab, or four columns of the register tile
+constexpr index slab_bytes = 32 << 10;      // of one product in a slab, or twice the columns of the register tile
 constexpr index tasks_a_thread = 6;         // where threads share V, or U is small
 constexpr index work_bytes = 320 << 10;     // of M, and of U beside it: they stay in a small L2
 constexpr index weights_in_l2 = 256 << 10;  // U so small that blocks may be, too
-constexpr index weight_bytes = 16 << 10;    // of U that stay in L1 while a slab passes
+constexpr index weight_bytes = 8 << 10;     // of U that stay in L1 while their part of a slab passes
 
 // ---- blocks --------------------------------------------------------------------------------------------------------
 // A part of a block is a slab of V.
@@ -46,11 +46,10 @@ struct Blocking : Blocks {
 };
 
 // Cuts the segments into blocks, and a block into enough pieces of chunks and panels, as far as it has them.
-template <class T>
-void cut(const Problem<T>& p, Blocking& b, index blocks) {
+template <class T> void cut(const Problem<T>& p, Blocking& b, index blocks) {
   constexpr index bytes = sizeof(T);
   const index each = p.tiling.tiles(), panels = p.panels.count(), k = p.rows.channels * p.tiling.stride_phases();
-  const index columns = std::max<index>(4 * p.isa.tiles.template of<T>().o_columns, slab_bytes / (k * bytes));
+  const index columns = std::max<index>(2 * p.isa.tiles.template of<T>().o_columns, slab_bytes / (k * bytes));
   const index tasks = b.shared ? tasks_a_thread * b.threads : 1;
   b.blocks = std::min(blocks, b.segments);
   const index most = b.most();
@@ -72,8 +71,7 @@ void cut(const Problem<T>& p, Blocking& b, index blocks) {
 }
 
 // Scratch stays under 8 MiB or a quarter of input and output, except where one segment alone needs more.
-template <class T>
-Blocking choose_blocking(const Problem<T>& p, index n, Scalar scalar) {
+template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar scalar) {
   const index each = p.tiling.tiles(), groups = p.g.groups;
   const index budget = scratch_limit(p.g, scalar, n) - 4096;
   Blocking b{};
@@ -106,8 +104,7 @@ Blocking choose_blocking(const Problem<T>& p, index n, Scalar scalar) {
 }
 
 // ---- one call ------------------------------------------------------------------------------------------------------
-template <class T>
-class Forward {
+template <class T> class Forward {
  public:
   Forward(const Call<T>& call)
       : call_(call),
@@ -265,14 +262,12 @@ void pack_vector(const Problem<T>& p, const WeightView& view, index group, index
 
 }  // namespace
 
-template <class T>
-index packed_size(const Plan& plan) {
+template <class T> index packed_size(const Plan& plan) {
   const Problem<T> p(plan.g, *plan.isa, plan.tile);
   return checked_mul(p.g.groups, p.panels.group_size());
 }
 
-template <class T>
-void pack(const Plan& plan, const WeightView& w, T* dst) {
+template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
   const Problem<T> p(plan.g, *plan.isa, plan.tile);
   const index vectors = ceil_div(p.g.group_oc(), p.lanes), tasks = p.g.groups * vectors;
   const index work = checked_mul(tasks, p.rows.all);  // vectors of results
@@ -289,10 +284,7 @@ void pack(const Plan& plan, const WeightView& w, T* dst) {
       threads);
 }
 
-template <class T>
-void run(const Call<T>& call) {
-  Forward<T>(call).run();
-}
+template <class T> void run(const Call<T>& call) { Forward<T>(call).run(); }
 
 bool fits(const Geometry& g) { return !candidates(g, Precision::medium, Scalar::f32).empty(); }
 

@@ -19,8 +19,7 @@ namespace konv {
 //   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
 // up to left + count + right; nothing else is written. half > 0: cell j of a row goes to j/2, if odd to half + j/2.
 // framed: the zeros are there already.
-template <class T>
-struct BlockLoad {
+template <class T> struct BlockLoad {
   T* dst;
   index pitch, half;
   const void* src;
@@ -32,8 +31,7 @@ struct BlockLoad {
 };
 // dst[r*dst_pitch + j*stride] = src[r*pitch + j], converted (float16 and bfloat16 round to nearest even; integers
 // wrap).
-template <class T>
-struct BlockStore {
+template <class T> struct BlockStore {
   void* dst;
   index dst_pitch, stride;  // in elements of the storage type
   const T* src;
@@ -42,8 +40,7 @@ struct BlockStore {
 };
 
 // One function for each storage scalar that computes in T, else nullptr.
-template <class T>
-struct RowTable {
+template <class T> struct RowTable {
   void (*load_block[static_cast<int>(Scalar::count)])(const BlockLoad<T>&);
   void (*store_block[static_cast<int>(Scalar::count)])(const BlockStore<T>&);
 
@@ -59,8 +56,7 @@ struct RowTable {
 // ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
 // k products of each column t and lane l of nv (1 or 2) vectors of output channels, added to init and left in m:
 //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * (what is broadcast for k and t)
-template <class T>
-struct OutputLane {
+template <class T> struct OutputLane {
   index k;
   const T* u;
   T* m;
@@ -69,8 +65,7 @@ struct OutputLane {
   index ldi;
 };
 
-template <class T>
-struct TileTable {
+template <class T> struct TileTable {
   int lanes;                 // T in one vector
   int o_columns;             // columns of the output-lane tile
   int p_rows;                // most rows of output channels of the pixel-lane tile
@@ -80,6 +75,10 @@ struct TileTable {
   void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
   void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
                          const index* offset);
+  // The same in two steps, where the values serve often: columns*k of them in the order of the tiles, then the sums.
+  // ahead: u of the next sums, fetched meanwhile.
+  void (*gather)(index columns, index k, const T* x, const index* column, const index* offset, T* v);
+  void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const T* ahead);
 
   // Pixel-lane: for rows r and pixels q
   //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]
@@ -99,8 +98,7 @@ struct TileTable {
 //   s[i*pitch + window[t] + j]       tiles anywhere; 8 columns of each are read
 //   s[i*pitch + t + j*step]          without a window: tiles side by side, as under a dilation
 // Product xi of tile t goes to v[at[xi] + t]. One whole vector at least is read and written; window has entries for it.
-template <class T>
-struct WinogradTiles {
+template <class T> struct WinogradTiles {
   const T* s;
   index pitch;
   const index* window;
@@ -113,8 +111,7 @@ struct WinogradTiles {
 //
 // A tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw = mw+rw-1) and
 // becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile.
-template <class T>
-struct WinogradTransform {
+template <class T> struct WinogradTransform {
   int mh, mw, rh, rw;
 
   int ah() const { return mh + rh - 1; }
@@ -143,8 +140,7 @@ struct WinogradTransform {
   void (*weight_adjoint)(const T* d, index stride, T* taps);
 };
 
-template <class T>
-struct WinogradTable {
+template <class T> struct WinogradTable {
   int lanes;
   int count;
   const WinogradTransform<T>* transforms;
@@ -153,8 +149,7 @@ struct WinogradTable {
 // ---- depthwise.cpp: one channel, pixels of a row in the lanes ------------------------------------------------------
 // Rows i of an output channel, columns q, and what each tap (a, b) multiplies, in staged rows of an image channel:
 //   y[i*y_pitch + q]   and   x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
-template <class T, class Y>
-struct TapRows {
+template <class T, class Y> struct TapRows {
   index rows, columns;
   index kh, kw;
   index row_step, tap_step;
@@ -167,22 +162,19 @@ struct TapRows {
 
 // y = bias + sum over taps of w[a*kw + b] * x. Each row of x is readable up to the next whole vector past its last
 // column; y is written up to `columns` alone.
-template <class T>
-struct DepthwiseBlock : TapRows<T, T> {
+template <class T> struct DepthwiseBlock : TapRows<T, T> {
   const T* w = nullptr;
   T bias = 0;
 };
 
 // The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum over i and q of y * x. Nothing else
 // is read.
-template <class T>
-struct DepthwiseGradient : TapRows<T, const T> {
+template <class T> struct DepthwiseGradient : TapRows<T, const T> {
   T* d = nullptr;
   index d_step = 1;
 };
 
-template <class T>
-struct DepthwiseTable {
+template <class T> struct DepthwiseTable {
   int lanes;
   void (*block)(const DepthwiseBlock<T>&);
   void (*gradient)(const DepthwiseGradient<T>&);
@@ -190,14 +182,12 @@ struct DepthwiseTable {
 
 // ---- all of them ---------------------------------------------------------------------------------------------------
 // One family for every compute type; some have no kernels for integers.
-template <template <class> class Table>
-struct Family {
+template <template <class> class Table> struct Family {
   Table<float> f32;
   Table<double> f64;
   Table<index> i64{};
 
-  template <class T>
-  const Table<T>& of() const {
+  template <class T> const Table<T>& of() const {
     if constexpr (std::is_same_v<T, float>) return f32;
     else if constexpr (std::is_same_v<T, double>) return f64;
     else return i64;

@@ -37,8 +37,7 @@ constexpr index next_group(index left, index most) {
 }
 
 // Integers wrap, which C++ promises for unsigned ones alone.
-template <class T>
-KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
+template <class T> KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
   if constexpr (__is_same(T, index)) {
     using bits = vec<std::uint64_t>;
     return (vec<T>)((bits)sum + (bits)a * (bits)b);
@@ -51,16 +50,14 @@ KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
 constexpr int o_columns = registers == 32 ? 14 : 6;
 
 // The side that is broadcast, at one k.
-template <class T>
-struct Packed {
-  static constexpr bool prefetch = true;  // u streams from L2 or beyond; elsewhere it is used again from L1
+template <class T, bool Stream> struct Packed {
+  static constexpr bool prefetch = Stream;
   const T* v;
   index pitch;
   KONV_INLINE T at(int t) const { return v[t]; }
   KONV_INLINE void next() { v += pitch; }
 };
-template <class T, int NT>
-struct Scattered {
+template <class T, int NT> struct Scattered {
   static constexpr bool prefetch = false;
   const T* column[NT];
   const index* offset;
@@ -68,8 +65,7 @@ struct Scattered {
   KONV_INLINE void next() { offset++; }
 };
 
-template <class T, int NV, int NT, class Side>
-KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
+template <class T, int NV, int NT, class Side> KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[NT][NV];
   KONV_UNROLL for (int t = 0; t < NT; t++) {
@@ -97,9 +93,10 @@ KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
   }
 }
 
-template <class T, int NV, int NT>
+// stream: u comes from L2 or beyond; elsewhere it is used again from L1, or was fetched ahead.
+template <class T, int NV, int NT, bool Stream>
 __attribute__((noinline)) void packed_tile(const OutputLane<T>& to, const T* v, index pitch) {
-  output_tile<T, NV, NT>(to, Packed<T>{v, pitch});
+  output_tile<T, NV, NT>(to, Packed<T, Stream>{v, pitch});
 }
 template <class T, int NV, int NT>
 __attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* x, const index* column,
@@ -110,31 +107,28 @@ __attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* 
   output_tile<T, NV, NT>(to, side);
 }
 
-template <class T>
-struct OutputTiles {
-  void (*packed[2][o_columns])(const OutputLane<T>&, const T*, index);
+template <class T> struct OutputTiles {
+  void (*packed[2][2][o_columns])(const OutputLane<T>&, const T*, index);
   void (*scattered[2][o_columns])(const OutputLane<T>&, const T*, const index*, const index*);
 
   template <int... I>
   constexpr explicit OutputTiles(sequence<I...>)
-      : packed{{packed_tile<T, 1, I + 1>...}, {packed_tile<T, 2, I + 1>...}},
+      : packed{{{packed_tile<T, 1, I + 1, false>...}, {packed_tile<T, 2, I + 1, false>...}},
+               {{packed_tile<T, 1, I + 1, true>...}, {packed_tile<T, 2, I + 1, true>...}}},
         scattered{{scattered_tile<T, 1, I + 1>...}, {scattered_tile<T, 2, I + 1>...}} {}
 };
-template <class T>
-constexpr OutputTiles<T> output_tiles(make_sequence<o_columns>{});
+template <class T> constexpr OutputTiles<T> output_tiles(make_sequence<o_columns>{});
 
 // f(t, n - 1, to) for n columns from t on, as many as one tile takes.
-template <class T, class F>
-KONV_INLINE void for_tiles(index columns, OutputLane<T> to, F&& f) {
+template <class T, class F> KONV_INLINE void for_tiles(index columns, OutputLane<T> to, F&& f) {
   for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
     n = next_group(columns - t, o_columns);
     f(t, n - 1, to);
   }
 }
-template <class T>
-void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
+template <class T> void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
   for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    output_tiles<T>.packed[nv - 1][n](to, v + t, pitch);
+    output_tiles<T>.packed[true][nv - 1][n](to, v + t, pitch);
   });
 }
 template <class T>
@@ -142,6 +136,32 @@ void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x,
                     const index* offset) {
   for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
     output_tiles<T>.scattered[nv - 1][n](to, x, column + t, offset);
+  });
+}
+
+template <class T, int NT> void gather_tile(index k, const T* x, const index* column, const index* offset, T* v) {
+  bool neighbours = true;
+  for (int t = 1; t < NT; t++) neighbours &= column[t] == column[0] + t;
+  for (; neighbours && k > 0; k--, v += NT) __builtin_memcpy(v, x + column[0] + *offset++, NT * sizeof(T));
+  for (; k > 0; k--, v += NT, offset++) KONV_UNROLL
+    for (int t = 0; t < NT; t++) v[t] = x[column[t] + *offset];
+}
+template <class T> void gather(index columns, index k, const T* x, const index* column, const index* offset, T* v) {
+  for (index t = 0, n; t < columns; t += n) {
+    n = next_group(columns - t, o_columns);
+    static_for<o_columns>([&](auto i) {
+      if (n == i + 1) gather_tile<T, i + 1>(k, x, column + t, offset, v + t * k);
+    });
+  }
+}
+template <class T>
+void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const T* v, const T* ahead) {
+  const index values = all.k * nv * lanes_of<T>;
+  index fetched = 0;
+  for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
+    for (; fetched * columns < values * (t + n); fetched += 64 / index{sizeof(T)})
+      __builtin_prefetch(ahead + fetched, 0, 2);
+    output_tiles<T>.packed[false][nv - 1][n](to, v + t * to.k, n + 1);
   });
 }
 
@@ -192,12 +212,10 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
   }
 }
 
-template <class T>
-struct PixelTiles {
+template <class T> struct PixelTiles {
   PixelTile<T> of[p_rows][p_vectors];
 };
-template <class T>
-constexpr PixelTiles<T> make_pixel_tiles() {
+template <class T> constexpr PixelTiles<T> make_pixel_tiles() {
   PixelTiles<T> all{};
   static_for<p_rows>([&](auto r) {
     static_for<p_vectors>([&](auto i) { all.of[r][i] = pixel_tile<T, r + 1, least(i + 1, most_vectors(r + 1))>; });
@@ -220,8 +238,7 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
 
 // ---- channels leave the lanes --------------------------------------------------------------------------------------
 // One block, not inlined: in a loop, the compiler would keep (and spill) an address for each of the L rows.
-template <class T>
-__attribute__((noinline)) void transpose_block(const T* src, index lds, T* dst, index plane) {
+template <class T> __attribute__((noinline)) void transpose_block(const T* src, index lds, T* dst, index plane) {
   constexpr int L = lanes_of<T>;
   vec<T> r[L];
   KONV_UNROLL for (int i = 0; i < L; i++, src += lds)
@@ -240,8 +257,7 @@ __attribute__((noinline)) void transpose_part(const T* src, index lds, int count
   for (int i = 0; i < channels; i++) store_first<T>(dst + i * plane, r[i], count);
 }
 
-template <class T>
-void transpose_store(const T* src, index lds, index count, T* dst, index plane, int channels) {
+template <class T> void transpose_store(const T* src, index lds, index count, T* dst, index plane, int channels) {
   constexpr index L = lanes_of<T>;
   for (index q = 0; q < count; q += L) {
     if (count - q < L && count >= L) q = count - L;  // some columns twice: the same bits
@@ -252,8 +268,7 @@ void transpose_store(const T* src, index lds, index count, T* dst, index plane, 
 }
 
 // ---- and come back -------------------------------------------------------------------------------------------------
-template <class T>
-void transpose_load(const T* src, index plane, index count, int channels, T* dst, index width) {
+template <class T> void transpose_load(const T* src, index plane, index count, int channels, T* dst, index width) {
   constexpr int L = lanes_of<T>;
   for (int l = 0; l < width; l += L)
     for (index q = 0; q < count; q += L) {
@@ -273,10 +288,10 @@ void transpose_load(const T* src, index plane, index count, int channels, T* dst
     }
 }
 
-template <class T>
-constexpr TileTable<T> table_of() {
-  return {lanes_of<T>,   o_columns,          p_rows,           most_vectors, output_lane<T>, output_lane_at<T>,
-          pixel_lane<T>, transpose_store<T>, transpose_load<T>};
+template <class T> constexpr TileTable<T> table_of() {
+  return {lanes_of<T>,    o_columns,          p_rows,           most_vectors,
+          output_lane<T>, output_lane_at<T>,  gather<T>,        output_lane_gathered<T>,
+          pixel_lane<T>,  transpose_store<T>, transpose_load<T>};
 }
 
 }  // namespace

@@ -31,8 +31,7 @@ struct Random {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return static_cast<index>(state % static_cast<std::uint64_t>(n));
   }
-  template <class T>
-  std::vector<T> small(index count) {
+  template <class T> std::vector<T> small(index count) {
     std::vector<T> values(static_cast<std::size_t>(count));
     for (T& v : values) v = static_cast<T>(below(7) - 3);
     return values;
@@ -40,8 +39,7 @@ struct Random {
 };
 
 // ---- tables --------------------------------------------------------------------------------------------------------
-template <class T>
-void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
+template <class T> void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
   const auto& rows = isa.rows.of<T>();
   const int s = static_cast<int>(scalar);
   if (!rows.load_block[s]) return;
@@ -65,8 +63,7 @@ void test_rows(const IsaTable& isa, Scalar scalar, Random& random) {
 }
 
 // Blocks in a frame of zeros, whole or split; not a cell more is written.
-template <class T>
-void test_blocks(const IsaTable& isa, Scalar scalar, Random& random) {
+template <class T> void test_blocks(const IsaTable& isa, Scalar scalar, Random& random) {
   const auto& table = isa.rows.of<T>();
   for (index count = 0; count < 40; count++)
     for (index stride : {1, 2, 3, 4, 5, -1})
@@ -94,33 +91,40 @@ void test_blocks(const IsaTable& isa, Scalar scalar, Random& random) {
       }
 }
 
-template <class T>
-void test_output_lane(const IsaTable& isa, Random& random) {
+template <class T> void test_output_lane(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
   for (int nv = 1; nv <= 2; nv++)
     for (index columns = 1; columns <= 2 * tiles.o_columns + 3; columns++) {
       const index k = 1 + random.below(40), width = nv * tiles.lanes, ldv = columns + random.below(3);
       const auto u = random.small<T>((k + 16) * width), v = random.small<T>(k * ldv), init = random.small<T>(width);
-      std::vector<T> m(columns * width), scattered(columns * width);
-      std::vector<index> column, offset;
-      for (index t = 0; t < columns; t++) column.push_back(t);
-      for (index i = 0; i < k; i++) offset.push_back(i * ldv);
+      std::vector<T> m(columns * width);
       tiles.output_lane(nv, columns, {k, u.data(), m.data(), width, init.data(), 0}, v.data(), ldv);
-      tiles.output_lane_at(nv, columns, {k, u.data(), scattered.data(), width, init.data(), 0}, v.data(), column.data(),
-                           offset.data());
-      bool same = m == scattered;
+      bool same = true;
       for (index t = 0; t < columns; t++)
         for (index l = 0; l < width; l++) {
           T sum = init[l];
           for (index i = 0; i < k; i++) sum += u[i * width + l] * v[i * ldv + t];
           same &= sum == m[t * width + l];
         }
+      for (const bool reversed : {false, true}) {  // neighbours, or not
+        std::vector<T> scattered(m.size()), gathered(m.size()), values(columns * k);
+        std::vector<index> column, offset;
+        for (index t = 0; t < columns; t++) column.push_back(reversed ? columns - 1 - t : t);
+        for (index i = 0; i < k; i++) offset.push_back(i * ldv);
+        tiles.output_lane_at(nv, columns, {k, u.data(), scattered.data(), width, init.data(), 0}, v.data(),
+                             column.data(), offset.data());
+        tiles.gather(columns, k, v.data(), column.data(), offset.data(), values.data());
+        tiles.output_lane_gathered(nv, columns, {k, u.data(), gathered.data(), width, init.data(), 0}, values.data(),
+                                   u.data());
+        same &= scattered == gathered;
+        for (index t = 0; t < columns; t++)
+          same &= std::equal(&scattered[t * width], &scattered[t * width] + width, &m[column[t] * width]);
+      }
       check(same, std::string(isa.name) + " output_lane, columns " + std::to_string(columns));
     }
 }
 
-template <class T>
-void test_pixel_lane(const IsaTable& isa, Random& random) {
+template <class T> void test_pixel_lane(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
   for (int rows = 1; rows <= tiles.p_rows; rows++)
     for (index count = 1; count <= 7 * tiles.lanes + 1; count += 1 + random.below(tiles.lanes)) {
@@ -143,8 +147,7 @@ void test_pixel_lane(const IsaTable& isa, Random& random) {
     }
 }
 
-template <class T>
-void test_moves(const IsaTable& isa, Random& random) {
+template <class T> void test_moves(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
   for (int channels = 1; channels <= tiles.lanes; channels++)
     for (index count = 1; count <= 2 * tiles.lanes + 3; count++) {
@@ -235,8 +238,7 @@ Geometry random_geometry(Random& random) {
   }
 }
 
-template <class T>
-void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar plain) {
+template <class T> void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar plain) {
   Random random;
   for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random), test_blocks<T>(isa, scalar, random);
   test_output_lane<T>(isa, random);
