@@ -27,7 +27,7 @@ template <class T> class Driver {
       : call_(call),
         g_(call.plan.g),
         table_(call.plan.isa->depthwise.template of<T>()),
-        block_(g_, row_unit, table_.lanes, sizeof(T)),
+        block_(g_, row_unit, table_.lanes, sizeof(T), true),
         reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y),
         grid_(g_, call.n * g_.c, 1, block_.rows, block_.columns) {}
@@ -74,6 +74,7 @@ template <class T> class Driver {
     const StagedAxis axis = down(b);
     DepthwiseBlock<T> to{{b.rows, b.columns, g_.kh, g_.kw, axis.step(), axis.offset(1), staged, block_.across.cells(),
                           block_.offsets.data()}};
+    to.column_step = block_.across.step();
     for (index m = 0; m < channels * g_.group_oc(); m++) {
       const index o = c * g_.group_oc() + m;
       T* direct = writer_.in_place(b.n, o);

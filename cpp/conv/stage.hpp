@@ -45,9 +45,11 @@ struct StagedAxis {
   index runs, length;  // of cells
   index pitch;         // from one run to the next
 
-  // lanes: of the vectors of outputs, for which each run has room past its end; 0: outputs are read one by one.
-  StagedAxis(index n, index stride, index taps, index dilation, index lanes = 0) : stride(stride), dilation(dilation) {
-    const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes ? stride : 1;
+  // lanes: of the vectors of outputs, for which each run has room past its end; 0: outputs are read one by one. whole:
+  // the range is not split, vectors pick their cells.
+  StagedAxis(index n, index stride, index taps, index dilation, index lanes = 0, bool whole = false)
+      : stride(stride), dilation(dilation) {
+    const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes && !whole ? stride : 1;
     shared = range <= n * taps;
     runs = shared ? phases : taps;
     length = shared ? ceil_div(range, phases) : n;
@@ -159,10 +161,12 @@ struct StagedBlock {
   index size;                  // in scratch
   std::vector<index> offsets;  // of the kernel's columns
 
-  StagedBlock(const Geometry& g, index row_unit, index lanes, index scalar)
+  // picks: vectors can pick every second cell of rows, every second row of which is summed.
+  StagedBlock(const Geometry& g, index row_unit, index lanes, index scalar, bool picks = false)
       : columns(equal(g.ow, most_columns, lanes)),
         rows(0),
-        across(columns, g.stride_w, g.kw, g.dilation_w, lanes),
+        across(columns, g.stride_w, g.kw, g.dilation_w, lanes,
+               picks && g.stride_w == 2 && g.stride_h == 2 && g.kh > 1 && g.dilation_h == 1),
         down(1, g.stride_h, g.kh, g.dilation_h) {
     const index fit = bytes / scalar / across.cells(), most = (fit - (g.kh - 1)) / g.stride_h / row_unit * row_unit;
     rows = equal(g.oh, most < row_unit ? row_unit : most, row_unit);

@@ -180,15 +180,21 @@ template <class T> KONV_INLINE void zero_margins(T* row, index from, index to, i
   zero(to, total);
 }
 
-// Split: the even cells of a row in one place, the odd ones in another.
-template <class T, class S, int Stride, bool Split> void load_rows(const BlockLoad<T> b) {
+// split: the even cells of a row in one place, the odd ones in another. masked: rows a little shorter than a vector,
+// which is read whole but for the last row; what lies behind the others is the array's, too.
+enum class Form { plain, split, masked };
+
+template <class T, class S, int Stride, Form form> void load_rows(const BlockLoad<T> b) {
   const index last = b.left + b.count, total = last + b.right;
   const auto margins = [&](T* row, index from, index to) KONV_INLINED {
     if (b.framed) return;
-    if constexpr (!Split) return zero_margins(row, from, to, total);
+    if constexpr (form != Form::split) return zero_margins(row, from, to, total);
     zero_margins(row, (from + 1) / 2, (to + 1) / 2, (total + 1) / 2);
     zero_margins(row + b.half, from / 2, to / 2, total / 2);
   };
+  vec<T> lane{};
+  for (int i = 0; form == Form::masked && i < lanes_of<T>; i++) lane[i] = static_cast<T>(i);
+  const auto kept = lane < splat<T>(static_cast<T>(b.count));
   for (index block = 0; block < b.blocks; block++) {
     T* row = b.dst + block * b.distance;
     const S* src = static_cast<const S*>(b.src) + block * b.src_distance;
@@ -198,7 +204,9 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
         continue;
       }
       margins(row, b.left, last);
-      if constexpr (Split) {
+      if (form == Form::masked && r + 1 < b.top + b.rows) {
+        store<T>(row + b.left, kept ? load_as<T, S>(src) : vec<T>{});
+      } else if constexpr (form == Form::split) {
         const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
         T* even = row + b.left / 2 + swap * b.half;
         T* odd = row + (b.left + 1) / 2 + (1 - swap) * b.half;
@@ -212,9 +220,12 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
 }
 
 template <class T, class S> void load_block(const BlockLoad<T>& b) {
-  if (b.half) return load_rows<T, S, 0, true>(b);
+  constexpr index L = lanes_of<T>;
+  if (b.half) return load_rows<T, S, 0, Form::split>(b);
+  if (b.stride == 1 && b.count < L && 2 * b.count > L && b.src_pitch >= b.count && L <= b.count + b.right)
+    return load_rows<T, S, 1, Form::masked>(b);
   static_for<5>([&](auto stride) {
-    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, false>(b);
+    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, Form::plain>(b);
   });
 }
 

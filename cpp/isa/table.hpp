@@ -160,11 +160,13 @@ template <class T, class Y> struct TapRows {
   index y_pitch = 0;
 };
 
-// y = bias + sum over taps of w[a*kw + b] * x. Each row of x is readable up to the next whole vector past its last
-// column; y is written up to `columns` alone.
+// y = bias + sum over taps of w[a*kw + b] * x, here of column q*column_step, which is 1 or, where row_step is 2 and
+// tap_step 1, 2. Each row of x is readable up to the next whole vector past its last column (at column_step 2, two
+// vectors); y is written up to `columns` alone.
 template <class T> struct DepthwiseBlock : TapRows<T, T> {
   const T* w = nullptr;
   T bias = 0;
+  index column_step = 1;
 };
 
 // The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum over i and q of y * x. Nothing else
