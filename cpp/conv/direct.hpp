@@ -49,12 +49,16 @@ inline int threads_within(index limit, index per_slot, int threads) {
 constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
-// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns the size of a
-// block.
+// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Larger ones that threads
+// share out better are taken instead. Returns the size of a block.
 inline index balanced(index count, index most, index others, int threads, index least) {
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);
   const index blocks = std::max(ceil_div(count, most), std::min(enough, count / std::max(index{1}, least)));
-  return ceil_div(count, std::max(index{1}, blocks));
+  index best = ceil_div(count, std::max(index{1}, blocks));
+  const auto longest = [&](index size) { return ceil_div(ceil_div(count, size) * others, threads) * size; };
+  for (index size = best + 1; blocks < enough && size <= std::min(count, most); size++)
+    if (10 * longest(size) < 9 * longest(best)) best = size;
+  return best;
 }
 
 // A 1x1 convolution does not know rows.
