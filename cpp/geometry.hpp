@@ -75,13 +75,18 @@ template <class Void> struct View {
   index h, w;
   index sn, sc, sh, sw;  // strides in scalars
 
+  using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
   Void* plane(index n, index c) const {
-    using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
     const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
     return static_cast<Byte*>(data) + at * scalar_bytes(scalar);
   }
-  bool rows_contiguous() const { return sw == 1; }
-  bool plane_contiguous() const { return sw == 1 && (sh == w || h == 1); }
+  // Cells from (row, column) on.
+  View part(index row, index column, index rows, index columns) const {
+    View v = *this;
+    v.data = static_cast<Byte*>(data) + (row * sh + column * sw) * scalar_bytes(scalar);
+    v.h = rows, v.w = columns;
+    return v;
+  }
 };
 using ImageView = View<const void>;
 using OutputView = View<void>;

@@ -1,6 +1,7 @@
 // Which algorithm runs for which geometry, and why. See plan.hpp for what a choice may depend on.
 //
 //   groups of one channel and few filters            depthwise
+//   most products would be with padding              regions, each with a plan of its own
 //   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
 //   few pixels an image, or many output channels     output_lane: they fill the vectors, whatever the stride
 //   the rest                                         pixel_lane
@@ -21,7 +22,12 @@ bool can_run(const Problem& p, const Algorithm& algorithm) {
 }
 
 Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
-  Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0};
+  Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0, {}};
+  if (&algorithm == &regions::algorithm) {
+    plan.regions = regions::cut(p.g);
+    for (Region& r : plan.regions) r.plan = make_plan({r.plan.g, p.scalar, p.parts, p.isa, p.precision});
+    return plan;
+  }
   with_compute_type(p.scalar, [&](auto t) {
     using T = decltype(t);
     if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
@@ -32,7 +38,7 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
 }
 
 Plan plan_of(const Problem& p, const winograd::Candidate& transform, std::string reason) {
-  return {p, &winograd::algorithm, transform.m, transform.name, std::move(reason), "", 0};
+  return {p, &winograd::algorithm, transform.m, transform.name, std::move(reason), "", 0, {}};
 }
 
 std::string saving(const winograd::Candidate& transform) {
@@ -77,11 +83,12 @@ bool filters_share_pixels(const Geometry& g) {
 Plan choose(const Problem& p) {
   if (can_run(p, depthwise::algorithm) && !filters_share_pixels(p.g))
     return plan_of(p, depthwise::algorithm, "every channel has filters of its own");
-  if (is_floating(p.scalar)) {
-    const auto transforms = winograd::candidates(p.g, p.precision, p.scalar);
-    if (!transforms.empty() && transforms.front().cost < worth_it(p))
-      return plan_of(p, transforms.front(), saving(transforms.front()));
-  }
+  std::vector<winograd::Candidate> transforms;
+  if (is_floating(p.scalar)) transforms = winograd::candidates(p.g, p.precision, p.scalar);
+  const double transformed = transforms.empty() ? 1 : transforms.front().cost;
+  if (regions::share(p.g) + 0.1 < std::min(0.8, transformed))
+    return plan_of(p, regions::algorithm, "products with padding are left out");
+  if (transformed < worth_it(p)) return plan_of(p, transforms.front(), saving(transforms.front()));
   return with_compute_type(p.scalar, [&](auto t) {
     if (output_channels_in_lanes(p, p.isa->tiles.of<decltype(t)>()))
       return plan_of(p, output_lane::algorithm, "direct sums: output channels fill the vectors");
@@ -94,13 +101,14 @@ Plan choose(const Problem& p) {
 // A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
 Plan force(const Problem& p, const std::string& name) {
   const std::string reason = "asked for by name: force_plan or autotune";
-  for (const Algorithm* algorithm : {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm})
+  for (const Algorithm* algorithm :
+       {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm, &regions::algorithm})
     if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
   if (is_floating(p.scalar))
     for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
       if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
-                              "winograd, pixel_lane, output_lane and depthwise");
+                              "winograd, pixel_lane, output_lane, depthwise and regions");
 }
 
 // What the packed form of a weight depends on.
@@ -110,6 +118,8 @@ std::string layout_of(const Plan& plan) {
   for (index part : {index(plan.scalar), index(plan.parts), index(plan.tile), g.c, g.oc, g.kh, g.kw, g.groups,
                      g.stride_h, g.stride_w, g.dilation_h, g.dilation_w})
     text += ' ' + std::to_string(part);
+  for (const Region& r : plan.regions)
+    text += " (" + std::to_string(r.rows.tap) + ' ' + std::to_string(r.columns.tap) + ' ' + r.plan.layout + ')';
   return text;
 }
 
@@ -157,6 +167,7 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   add(depthwise::algorithm.name, alone);
   add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));
   add(output_lane::algorithm.name, !alone || filters_share_pixels(p.g));
+  add(regions::algorithm.name, can_run(p, regions::algorithm) && regions::share(p.g) < 0.9);
   return names;
 }
 
@@ -177,6 +188,10 @@ GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
 
 Scratch scratch_of(const Plan& plan, index n) {
   const Geometry& g = plan.g;
+  Scratch most{};
+  for (const Region& r : plan.regions)
+    if (const Scratch s = scratch_of(r.plan, n); s.total > most.total) most = s;
+  if (most.total) return most;
   checked_mul(n, checked_mul(g.c * g.h + g.oc * g.oh + 1, std::max(g.w, g.ow)));
   // Drivers form addresses from it, and read none before their Workspace. Images that begin within a vector take most.
   alignas(64) char nothing[64] = {};

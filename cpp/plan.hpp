@@ -22,13 +22,24 @@ struct Problem {
 };
 
 struct Algorithm;
+struct Region;
 struct Plan : Problem {
   const Algorithm* algorithm;
-  int tile;            // Winograd: m of F(m, r); direct: rows of the register tile
-  std::string name;    // "winograd F(4x4,3x3)", "direct pixel_lane", ...
-  std::string reason;  // one sentence for explain
-  std::string layout;  // packed weights serve every plan of the same layout
-  index packed_bytes;  // of the weight
+  int tile;                     // Winograd: m of F(m, r); direct: rows of the register tile
+  std::string name;             // "winograd F(4x4,3x3)", "direct pixel_lane", ...
+  std::string reason;           // one sentence for explain
+  std::string layout;           // packed weights serve every plan of the same layout
+  index packed_bytes;           // of the weight
+  std::vector<Region> regions;  // each a convolution of its own: see conv/regions.cpp
+};
+
+// Outputs [output, output + outputs) along an axis see taps [tap, tap + taps), and cells of the image from `cell` on.
+struct Run {
+  index output, outputs, tap, taps, cell;
+};
+struct Region {
+  Plan plan;
+  Run rows, columns;
 };
 
 // One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values (zeros when
@@ -61,6 +72,7 @@ namespace winograd { extern const Algorithm algorithm; }
 namespace pixel_lane { extern const Algorithm algorithm; }
 namespace output_lane { extern const Algorithm algorithm; }
 namespace depthwise { extern const Algorithm algorithm; }
+namespace regions { extern const Algorithm algorithm; }
 // clang-format on
 
 // Throws unless every size, and every product of sizes that drivers form from one image, fits.

@@ -24,13 +24,9 @@ constexpr index outputs_per_task = 16 << 10;
 template <class T> class Driver {
  public:
   explicit Driver(const Call<T>& call)
-      : call_(call),
-        g_(call.plan.g),
-        table_(call.plan.isa->depthwise.template of<T>()),
-        block_(g_, row_unit, table_.lanes, sizeof(T), true),
-        reader_(*call.plan.isa, call.x, g_.mode),
-        writer_(*call.plan.isa, call.y),
-        grid_(g_, call.n * g_.c, 1, block_.rows, block_.columns) {}
+      : call_(call), g_(call.plan.g), table_(call.plan.isa->depthwise.template of<T>()),
+        block_(g_, row_unit, table_.lanes, sizeof(T), true), reader_(*call.plan.isa, call.x, g_.mode),
+        writer_(*call.plan.isa, call.y), grid_(g_, call.n * g_.c, 1, block_.rows, block_.columns) {}
 
   void run() {
     const index units = grid_.count();

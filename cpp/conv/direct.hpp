@@ -3,11 +3,19 @@
 //
 //   pixel_lane   pixels in the lanes: over padded planes of one block; the image itself under a 1x1 kernel
 //   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
+//   regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
 #pragma once
 #include <algorithm>
 #include "../parallel.hpp"
 #include "../plan.hpp"
 #include "pack.hpp"
+
+namespace konv::regions {
+// Those of a geometry, which is all that their plans know yet; empty where it cannot be cut.
+std::vector<Region> cut(const Geometry& g);
+// Of the products of the whole, those that they leave.
+double share(const Geometry& g);
+}  // namespace konv::regions
 
 namespace konv::direct {
 

@@ -136,13 +136,8 @@ constexpr index x_block_bytes = 384 << 10;
 template <class T> class DenseTile {
  public:
   explicit DenseTile(const GradWeightCall& call)
-      : call_(call),
-        g_(call.g),
-        tiles_(call.isa.tiles.template of<T>()),
-        gy_(call.isa, call.gy, PadMode::zeros),
-        writer_(call),
-        cut_(cut_of(call)),
-        x_(call.isa, call.x, g_, cut_.images, cut_.rows, cut_.columns, g_.kh) {
+      : call_(call), g_(call.g), tiles_(call.isa.tiles.template of<T>()), gy_(call.isa, call.gy, PadMode::zeros),
+        writer_(call), cut_(cut_of(call)), x_(call.isa, call.x, g_, cut_.images, cut_.rows, cut_.columns, g_.kh) {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
     staged_ = round_up(cut_.channels * x_.channel_size(), 16);
@@ -250,13 +245,8 @@ template <class T> class DenseTile {
 template <class T> class DepthwiseTile {
  public:
   explicit DepthwiseTile(const GradWeightCall& call)
-      : call_(call),
-        g_(call.g),
-        table_(call.isa.depthwise.template of<T>()),
-        reader_(call.isa, call.x, g_.mode),
-        gy_(call.isa, call.gy, PadMode::zeros),
-        writer_(call),
-        block_(g_, row_unit, table_.lanes, sizeof(T)) {}
+      : call_(call), g_(call.g), table_(call.isa.depthwise.template of<T>()), reader_(call.isa, call.x, g_.mode),
+        gy_(call.isa, call.gy, PadMode::zeros), writer_(call), block_(g_, row_unit, table_.lanes, sizeof(T)) {}
 
   Cut cut() const {
     const index parts = call_.x.parts, scratch = (block_.size + block_.rows * block_.columns) * index{sizeof(T)};

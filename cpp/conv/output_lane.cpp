@@ -54,14 +54,9 @@ struct Blocking {
 template <class T> class Driver {
  public:
   explicit Driver(const Call<T>& call)
-      : call_(call),
-        g_(call.plan.g),
-        tiles_(call.plan.isa->tiles.template of<T>()),
-        lanes_(tiles_.lanes),
-        panels_(direct::panels<T>(call.plan)),
-        writer_(*call.plan.isa, call.y),
-        threads_(direct::useful_threads(g_, call.n)),
-        b_(g_, call.n, threads_),
+      : call_(call), g_(call.plan.g), tiles_(call.plan.isa->tiles.template of<T>()), lanes_(tiles_.lanes),
+        panels_(direct::panels<T>(call.plan)), writer_(*call.plan.isa, call.y),
+        threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns),
         x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows),
         gathers_(panels_.count() >= gather_panels) {
@@ -154,7 +149,7 @@ template <class T> class Driver {
 
   void store(const Share& b, index panel, const T* sums, T* rows) const {
     const index width = panels_.stored(panel), pixels = b.rows * b.columns, pitch = pixels + lanes_;
-    const bool in_place = call_.y.plane_contiguous() && b.columns == g_.ow && writer_.in_place(0, 0);
+    const bool in_place = (call_.y.sh == g_.ow || b.rows == 1) && b.columns == g_.ow && writer_.in_place(0, 0);
     for (index lane = 0; lane < panels_.kept(panel); lane += lanes_)
       for (index i = 0; i < b.images; i++) {
         const index channel = b.group * g_.group_oc() + panels_.first(panel) + lane;

@@ -41,12 +41,8 @@ constexpr index wide_block = 192;         // columns below which a row is not cu
 template <class T> class Driver {
  public:
   Driver(const Call<T>& call, const Geometry& g)
-      : call_(call),
-        g_(g),
-        tiles_(call.plan.isa->tiles.template of<T>()),
-        lanes_(tiles_.lanes),
-        panels_(direct::panels<T>(call.plan)),
-        reader_(*call.plan.isa, call.x, g_.mode),
+      : call_(call), g_(g), tiles_(call.plan.isa->tiles.template of<T>()), lanes_(tiles_.lanes),
+        panels_(direct::panels<T>(call.plan)), reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y) {}
 
   void run() {

@@ -71,7 +71,7 @@ template <class T> const void* RowReader<T>::at(index n, index c, index row, ind
 }
 
 template <class T> const T* RowReader<T>::in_place(index n, index c, index row) const {
-  if (x_.scalar != scalar_of<T> || !x_.rows_contiguous() || row < 0 || row >= x_.h) return nullptr;
+  if (x_.scalar != scalar_of<T> || x_.sw != 1 || row < 0 || row >= x_.h) return nullptr;
   return static_cast<const T*>(x_.plane(n, c)) + row * x_.sh;
 }
 
@@ -86,7 +86,7 @@ template <class T> void RowWriter<T>::write_rows(const T* src, index pitch, cons
 }
 
 template <class T> T* RowWriter<T>::in_place(index n, index c) const {
-  return y_.scalar == scalar_of<T> && y_.rows_contiguous() ? static_cast<T*>(y_.plane(n, c)) : nullptr;
+  return y_.scalar == scalar_of<T> && y_.sw == 1 ? static_cast<T*>(y_.plane(n, c)) : nullptr;
 }
 
 template class RowReader<float>;

@@ -45,8 +45,7 @@ struct StagedAxis {
   index runs, length;  // of cells
   index pitch;         // from one run to the next
 
-  // lanes: of the vectors of outputs, for which each run has room past its end; 0: outputs are read one by one. whole:
-  // the range is not split, vectors pick their cells.
+  // lanes: of the vectors of outputs, for which each run has room past its end, or 0. whole: they pick their cells.
   StagedAxis(index n, index stride, index taps, index dilation, index lanes = 0, bool whole = false)
       : stride(stride), dilation(dilation) {
     const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes && !whole ? stride : 1;
@@ -88,12 +87,8 @@ template <class T> class Windows {
   // Blocks of at most images x rows x columns outputs under `kernel_rows` rows of the kernel.
   Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, index images, index rows, index columns,
           index kernel_rows)
-      : x_(x),
-        g_(g),
-        reader_(isa, x, g.mode),
-        down_(rows, g.stride_h, kernel_rows, g.dilation_h),
-        across_(columns, g.stride_w, g.kw, g.dilation_w),
-        in_place_(lies_in_place()) {
+      : x_(x), g_(g), reader_(isa, x, g.mode), down_(rows, g.stride_h, kernel_rows, g.dilation_h),
+        across_(columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place()) {
     const index pitch = across_.cells(), plane = down_.cells() * pitch, all = images * plane;
     const index channel = channels_apart<T>(all) ? all : all + 64 / index{sizeof(T)};
     const Steps staged{plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
@@ -163,8 +158,7 @@ struct StagedBlock {
 
   // picks: vectors can pick every second cell of rows, every second row of which is summed.
   StagedBlock(const Geometry& g, index row_unit, index lanes, index scalar, bool picks = false)
-      : columns(equal(g.ow, most_columns, lanes)),
-        rows(0),
+      : columns(equal(g.ow, most_columns, lanes)), rows(0),
         across(columns, g.stride_w, g.kw, g.dilation_w, lanes,
                picks && g.stride_w == 2 && g.stride_h == 2 && g.kh > 1 && g.dilation_h == 1),
         down(1, g.stride_h, g.kh, g.dilation_h) {

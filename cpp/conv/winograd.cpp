@@ -107,12 +107,8 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
 template <class T> class Forward {
  public:
   Forward(const Call<T>& call)
-      : call_(call),
-        p_(call.plan.g, *call.plan.isa, call.plan.tile),
-        tile_(p_.isa.tiles.template of<T>()),
-        writer_(p_.isa, call.y),
-        b_(choose_blocking(p_, call.n, call.x.scalar)),
-        input_(p_, call.x, b_.pitch),
+      : call_(call), p_(call.plan.g, *call.plan.isa, call.plan.tile), tile_(p_.isa.tiles.template of<T>()),
+        writer_(p_.isa, call.y), b_(choose_blocking(p_, call.n, call.x.scalar)), input_(p_, call.x, b_.pitch),
         work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
 
   void run() {

@@ -31,13 +31,8 @@ template <class T> struct Problem {
   bool windows;   // tiles begin m columns apart; else 1, and lie side by side
 
   Problem(const Geometry& g, const IsaTable& isa, index m)
-      : g(g),
-        isa(isa),
-        tiling(g, m),
-        f(find_transform<T>(isa, tiling.h, tiling.w)),
-        rows(tiling, g.group_c()),
-        lanes(isa.winograd.of<T>().lanes),
-        panels{g.group_oc(), rows.all, 2 * lanes, lanes},
+      : g(g), isa(isa), tiling(g, m), f(find_transform<T>(isa, tiling.h, tiling.w)), rows(tiling, g.group_c()),
+        lanes(isa.winograd.of<T>().lanes), panels{g.group_oc(), rows.all, 2 * lanes, lanes},
         windows(tiling.step() > 1) {}
 
   index products() const { return f.products(); }
@@ -97,10 +92,7 @@ template <class T> struct Scratch {
 template <class T> class InputTransform {
  public:
   InputTransform(const Problem<T>& p, const ImageView& x, index pitch)
-      : p_(p),
-        x_(x),
-        reader_(p.isa, x, p.g.mode),
-        pitch_(pitch),
+      : p_(p), x_(x), reader_(p.isa, x, p.g.mode), pitch_(pitch),
         in_place_(reader_.in_place(0, 0, 0) && p.tiling.w.stride == 1 && p.g.mode == PadMode::zeros) {}
 
   // Where the rows of product xi begin.

@@ -36,13 +36,8 @@ struct Axis {
   static index taps(index kernel, index stride) { return ceil_div(kernel, stride); }
   // An axis of one tap is not transformed.
   Axis(index tile, index stride, index dilation_, index pad, index kernel, index outputs)
-      : m(taps(kernel, stride) == 1 ? 1 : tile),
-        r(taps(kernel, stride)),
-        stride(stride),
-        dilation(kernel == 1 ? 1 : dilation_),
-        pad(pad),
-        kernel(kernel),
-        phases(std::min(dilation, outputs)),
+      : m(taps(kernel, stride) == 1 ? 1 : tile), r(taps(kernel, stride)), stride(stride),
+        dilation(kernel == 1 ? 1 : dilation_), pad(pad), kernel(kernel), phases(std::min(dilation, outputs)),
         tiles(ceil_div(ceil_div(outputs, dilation), m)) {}
 
   index products() const { return m + r - 1; }

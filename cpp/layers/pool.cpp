@@ -35,16 +35,10 @@ template <class T> T lowest_of(Scalar scalar) {
 template <class T> class Pool {
  public:
   Pool(const IsaTable& isa, const Pooling& p)
-      : p_(p),
-        rows_(p.rows),
-        columns_(p.columns),
-        kernels_(isa.layers.of<T>()),
+      : p_(p), rows_(p.rows), columns_(p.columns), kernels_(isa.layers.of<T>()),
         reduce_(p.kind == PoolKind::maximum ? kernels_.max_taps : kernels_.sum_taps),
-        padding_(p.kind == PoolKind::maximum ? lowest_of<T>(p.x.scalar) : T(0)),
-        x_(isa, p.x, PadMode::zeros),
-        y_(isa, p.y),
-        own_(isa.rows.of<T>()),
-        counts_(p.columns.counts.begin(), p.columns.counts.end()) {
+        padding_(p.kind == PoolKind::maximum ? lowest_of<T>(p.x.scalar) : T(0)), x_(isa, p.x, PadMode::zeros),
+        y_(isa, p.y), own_(isa.rows.of<T>()), counts_(p.columns.counts.begin(), p.columns.counts.end()) {
     const PoolAxis& a = columns_;
     const index read = (a.outputs() - 1) * a.stride + (a.kernel - 1) * a.dilation + 1;
     pitch_ = std::max({read, (a.size - 1) * a.spread + a.pad + 2, a.outputs()});

@@ -47,7 +47,7 @@ def force_plan(name: str) -> AbstractContextManager[None]:
 
     Args:
         name: ``'winograd'`` (or one of its plans in full, ``'winograd F(4x4,3x3)'``), ``'pixel_lane'``,
-            ``'output_lane'`` or ``'depthwise'``.
+            ``'output_lane'``, ``'depthwise'`` or ``'regions'``.
 
     Raises:
         ArgumentError: there is no such plan; when a convolution runs that it does not fit, that call raises it too.

@@ -216,6 +216,15 @@ def test_whole_parameter_space(problem: Any, data: Any, isa_name: str, plan: str
         np.testing.assert_array_equal(p.run(), p.expected())
 
 
+@pytest.mark.parametrize("options", OPTIONS + MODES)
+@pytest.mark.parametrize(("channels", "dtype"), [(3, "float32"), (50, "float32"), (6, "complex64"), (300, "float16")])
+def test_values_that_many_outputs_share(isa: str, options: Any, channels: int, dtype: str, problem: Any) -> None:
+    """From ten panels of outputs on, 320 with the longest vectors, they are gathered first."""
+    p = problem(ConvGeometry.of(channels, 341, 3 if channels < 300 else 1, **options), 2, 15, 16, dtype)
+    with kernels.force_plan("output_lane"):
+        np.testing.assert_array_equal(p.run().astype(complex), p.expected().astype(complex))
+
+
 def test_expanded_input(isa: str, problem: Any) -> None:
     p = problem(ConvGeometry.of(3, 4, 3), 1, 6, 6)
     p.x = np.broadcast_to(p.x[:, :1, :1], (5, 3, 6, 6))

@@ -19,6 +19,8 @@ GEOMETRIES = {
     "depthwise": (ConvGeometry.of(24, 24, 3, padding=1, groups=24), 30, 31),
     "groups": (ConvGeometry.of(16, 16, 3, padding=1, groups=4), 9, 9),
     "long": (ConvGeometry.of(256, 64, 3, padding=1), 4, 4),
+    "dilated": (ConvGeometry.of(32, 32, 3, padding=9, dilation=9), 11, 12),
+    "many": (ConvGeometry.of(64, 384, 1), 7, 7),
     "reflect": (ConvGeometry.of(8, 8, 5, padding=2, padding_mode="reflect"), 12, 12),
 }
 

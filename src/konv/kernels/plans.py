@@ -24,7 +24,7 @@ class ConvPlan:
 
     Attributes:
         name: ``'winograd F(4x4,3x3)'``, ``'direct pixel_lane'``, ...
-        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'`` or ``'depthwise'``.
+        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'``, ``'depthwise'`` or ``'regions'``.
         reason: why it was chosen.
         tile: outputs of a Winograd tile along an axis; of direct plans the rows (or columns) of the register tile.
         isa: the instruction set.
