@@ -167,7 +167,7 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   add(depthwise::algorithm.name, alone);
   add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));
   add(output_lane::algorithm.name, !alone || filters_share_pixels(p.g));
-  add(regions::algorithm.name, can_run(p, regions::algorithm) && regions::share(p.g) < 0.9);
+  add(regions::algorithm.name, regions::share(p.g) < 0.9);
   return names;
 }
 

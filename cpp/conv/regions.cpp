@@ -55,7 +55,7 @@ double share(const Geometry& g) {
   return products > 0 ? products / double(g.oh * g.ow * g.taps()) : 1;
 }
 
-bool fits(const Geometry& g) { return cut(g).size() > 1; }
+bool fits(const Geometry& g) { return share(g) < 1; }
 
 template <class T> index packed_size(const Plan& plan) {
   index all = 0;

@@ -17,12 +17,14 @@ from konv.geometry import ConvGeometry
 # options of the layer, (h, w): dilations about as large as the image, unequal pairs, strides, pads of one side
 CASES: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({"padding": 1}, (2, 2)),
+    ({"padding": 1}, (1, 1)),
     ({"padding": 1, "stride": 2}, (5, 4)),
     ({"padding": (6, 4), "dilation": (6, 4)}, (7, 5)),
     ({"padding": (6, 4), "dilation": (6, 4)}, (11, 9)),
     ({"padding": ((5, 0), (0, 3)), "dilation": (5, 3)}, (6, 8)),
     ({"padding": (7, 2), "dilation": (7, 2), "stride": (2, 3)}, (9, 10)),
     ({"padding": 9, "dilation": 9, "groups": 2}, (10, 13)),
+    ({"padding": ((5, 0), (0, 5)), "dilation": 5}, (11, 12)),
 ]
 
 
