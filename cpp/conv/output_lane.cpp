@@ -156,7 +156,7 @@ template <class T> class Driver {
         const int channels = static_cast<int>(std::min(lanes_, panels_.kept(panel) - lane));
         const T* m = sums + i * pixels * width + lane;
         if (in_place) {
-          tiles_.transpose_store(m, width, pixels, writer_.in_place(b.n + i, channel) + b.row * g_.ow, call_.y.sc,
+          tiles_.transpose_store(m, width, pixels, writer_.in_place(b.n + i, channel) + b.row * call_.y.sh, call_.y.sc,
                                  channels);
           continue;
         }
