@@ -72,8 +72,8 @@ template <class T> class Driver {
     const index staged = round_up(channels_ * x_.channel_size(), lanes_);
     const index gathered = gathers_ ? round_up(pixels * std::ssize(offsets_), lanes_) : 0;
     const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
-    const index values = places + staged + gathered + sums + lanes_ * (pixels + lanes_);
-    const index slot_bytes = round_up(values * index{sizeof(T)}, 64);
+    const index all = places + staged + gathered + sums + lanes_ * (pixels + lanes_);
+    const index slot_bytes = round_up(all * index{sizeof(T)}, 64);
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const index blocks = grid_.count();
@@ -112,7 +112,9 @@ template <class T> class Driver {
     const index least = gathers_ ? 16 : x_.in_place() ? 2 : 4;  // panels: who gathers or stages should use it
     const index enough = blocks % threads_ ? direct::blocks_a_thread * threads_ : 2 * threads_;
     if (threads_ > 1 && blocks < enough) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
-    parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), ceil_div(threads_, blocks)));
+    const index fewest = ceil_div(threads_, blocks);
+    parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), fewest));
+    while (parts_ > fewest && blocks * parts_ % threads_) parts_--;  // as many for every thread
     parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
     parts_ = std::clamp<index>(parts_, 1, panels_.count());
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
