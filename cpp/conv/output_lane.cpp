@@ -7,8 +7,7 @@
 // channels leave the lanes: m is transposed into the output.
 //
 // Where many panels use the same values, these are first gathered in the order of the tiles: then v and u are walked
-// from end to end, more of k fits the caches at a time, and the next panel's u is fetched meanwhile (1.0 to 1.4 times
-// as fast; 1.2 in the mean of eleven layers of 160 to 2048 outputs).
+// from end to end, and the next panel's u is fetched meanwhile (1.0 to 1.4 times as fast, by the number of outputs).
 //
 //   weights                 u[panel][k][width]               a panel is two vectors of output channels
 //   scratch of a thread     x[channel][image][row][column]   staged

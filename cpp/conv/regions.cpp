@@ -6,27 +6,26 @@
 //     outputs   0 ............... 13   14 .. 17   18 ............... 31
 //     taps             1, 2               1               0, 1
 //
-// A run of rows and a run of columns make a region: a convolution of its own, with fewer taps and no padding, from a
-// part of the image to a part of the output. Each has its own plan and its own packed weight. Products with zeros are
-// left out, which changes no sum (only that an infinite weight does not meet the padding).
+// A run of rows and a run of columns make a region: a convolution of its own, with fewer taps and no padding, with its
+// own plan and packed weight. What is left out are products with zeros (or with NaN, of an infinite weight).
 #include "direct.hpp"
 
 namespace konv::regions {
 namespace {
 
-constexpr index most_outputs = 1024, most_taps = 64, most_runs = 5;  // along an axis
+constexpr index most_outputs = 1024, most_taps = 64, most_runs = 6, most_cells = index{1} << 40;  // along an axis
 
 // None where an output sees no tap at all, or where there would be many.
 std::vector<Run> runs(index outputs, index taps, index stride, index dilation, index pad, index size) {
   std::vector<Run> all;
-  if (outputs > most_outputs || taps > most_taps) return all;
+  if (outputs > most_outputs || taps > most_taps || std::max(size, dilation) > most_cells) return all;
   for (index o = 0; o < outputs; o++) {
     const index before = pad - o * stride;  // tap t reads cell t * dilation - before
     const index tap = ceil_div(std::max<index>(before, 0), dilation);
     const index end = std::min(taps, ceil_div(std::max<index>(before + size, 0), dilation));
-    if (end <= tap || std::ssize(all) > most_runs) return {};
     if (all.empty() || all.back().tap != tap || all.back().taps != end - tap)
       all.push_back({o, 0, tap, end - tap, tap * dilation - before});
+    if (end <= tap || std::ssize(all) > most_runs) return {};
     all.back().outputs++;
   }
   return all;
