@@ -139,6 +139,7 @@ void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x,
   });
 }
 
+// Neighbours in a row of the image are copied at once.
 template <class T, int NT> void gather_tile(index k, const T* x, const index* column, const index* offset, T* v) {
   bool neighbours = true;
   for (int t = 1; t < NT; t++) neighbours &= column[t] == column[0] + t;
@@ -159,7 +160,7 @@ void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const
   const index values = all.k * nv * lanes_of<T>;
   index fetched = 0;
   for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    for (; fetched * columns < values * (t + n); fetched += 64 / index{sizeof(T)})
+    for (; fetched * columns < values * (t + n + 1); fetched += 64 / index{sizeof(T)})
       __builtin_prefetch(ahead + fetched, 0, 2);
     output_tiles<T>.packed[false][nv - 1][n](to, v + t * to.k, n + 1);
   });

@@ -226,7 +226,7 @@ Geometry random_geometry(Random& random) {
     g.groups = random.below(4) == 0 ? 1 + random.below(4) : 1;
     g.c = g.groups * (1 + random.below(20)), g.oc = g.groups * (1 + random.below(40));
     if (random.below(5) == 0) g.c = g.oc = g.groups = 1 + random.below(9);
-    if (random.below(12) == 0) g.oc = g.groups * (321 + random.below(50));  // panels enough to gather values for
+    if (random.below(40) == 0) g.oc = g.groups * (321 + random.below(50));  // panels enough to gather values for
     g.h = 1 + random.below(20), g.w = 1 + random.below(40);
     g.kh = 1 + random.below(5), g.kw = 1 + random.below(5);
     g.stride_h = 1 + random.below(3), g.stride_w = 1 + random.below(3);
