@@ -25,6 +25,7 @@ CASES: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({"padding": (7, 2), "dilation": (7, 2), "stride": (2, 3)}, (9, 10)),
     ({"padding": 9, "dilation": 9, "groups": 2}, (10, 13)),
     ({"padding": ((5, 0), (0, 5)), "dilation": 5}, (11, 12)),
+    ({"padding": (8, 7), "dilation": 4}, (9, 10)),
 ]
 
 
