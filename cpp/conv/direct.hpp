@@ -50,11 +50,11 @@ inline int useful_threads(const Geometry& g, index n) {
 
 // Threads whose scratch stays within the limit: with very many, fewer must do.
 inline int threads_within(index limit, index per_slot, int threads) {
-  const index room = limit / (per_slot + 64);
-  return static_cast<int>(std::clamp<index>(room, 1, threads));
+  return static_cast<int>(std::clamp<index>(limit / (per_slot + 64), 1, threads));
 }
 
 constexpr index blocks_a_thread = 6;
+constexpr index copied_for = 10;  // panels: so many repay that what they read was brought into their order first
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
 // share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Larger ones that threads

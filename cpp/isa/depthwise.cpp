@@ -48,8 +48,9 @@ KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const
     vec<T, L> tap[KH];
     KONV_UNROLL for (int a = 0; a < KH; a++)
       tap[a] = splat<T, L>(b.w[(row + a) * kw + t]);
-    KONV_UNROLL for (int r = 0; r < (R - 1) * S + KH; r++) {
-      const vec<T, L> v = load_columns<T, L, C>(x + b.offset[t] + (row + r) * b.pitch);
+    const T* from = x + b.offset[t] + row * b.pitch;
+    KONV_UNROLL for (int r = 0; r < (R - 1) * S + KH; r++, from += b.pitch) {
+      const vec<T, L> v = load_columns<T, L, C>(from);
       KONV_UNROLL for (int i = 0; i < R; i++) {
         const int a = r - i * S;
         if (a >= 0 && a < KH) acc[i] += tap[a] * v;

@@ -84,8 +84,11 @@ def test_pointwise_is_exact(isa: str, plan: str, size: Any, channels: Any, probl
 @pytest.mark.parametrize("plan", DIRECT)
 @pytest.mark.parametrize("size", [(2, 4), (4, 4), (8, 16), (20, 20), (5, 7)])
 @pytest.mark.parametrize("shift", [0, 1, 4, 13])
-def test_pointwise_wherever_the_image_begins(isa: str, plan: str, size: Any, shift: int, problem: Any) -> None:
-    p = problem(ConvGeometry.of(70, 19, 1), 2, *size)
+@pytest.mark.parametrize("outputs", [19, 130])  # of many, pixel_lane copies images whose channels do not begin alike
+def test_pointwise_wherever_the_image_begins(
+    isa: str, plan: str, size: Any, shift: int, outputs: int, problem: Any
+) -> None:
+    p = problem(ConvGeometry.of(70, outputs, 1), 2, *size)
     memory = np.empty(p.x.size + 32, p.x.dtype)
     begin = -memory.ctypes.data % 64 // 4 + shift  # so many values after a cache line
     x = memory[begin : begin + p.x.size].reshape(p.x.shape)
