@@ -14,6 +14,7 @@ from ..errors import ArgumentError, MemoryShortError, text
 from ..geometry import INT64_MAX
 
 Array = NDArray[Any]
+REFUSALS = (ValueError, OverflowError)  # what the core raises for arguments that do not fit
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -27,7 +28,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
         if found is None:
             found = function(*[plain(item) if isinstance(item, np.ndarray) else item for item in arguments])
         return found
-    except (ValueError, OverflowError) as error:
+    except REFUSALS as error:
         raise ArgumentError(str(error)) from None
 
 

