@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
@@ -50,7 +51,7 @@ bool is_kept(index capacity) { return smallest_kept <= capacity && capacity <= l
 // A kept block of `least` to `most` bytes, or none.
 Block take(index least, index most) {
   Block found;
-  if (!is_kept(least) || !cache.enter()) return found;
+  if (!cache.enter()) return found;
   for (Block& block : cache.blocks)
     if (!found.data && least <= block.capacity && block.capacity <= most) std::swap(found, block);
   cache.bytes -= found.capacity;
@@ -91,11 +92,12 @@ Scratch asked(index shared, index per_slot, int slots) {
 
 Memory::Memory(index bytes, bool scratch) : bytes_(bytes) {
   index capacity = checked_add(whole_lines(bytes), alignment);
-  block_ = take(capacity, scratch ? 8 * (capacity + mebibyte) : capacity + capacity / 8);
-  if (block_.data) return;
   // On large pages, packed weights are read 1.00 to 1.07 times as fast.
   const index page = capacity > 4 * mebibyte ? 2 * mebibyte : alignment;
   capacity = checked_add(capacity, page - 1) / page * page;
+  if (is_kept(capacity))
+    block_ = take(capacity, scratch ? 8 * (capacity + mebibyte) : capacity + std::max(capacity / 8, page));
+  if (block_.data) return;
   block_ = {std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(capacity)), capacity};
   if (!block_.data) throw std::bad_alloc();
 #if defined(__linux__)

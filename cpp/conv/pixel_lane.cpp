@@ -99,12 +99,12 @@ template <class T> class Driver {
     choose_walk();
   }
 
-  // In place, a few vectors of each channel are at work. Copies should be small, but blocks narrower than five tiles
+  // In place, a few vectors of each channel are at work. Copies should be small, but blocks narrower than ten tiles
   // read the weights too often.
   void cut_row() {
     const index unit = tiles_.vectors(static_cast<int>(panels_.width)) * lanes_, most = (in_place_ ? 24 : 128) * lanes_;
     const index column = std::max<index>(1, g_.group_c()) * index{sizeof(T)};
-    const index copied = std::max(row_bytes / column, std::min(5 * unit, cache_bytes * 2 / 3 / column));
+    const index copied = std::max(row_bytes / column, std::min(10 * unit, cache_bytes * 2 / 3 / column));
     columns_ = in_place_ ? cache_bytes / column : copied;
     columns_ = std::clamp(columns_, unit, most) / unit * unit;
     columns_ = round_up(direct::balanced(g_.ow, columns_, call_.n * g_.groups, threads_, 2 * unit), unit);

@@ -1,8 +1,7 @@
 // Rows of pooling, normalisation and relu: one pass over a row, a vector at a time, everything in registers.
 //
 // These layers are bound by memory, so the kernels are plain. Each is written once as the body for W neighbouring
-// lanes; a row is walked with whole vectors, the last one over some lanes that are done, so nothing past its end is
-// touched.
+// lanes; a row is walked with whole vectors, the last one over lanes that are done: nothing past its end is touched.
 //
 // Sums keep four vectors of partial sums: four chains hide the adder's latency, and the error of a sum grows with the
 // n/(4*lanes) additions of one chain instead of with n.

@@ -29,8 +29,7 @@ template <class T> struct BlockLoad {
   index blocks = 1, distance = 0, src_distance = 0;
   bool framed = false;
 };
-// dst[r*dst_pitch + j*stride] = src[r*pitch + j], converted (float16 and bfloat16 round to nearest even; integers
-// wrap).
+// dst[r*dst_pitch + j*stride] = src[r*pitch + j], converted (floats round to nearest even, integers wrap).
 template <class T> struct BlockStore {
   void* dst;
   index dst_pitch, stride;  // in elements of the storage type
