@@ -71,7 +71,7 @@ template <class T> bool output_channels_in_lanes(const Problem& p, const TileTab
 // and with few registers its transforms take more instructions than the estimate knows.
 double worth_it(const Problem& p) {
   const bool two_taps = ceil_div(p.g.kh, p.g.stride_h) == 2 && ceil_div(p.g.kw, p.g.stride_w) == 2;
-  return two_taps && p.isa->tiles.of<float>().p_rows < 8 ? 0.58 : 0.9;
+  return two_taps && p.isa->tiles.of<float>().p_rows < 8 ? 0.66 : 0.9;
 }
 
 // Whether filters of one channel should share what is read of it, in the pixel-lane tile, rather than pass over it one
