@@ -16,7 +16,7 @@
 //
 // A 1x1 kernel without stride or padding needs no planes: the image is one long row, channel c lies at the distance
 // c * (channel stride). Only the last pixels, which do not fill a vector, are staged; and the first ones, so that the
-// others begin on a cache line (large NumPy arrays begin 16 bytes after one: 1.0 to 1.3 times as fast). Channels that
+// others begin on a cache line (large NumPy arrays begin 16 bytes after one: 1.0 to 1.2 times as fast). Channels that
 // begin at different places in a line, as in images of 33 x 33, are staged if enough panels read them: half of their
 // vectors are two lines (1.1 to 1.9 times as fast, 2.8 with 2048 channels).
 //

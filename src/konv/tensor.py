@@ -83,7 +83,6 @@ class Tensor:
         made._array = array
         made._dtype = dtype or dtypes._BY_NUMPY[array.dtype]
         made._counter = VersionCounter()
-        made._meta = False
         return made
 
     @staticmethod

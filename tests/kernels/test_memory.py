@@ -143,11 +143,11 @@ def result(cells):
 first = result({cells})
 address = first.ctypes.data
 del first
-assert result({cells} // 5).ctypes.data != address, "far too small for it"
-next = result({cells} * 98 // 100)
+assert result({cells // 5}).ctypes.data != address, "far too small for it"
+next = result({cells * 98 // 100})
 assert next.ctypes.data == address
-assert next.nbytes == {cells} * 98 // 100 * 4
-assert result({cells} * 98 // 100).ctypes.data != address, "it is in use"
+assert next.nbytes == {cells * 98 // 100 * 4}
+assert result({cells * 98 // 100}).ctypes.data != address, "it is in use"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
