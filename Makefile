@@ -93,7 +93,7 @@ sanitize: $(VENV)/.extra-test
 
 # The types of the compiled core, as nanobind sees them; tests/test_stub.py compares.
 stub: $(VENV)/.extra-lint
-	$(BIN)/python -m nanobind.stubgen -q -m konv._core -p cpp/stub.pat -o src/konv/_core.pyi
+	$(BIN)/python -m nanobind.stubgen -q -m konv._core -p src/konv/_core.pat -o src/konv/_core.pyi
 	$(BIN)/ruff format -q src/konv/_core.pyi
 
 clean:

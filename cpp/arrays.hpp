@@ -1,8 +1,7 @@
 // NumPy arrays at the border, through Python's buffer protocol: what nanobind's own arrays cannot hold (bfloat16,
 // read-only, negative and zero strides) and at a third of their price.
 //
-// bfloat16 has no format letter; the Python side passes such an array as a view of uint16 ('H'), which is otherwise no
-// type of ours.
+// bfloat16 has no format letter; the Python side passes such an array as a view of uint16 ('H'), no other type of ours.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <unistd.h>
@@ -56,9 +55,8 @@ class Array {
 
 // Lets other Python threads run while this lives.
 //
-// When the interpreter ends under a daemon thread, taking the GIL back unwinds that thread (pthread_exit, before Python
-// 3.14), and unwinding a destructor would end the process with an error. The thread sleeps instead until the process is
-// gone, as Python 3.14 does.
+// When the interpreter ends under a daemon thread, taking the GIL back unwinds that thread (before Python 3.14), and
+// unwinding a destructor would end the process with an error. The thread sleeps on instead, as in Python 3.14.
 class ReleaseGil {
  public:
   ReleaseGil() : state_(PyEval_SaveThread()) {}

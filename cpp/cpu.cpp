@@ -12,10 +12,8 @@
 namespace konv {
 
 // KONV_EACH_ISA is KONV_ONE(x) for every instruction set x that was compiled in, the best first: see CMakeLists.txt.
-#define KONV_ONE(isa)          \
-  namespace isa {              \
-  extern const IsaTable table; \
-  }
+#define KONV_ONE(isa) \
+  namespace isa { extern const IsaTable table; }
 KONV_EACH_ISA
 #undef KONV_ONE
 

@@ -34,16 +34,13 @@ struct Plan : Problem {
 };
 
 // Outputs [output, output + outputs) along an axis see taps [tap, tap + taps), and cells of the image from `cell` on.
-struct Run {
-  index output, outputs, tap, taps, cell;
-};
+struct Run { index output, outputs, tap, taps, cell; };
 struct Region {
   Plan plan;
   Run rows, columns;
 };
 
-// One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values (zeros when
-// the layer has none).
+// One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values.
 template <class T> struct Call {
   const Plan& plan;
   const T* weight;
@@ -67,20 +64,16 @@ struct Algorithm {
   bool (*fits)(const Geometry& g);  // can run it at all
   Family<Driver> driver;            // null for integers where there is none
 };
-// clang-format off
 namespace winograd { extern const Algorithm algorithm; }
 namespace pixel_lane { extern const Algorithm algorithm; }
 namespace output_lane { extern const Algorithm algorithm; }
 namespace depthwise { extern const Algorithm algorithm; }
 namespace regions { extern const Algorithm algorithm; }
-// clang-format on
 
 // Throws unless every size, and every product of sizes that drivers form from one image, fits.
 void check_sizes(const Geometry& g, Scalar scalar);
-
 // For sizes that were checked. Throws std::invalid_argument for a forced name that cannot run this geometry.
 Plan make_plan(const Problem& p, const std::string& forced = "");
-
 // Names, each good as `forced` above, of the few plans that are worth timing for this geometry; what make_plan chooses
 // by itself comes first. All of them keep to the problem's precision.
 std::vector<std::string> plan_candidates(const Problem& p);
@@ -103,7 +96,6 @@ template <class T> void run(const Call<T>& call) {
 // What one call with n images takes besides input, output and packed weight: found by the driver's own sums, without
 // running it. It depends on the thread count.
 Scratch scratch_of(const Plan& plan, index n);
-
 // f(T()) with the type that kernels compute in.
 template <class F> auto with_compute_type(Scalar s, F&& f) {
   if (s == Scalar::f64) return f(double());

@@ -10,8 +10,7 @@ namespace konv {
 // 64-byte aligned memory with room for one vector past its end. What it holds at first is anybody's.
 class Memory {
  public:
-  // Throws std::bad_alloc. A result lives as long as its owner likes, so its block is hardly larger than itself;
-  // scratch takes what there is.
+  // Throws std::bad_alloc. A result may live long, so its block is hardly larger; scratch takes what there is.
   explicit Memory(index bytes, bool scratch = false);
   Memory(Memory&& other) noexcept : block_(std::exchange(other.block_, {})), bytes_(other.bytes_) {}
   ~Memory();
@@ -30,9 +29,7 @@ class Memory {
 };
 
 // What a Workspace takes: bytes for all, bytes for each of `slots`, and bytes in all.
-struct Scratch {
-  index shared, per_slot, slots, total;
-};
+struct Scratch { index shared, per_slot, slots, total; };
 
 // One slice for all, and one for each thread slot.
 class Workspace {

@@ -32,7 +32,7 @@ def signatures(source: str) -> dict[str, str]:
 def test_stub_is_that_of_the_core(tmp_path: Path) -> None:
     made = tmp_path / "_core.pyi"
     command = [sys.executable, "-m", "nanobind.stubgen", "-q", "-m", "konv._core", "-o", str(made)]
-    subprocess.run([*command, "-p", str(ROOT / "cpp" / "stub.pat")], check=True)
+    subprocess.run([*command, "-p", str(ROOT / "src" / "konv" / "_core.pat")], check=True)
     committed = signatures((Path(konv.__file__).parent / "_core.pyi").read_text())
     assert signatures(made.read_text()) == committed
     assert len(committed) > 20

@@ -8,8 +8,10 @@
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
 // multiplier reuses the staged block. Of small images several channels are staged by one call before the first is
 // summed: vectors that are loaded right after narrower stores would wait for those; and their frames of zeros stay for
-// the next ones. Units are independent and handed out in chunks of some ten thousand outputs.
+// the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read where they
+// lie. Units are independent and handed out in chunks of some ten thousand outputs.
 #include <algorithm>
+#include <utility>
 
 #include "../workspace.hpp"
 #include "direct.hpp"
@@ -26,11 +28,12 @@ template <class T> class Driver {
   explicit Driver(const Call<T>& call)
       : call_(call), g_(call.plan.g), table_(call.plan.isa->depthwise.template of<T>()),
         block_(g_, row_unit, table_.lanes, sizeof(T), true), reader_(*call.plan.isa, call.x, g_.mode),
-        writer_(*call.plan.isa, call.y), grid_(g_, call.n * g_.c, 1, block_.rows, block_.columns) {}
+        writer_(*call.plan.isa, call.y), grid_(g_, call.n * g_.c, 1, block_.rows, block_.columns),
+        in_place_(lies_in_place()) {}
 
   void run() {
     const index units = grid_.count();
-    const bool images = units == call_.n * g_.c;  // a unit is a whole one
+    const bool images = !in_place_ && units == call_.n * g_.c;  // a unit is a whole one
     const index out = block_.rows * round_up(block_.columns, 16);
     const index together = images ? std::max<index>(1, StagedBlock::bytes / (block_.size * index{sizeof(T)})) : 1;
     const index slot = (together * block_.size + out) * index{sizeof(T)};
@@ -50,36 +53,69 @@ template <class T> class Driver {
             const index c = b.n % g_.c;
             b.n /= g_.c;
             count = std::min({together, last - first, g_.c - c});
-            stage(reader_, x, block_.across.cells(), down(b), block_.across,
-                  {b.n, c, b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left, count, block_.size,
-                   count <= framed});
+            const auto [from, to] = in_place(b);
+            const index end = b.row + b.rows;
+            sum_staged(b, b.row, from, c, count, count <= framed, x, y);
             if (images) framed = std::max(framed, count);
-            sum(b, c, count, x, y);
+            sum_image(b, from, to, c, y);
+            sum_staged(b, to, end, c, 1, false, x, y);
           }
         },
         slots);
   }
 
  private:
-  StagedAxis down(const Block& b) const {
-    return b.rows == block_.rows ? block_.down : StagedAxis(b.rows, g_.stride_h, g_.kh, g_.dilation_h);
+  // Long rows under 3x3 taps gain by it (1.1 to 1.25); shorter ones lose more at their edges.
+  bool lies_in_place() const {
+    const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
+    return g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && g_.dilation_h == 1 && block_.across.runs == 1 &&
+           g_.ow >= 4 * lanes && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
+           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && channels_apart<T>(call_.x.sh);
   }
 
-  // Each filter of `channels` channels from c on over their staged rows.
-  void sum(const Block& b, index c, index channels, const T* staged, T* buffer) const {
-    const StagedAxis axis = down(b);
-    DepthwiseBlock<T> to{{b.rows, b.columns, g_.kh, g_.kw, axis.step(), axis.offset(1), staged, block_.across.cells(),
-                          block_.offsets.data()}};
-    to.column_step = block_.across.step();
+  // The rows of b, in whole tiles, that see no padding above or below, nor the first or last row of the image: vectors
+  // may reach over the ends of a row.
+  std::pair<index, index> in_place(const Block& b) const {
+    const index end = b.row + b.rows, last = (g_.h - 4 + g_.pad_top) / g_.stride_h;
+    if (!in_place_ || b.columns < 2 * table_.lanes) return {end, end};
+    const index from = std::clamp(round_up(ceil_div(g_.pad_top + 1, g_.stride_h), row_unit), b.row, end);
+    return {from, from + std::clamp<index>(last + 1 - from, 0, end - from) / row_unit * row_unit};
+  }
+
+  // Rows [row, end) of b, of the channel c, where they lie.
+  void sum_image(Block b, index row, index end, index c, T* out) const {
+    if (row == end) return;
+    b.row = row, b.rows = end - row;
+    const index left = b.column * g_.stride_w - g_.pad_left;
+    const T* x = reader_.in_place(b.n, c, row * g_.stride_h - g_.pad_top) + left;
+    sum(b, c, 1, {{b.rows, b.columns, 3, 3, g_.stride_h, 1, x, call_.x.sh, nullptr}, nullptr, 0, 1, left, g_.w}, out);
+  }
+
+  // The same of `channels` channels from c on, staged.
+  void sum_staged(Block b, index row, index end, index c, index channels, bool framed, T* x, T* out) const {
+    if (row == end) return;
+    b.row = row, b.rows = end - row;
+    const StagedAxis down = b.rows == block_.rows ? block_.down : StagedAxis(b.rows, g_.stride_h, g_.kh, g_.dilation_h);
+    const index pitch = block_.across.cells();
+    stage(
+        reader_, x, pitch, down, block_.across,
+        {b.n, c, row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left, channels, block_.size, framed});
+    sum(b, c, channels, {{b.rows, b.columns, g_.kh, g_.kw, down.step(), down.offset(1), x, pitch, nullptr}}, out);
+  }
+
+  // Each filter of `channels` channels from c on, whose rows lie block_.size apart.
+  void sum(const Block& b, index c, index channels, DepthwiseBlock<T> to, T* out) const {
+    const T* x = to.x;
+    to.offset = block_.offsets.data(), to.column_step = block_.across.step();
     for (index m = 0; m < channels * g_.group_oc(); m++) {
       const index o = c * g_.group_oc() + m;
       T* direct = writer_.in_place(b.n, o);
-      to.x = staged + m / g_.group_oc() * block_.size;
+      to.x = x + m / g_.group_oc() * block_.size;
       to.w = call_.weight + o * g_.taps(), to.bias = call_.bias[o];
-      to.y = direct ? direct + b.row * call_.y.sh + b.column : buffer;
+      to.y = direct ? direct + b.row * call_.y.sh + b.column : out;
       to.y_pitch = direct ? call_.y.sh : b.columns;
-      table_.block(to);
-      if (!direct) writer_.write_rows(buffer, b.columns, {{b.n, o, b.row, b.column}, b.rows, b.columns});
+      (to.width > 0 ? table_.image_block : table_.block)(to);
+      if (!direct) writer_.write_rows(out, b.columns, {{b.n, o, b.row, b.column}, b.rows, b.columns});
     }
   }
 
@@ -90,6 +126,7 @@ template <class T> class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   const Grid grid_;  // of the image's channels
+  const bool in_place_;
 };
 
 }  // namespace

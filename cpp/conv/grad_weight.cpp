@@ -3,8 +3,7 @@
 // dW of a group is a matrix, output channels x columns (an image channel and a tap each), every element a sum over the
 // pixels of the batch. The matrix is cut into cells, the pixels into blocks of some rows of some images. A task sums
 // one cell over a run of blocks and shares nothing with others. Where there are few cells (stems, first layers) the
-// blocks are dealt to a fixed number of parts, whose sums are added at the end, in order. The cut depends on the sizes
-// alone.
+// blocks are dealt to a fixed number of parts, whose sums are added at the end, in order. Sizes alone decide the cut.
 //
 // Complex numbers: the two parts are channels of their own, and real sums are counted in output channel o and column
 // (channel / parts, tap, channel % parts). The four real sums of a weight are joined when dW is written.
@@ -27,9 +26,7 @@ namespace konv::grad_weight {
 namespace {
 
 // Output channels [output, output + outputs) and image channels [channel, channel + channels) of a group, all taps.
-struct Cell {
-  index group, output, outputs, channel, channels;
-};
+struct Cell { index group, output, outputs, channel, channels; };
 
 // The largest cell and block, and what a task needs for them.
 struct Cut {

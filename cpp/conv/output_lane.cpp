@@ -88,9 +88,7 @@ template <class T> class Driver {
 
  private:
   // A block of outputs, of a group's channels those of a part of the panels.
-  struct Share : Block {
-    index group, part;
-  };
+  struct Share : Block { index group, part; };
   struct Slices {
     index* pixel;
     T *staged, *gathered, *sums, *rows;

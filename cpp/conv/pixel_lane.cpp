@@ -99,8 +99,7 @@ template <class T> class Driver {
     choose_walk();
   }
 
-  // In place, a few vectors of each channel are at work. Copies should be small, but blocks narrower than ten tiles
-  // read the weights too often.
+  // In place, a few vectors of each channel are at work. Copies should be small, but weights pass seldom.
   void cut_row() {
     const index unit = tiles_.vectors(static_cast<int>(panels_.width)) * lanes_, most = (in_place_ ? 24 : 128) * lanes_;
     const index column = std::max<index>(1, g_.group_c()) * index{sizeof(T)};
@@ -131,8 +130,7 @@ template <class T> class Driver {
     rows_ = direct::balanced(g_.oh, rows_, call_.n * g_.groups * ceil_div(g_.ow, columns_), threads_, 4);
   }
 
-  // By row wastes lanes at the end of each row, and rows of one vector keep few sums in flight; flat computes the gaps
-  // between rows and copies the sums.
+  // By row wastes lanes at the ends, and rows of one vector keep few sums in flight; flat sums gaps too, and copies.
   void choose_walk() {
     const index staged = in_place_ ? std::max(first_, g_.ow - end_) : columns_;
     down_ = StagedAxis(rows_, g_.stride_h, g_.kh, g_.dilation_h, 1);

@@ -29,7 +29,6 @@ struct RowBlock : Corner {
 template <class T> class RowReader {
  public:
   RowReader(const IsaTable& isa, const ImageView& x, PadMode mode);
-
   // dst[p*distance + r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them
   // from dst[.. + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
   void read_rows(T* dst, index pitch, const RowBlock& b) const;
@@ -49,7 +48,6 @@ template <class T> class RowReader {
 template <class T> class RowWriter {
  public:
   RowWriter(const IsaTable& isa, const OutputView& y);
-
   // Cell (row + r, column + j) of y(n, c + p) = src[p*distance + r*pitch + j].
   void write_rows(const T* src, index pitch, const RowBlock& b) const;
 

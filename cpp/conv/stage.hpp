@@ -1,5 +1,4 @@
-// How outputs are cut into blocks, and how the image cells of one are laid out in scratch, for kernels that walk it tap
-// by tap.
+// How outputs are cut into blocks, and how image cells lie in scratch, for kernels that walk them tap by tap.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -9,9 +8,7 @@
 namespace konv {
 
 // Outputs: some rows and columns of some images.
-struct Block {
-  index n, images, row, rows, column, columns;
-};
+struct Block { index n, images, row, rows, column, columns; };
 
 // Those of all `n` images in blocks of one size, but for the last ones; neighbours in a row first.
 struct Grid {

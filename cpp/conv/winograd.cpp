@@ -19,8 +19,7 @@
 // over c in one order either way, so blocks, threads and batches do not change a bit of it.
 //
 // NaN and infinity spread over the tile they touch (and to no other image). Padding modes, strides, negative pads and
-// storage types are the row reader's business: rows that cannot be read in place are staged, one strip of a row of
-// tiles of one channel at a time.
+// storage types are the row reader's business: rows that cannot be read in place are staged, a strip at a time.
 #include "winograd.hpp"
 
 #include "../workspace.hpp"
@@ -189,21 +188,20 @@ template <class T> class Forward {
 
   // One segment, one vector of output channels, those of the group from `channel` on: transformed into
   // z[row][column][lanes], then to every h.dilation-th row of y.
-  void output(const Scratch<T>& own, const Segment& segment, index group, index channel, const T* m,
-              index width) const {
+  void output(const Scratch<T>& own, const Segment& s, index group, index channel, const T* m, index width) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
     const index l = p_.lanes, o = group * p_.g.group_oc() + channel, run = p_.tiling.run();
     const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - channel));
     alignas(64) T bias[64] = {};
     std::copy_n(call_.bias + o, channels, bias);
-    const index row = segment.tile_h * h.m * h.dilation + segment.phase_h, step = w.m * w.dilation;
-    const index column = segment.tile_w * step, columns = std::min(p_.tiling.pixels(), p_.g.ow - column);
+    const index row = s.tile_h * h.m * h.dilation + s.phase_h, step = w.m * w.dilation;
+    const index column = s.tile_w * step, columns = std::min(p_.tiling.pixels(), p_.g.ow - column);
     index rows = std::clamp<index>(ceil_div(p_.g.oh - row, h.dilation), 0, h.m), count = columns;
     for (index k = 0; k < p_.tiling.runs() && rows > 0; k++, m += run * p_.products() * width)
       p_.f.output(m, width, run, bias, own.z + k * step * l, columns, p_.tiling.step(), w.dilation, columns - k * step);
 
     const OutputView& y = call_.y;
-    T* plane = y.parts == 1 ? writer_.in_place(segment.n, o) : nullptr;
+    T* plane = y.parts == 1 ? writer_.in_place(s.n, o) : nullptr;
     if (plane && rows > 0 && y.sh == columns && h.dilation == 1) {  // the rows follow each other
       count = rows * columns;
       rows = 1;
@@ -212,7 +210,7 @@ template <class T> class Forward {
       const index y_row = row + i * h.dilation;
       tile_.transpose_store(own.z + i * columns * l, l, count, plane ? plane + y_row * y.sh + column : own.staged,
                             plane ? y.sc : count, channels);
-      if (!plane) writer_.write_rows(own.staged, count, {{segment.n, o, y_row, column, channels, count}, 1, count});
+      if (!plane) writer_.write_rows(own.staged, count, {{s.n, o, y_row, column, channels, count}, 1, count});
     }
   }
 

@@ -6,8 +6,7 @@
 // them (a direct sum of 10,000 pixels: 5).
 //
 // The transform itself gives `base`; a long sum adds to it like any other. base * sqrt(1 + channels/36) bounds every
-// figure; with stride s, s*s phases a channel count. 'high' takes what stays under 1e-5 and 16 times the direct error,
-// 'medium' what stays under 1e-4.
+// figure; with stride s, s*s phases a channel count. 'high' takes what stays under 1e-5 and 16 times the direct error.
 #include <algorithm>
 #include <cmath>
 

@@ -149,11 +149,9 @@ template <class T> class Gradient {
     for (index i = 0; i < h.m; i++) {
       const index row = (s.tile_h * h.m + i) * h.dilation + s.phase_h, count = row < p_.g.oh ? columns : 0;
       T* z = own.z + i * pitch * l;
-      const T* in_place = count > 0 ? reader_.in_place(s.n, o, row) : nullptr;
-      if (!in_place && count > 0)
-        reader_.read_rows(own.staged, count, {{s.n, o, row, column, channels, count}, 1, count});
-      tiles_.transpose_load(in_place ? in_place + column : own.staged, in_place ? gy_.sc : count, count, channels, z,
-                            l);
+      const T* here = count > 0 ? reader_.in_place(s.n, o, row) : nullptr;
+      if (!here && count > 0) reader_.read_rows(own.staged, count, {{s.n, o, row, column, channels, count}, 1, count});
+      tiles_.transpose_load(here ? here + column : own.staged, here ? gy_.sc : count, count, channels, z, l);
       std::fill(z + count * l, z + pitch * l, T(0));
     }
   }

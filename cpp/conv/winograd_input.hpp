@@ -51,11 +51,9 @@ template <class T> struct Problem {
 struct Blocks {
   int threads;
   index segments, blocks;
-  index pitch;  // from one row of V to the next
-  index part;   // segments whose tiles are transformed together
-  struct {
-    index v, m, taps;
-  } values;  // of a thread's arrays that a driver asks for
+  index pitch;                          // from one row of V to the next
+  index part;                           // segments whose tiles are transformed together
+  struct { index v, m, taps; } values;  // of a thread's arrays that a driver asks for
 
   index first(index block) const { return segments * block / blocks; }
   index most() const { return ceil_div(segments, blocks); }
@@ -100,8 +98,7 @@ template <class T> class InputTransform {
 
   // Channels [from, to) of a group, segments [first, first + count), into V.
   //
-  // First all columns of a channel, then all rows: rows that were just written in vectors of other places would make
-  // the loads wait for the stores.
+  // First all columns of a channel, then all rows: loads would wait for vectors just stored at other places.
   void run(const Scratch<T>& own, index first, index count, index group, index from, index to, T* v) const {
     const index step = p_.f.ah() * p_.s_pitch();
     index* window = own.window;

@@ -14,8 +14,7 @@
 // point at infinity multiplies: those products are left out, so that 3x3 with stride 2 costs (2m+1)^2 products of 9m^2.
 //
 // Tiles are numbered along rows of tiles, rows along images (n, then dilation phase of the rows). The unit of work is a
-// segment: a row of tiles, or a part of a very long one, whose last part may stand out beyond the image. Cuts depend on
-// the geometry alone.
+// segment: a row of tiles, or a part of a very long one, the last of which may stand out beyond the image.
 #pragma once
 #include <algorithm>
 
@@ -85,14 +84,12 @@ struct Tiling {
   index step() const { return w.dilation == 1 ? w.m : 1; }
 };
 
-// The rows of the products' operands: product xi sums over channels * (stride phases that reach it) rows, those of one
-// phase behind each other.
+// Rows of the products' operands: product xi sums over channels * (stride phases that reach it) rows, phase by phase.
 //
 //   xi = 0   phase 1: c0 c1 ..   phase 0: c0 c1 ..   ...        each row `pitch` long
 //   xi = 1   ...                                                 `gap` further
 //
-// Phases are written in the same, falling order: what one writes for a product that it does not reach, the next one
-// overwrites. Phase 0 reaches all.
+// Phases are written in falling order: what one writes out of its reach, the next overwrites, and phase 0 reaches all.
 //
 // Without a gap, the same row of all xi would often fall on one cache set (strides of many powers of two).
 struct Rows {

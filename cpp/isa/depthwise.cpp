@@ -10,12 +10,12 @@
 //     output 2            w0  w1  w2
 //
 // The R sums, the weights of the column and one row stay in registers (7 + 7 + 1 of 16 for 7x7). The loop over b is not
-// unrolled: the weights of all columns would not fit and gcc would spill. Kernels of other heights run in pieces of up
-// to 4 rows.
+// unrolled: the weights of all columns would not fit. Kernels of other heights run in pieces of up to 4 rows.
 //
 // Columns: offset[b] says where column b of the kernel starts in a staged row, so that column strides and dilations are
 // the driver's business; but a stride of 2 both ways picks its columns while it loads them (on 14x14 images 1.2 to 1.37
 // times as fast as splitting rows before). The last vector of a row overlaps the one before and writes the same again.
+// Where rows are the image's own, vectors that reach over its left or right edge are summed apart, with zeros there.
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -40,54 +40,59 @@ template <class T, int L, int C> KONV_INLINE vec<T, L> load_columns(const T* p) 
   else return shuffle<EverySecond<T, L>, T, L>(load<T, L>(p), load<T, L>(p + L));
 }
 
-// acc[i] += sum over all columns of KH kernel rows from `row` on. S: row_step, with tap_step 1.
-template <class T, int L, int KH, int KW, int S, int C, int R>
-KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index row) {
+// Of the columns that it brings from column `at` on, those in [0, width).
+template <class T, int L, int C> KONV_INLINE auto inside(index at, index width) {
+  vec<T, L> lane;
+  KONV_UNROLL for (int i = 0; i < L; i++) lane[i] = static_cast<T>(C == 1 ? i : EverySecond<T, L>::at(i));
+  return (lane >= splat<T, L>(static_cast<T>(-at))) & (lane < splat<T, L>(static_cast<T>(width - at)));
+}
+
+// acc[i] += sum over all columns of KH kernel rows from `row` on. S: row_step, with tap_step 1. Edge: x is column
+// `left`, and some may lie outside the image.
+template <class T, int L, int KH, int KW, int S, int C, bool Edge, int R>
+KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index row, index left = 0) {
   const index kw = KW > 0 ? KW : b.kw;
   const auto column = [&](index t) KONV_INLINED {
     vec<T, L> tap[KH];
-    KONV_UNROLL for (int a = 0; a < KH; a++)
-      tap[a] = splat<T, L>(b.w[(row + a) * kw + t]);
+    KONV_UNROLL for (int a = 0; a < KH; a++) tap[a] = splat<T, L>(b.w[(row + a) * kw + t]);
+    [[maybe_unused]] const auto kept = inside<T, L, C>(left + b.offset[t], b.width);
     const T* from = x + b.offset[t] + row * b.pitch;
     KONV_UNROLL for (int r = 0; r < (R - 1) * S + KH; r++, from += b.pitch) {
-      const vec<T, L> v = load_columns<T, L, C>(from);
+      vec<T, L> v = load_columns<T, L, C>(from);
+      if constexpr (Edge) v = kept ? v : vec<T, L>{};
       KONV_UNROLL for (int i = 0; i < R; i++) {
         const int a = r - i * S;
         if (a >= 0 && a < KH) acc[i] += tap[a] * v;
       }
     }
   };
-  if constexpr (KW > 0) KONV_UNROLL
-    for (int t = 0; t < KW; t++) column(t);
+  if constexpr (KW > 0) KONV_UNROLL for (int t = 0; t < KW; t++) column(t);
   else _Pragma("GCC unroll 1") for (index t = 0; t < kw; t++) column(t);
 }
 
 // KH 0: any height; KW 3: three columns, unrolled. S 0: any steps of rows and taps.
-template <class T, int L, int KH, int KW, int S, int C, int R>
-KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n) {
+template <class T, int L, int KH, int KW, int S, int C, int R, bool Edge = false>
+KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n, index left = 0) {
   vec<T, L> acc[R];
-  KONV_UNROLL for (int i = 0; i < R; i++)
-    acc[i] = splat<T, L>(b.bias);
+  KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = splat<T, L>(b.bias);
   if constexpr (S == 0) {
     for (index a = 0; a < b.kh; a++)
       for (index t = 0; t < b.kw; t++) {
         const vec<T, L> tap = splat<T, L>(b.w[a * b.kw + t]);
-        KONV_UNROLL for (int i = 0; i < R; i++)
-          acc[i] += tap * load<T, L>(x + (i * b.row_step + a * b.tap_step) * b.pitch + b.offset[t]);
+        const T* from = x + a * b.tap_step * b.pitch + b.offset[t];
+        KONV_UNROLL for (int i = 0; i < R; i++) acc[i] += tap * load<T, L>(from + i * b.row_step * b.pitch);
       }
   } else if constexpr (KH > 0) {
-    add_rows<T, L, KH, KW, S, C, R>(acc, b, x, 0);
+    add_rows<T, L, KH, KW, S, C, Edge>(acc, b, x, 0, left);
   } else {
     index a = 0;
-    for (; a + 4 <= b.kh; a += 4) add_rows<T, L, 4, 0, S, C, R>(acc, b, x, a);
-    if (b.kh - a >= 2) add_rows<T, L, 2, 0, S, C, R>(acc, b, x, a), a += 2;
-    if (b.kh > a) add_rows<T, L, 1, 0, S, C, R>(acc, b, x, a);
+    for (; a + 4 <= b.kh; a += 4) add_rows<T, L, 4, 0, S, C, false>(acc, b, x, a);
+    if (b.kh - a >= 2) add_rows<T, L, 2, 0, S, C, false>(acc, b, x, a), a += 2;
+    if (b.kh > a) add_rows<T, L, 1, 0, S, C, false>(acc, b, x, a);
   }
-  if constexpr (C == 2) KONV_UNROLL
-    for (int i = 0; i < R; i++) acc[i] = shuffle<InOrder<T, L>, T, L>(acc[i], acc[i]);
+  if constexpr (C == 2) KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = shuffle<InOrder<T, L>, T, L>(acc[i], acc[i]);
   if (n == L) {
-    KONV_UNROLL for (int i = 0; i < R; i++)
-      store<T, L>(y + i * b.y_pitch, acc[i]);
+    KONV_UNROLL for (int i = 0; i < R; i++) store<T, L>(y + i * b.y_pitch, acc[i]);
   } else {
     // A whole vector may reach over rows that are written after it.
     for (int i = 0; i < R; i++) {
@@ -113,21 +118,48 @@ __attribute__((noinline)) void band(const DepthwiseBlock<T>& b, const T* x, T* y
   else if (b.columns > q) last(constant<half>{});
 }
 
-template <class T, int KH, int KW, int S, int C = 1> void bands(const DepthwiseBlock<T>& b) {
-  const index step = b.row_step * b.pitch;
+// f(row, height) for bands of rows.
+template <class F> KONV_INLINE void in_bands(index rows, F&& f) {
   index i = 0;
-  const auto at = [&](index row, auto height) {
-    band<T, KH, KW, S, C, height>(b, b.x + row * step, b.y + row * b.y_pitch);
-  };
-  const auto fours = [&] { return b.rows - i < 2 * tile_rows && (b.rows - i) % small_rows == 0; };
-  for (; b.rows - i >= tile_rows && !fours(); i += tile_rows) at(i, constant<tile_rows>{});
-  for (; i < b.rows && b.rows >= small_rows; i += small_rows)  // the last one repeats rows of the one before
-    at(i + small_rows <= b.rows ? i : b.rows - small_rows, constant<small_rows>{});
-  for (; i < b.rows; i++) at(i, constant<1>{});
+  const auto fours = [&] { return rows - i < 2 * tile_rows && (rows - i) % small_rows == 0; };
+  for (; rows - i >= tile_rows && !fours(); i += tile_rows) f(i, constant<tile_rows>{});
+  for (; i < rows && rows >= small_rows; i += small_rows)  // the last one repeats rows of the one before
+    f(i + small_rows <= rows ? i : rows - small_rows, constant<small_rows>{});
+  for (; i < rows; i++) f(i, constant<1>{});
 }
 
-// f(steps, b). Steps: b.row_step with neighbouring taps, or 0: any steps. Dilated rows at stride 1 are interleaved
-// problems without dilation.
+template <class T, int KH, int KW, int S, int C = 1> void bands(const DepthwiseBlock<T>& b) {
+  const index step = b.row_step * b.pitch;
+  in_bands(b.rows, [&](index row, auto height) KONV_INLINED {
+    const T* x = b.x + row * step;
+    band<T, KH, KW, S, C, height>(b, x, b.y + row * b.y_pitch);
+  });
+}
+
+// Whole vectors from column q up to `end` that see an edge of the image.
+template <class T, int S, int C, int R>
+__attribute__((noinline)) void edge(const DepthwiseBlock<T>& b, const T* x, T* y, index q, index end) {
+  constexpr int L = lanes_of<T>;
+  for (; q < end; q += L) tile<T, L, 3, 3, S, C, R, true>(b, x + C * q, y + q, L, b.left + C * q);
+}
+
+template <class T, int S, int C = 1> void image_bands(const DepthwiseBlock<T>& b) {
+  constexpr int L = lanes_of<T>;
+  const index seen = (b.width - b.left - b.offset[2] - 1) / C + 1;  // columns up to the right edge
+  const index left = b.left < 0 ? round_up(ceil_div(-b.left, C), L) : 0;
+  const index right = seen < b.columns ? b.columns - round_up(b.columns - seen, L) : b.columns;
+  DepthwiseBlock<T> inner = b;
+  inner.columns = right - left;
+  in_bands(b.rows, [&](index row, auto height) KONV_INLINED {
+    const T* x = b.x + row * S * b.pitch;
+    T* y = b.y + row * b.y_pitch;
+    edge<T, S, C, height>(b, x, y, 0, left);
+    band<T, 3, 3, S, C, height>(inner, x + C * left, y + left);
+    edge<T, S, C, height>(b, x, y, right, b.columns);
+  });
+}
+
+// f(steps, b). Steps: b.row_step with neighbouring taps, or 0: any. Dilated rows at stride 1 interleave such problems.
 template <class Rows, class F> KONV_INLINE void by_steps(const Rows& b, F&& f) {
   const bool neighbours = b.kh == 1 || b.tap_step == 1;
   if (neighbours && b.row_step == 1) return f(constant<1>{}, b);
@@ -157,6 +189,12 @@ template <class T> void block(const DepthwiseBlock<T>& b) {
   });
 }
 
+template <class T> void image_block(const DepthwiseBlock<T>& b) {
+  if (b.row_step == 1) image_bands<T, 1>(b);
+  else if (b.column_step == 1) image_bands<T, 2>(b);
+  else image_bands<T, 2, 2>(b);
+}
+
 // ---- the gradient of the weight -------------------------------------------------------------------------------------
 // R rows of gy are held in registers, each image vector is loaded once and feeds every tap of its kernel column; lanes
 // are summed at the end of the block. Lanes past the end of a row are zeros in both operands: an infinity next to the
@@ -169,13 +207,10 @@ template <class T, int D = lanes_of<T> / 2> KONV_INLINE T lane_sum(vec<T> v) {
   else return lane_sum<T, D / 2>(v + shuffle<Rotate<lanes_of<T>, D>, T>(v, v));
 }
 
-// P kernel rows by Q kernel columns are summed at a time.
-template <class T, int P, int Q> using Sums = vec<T>[P][Q];
-
 // acc += one vector of columns from q on, all rows, R rows of gy at a time; n columns of it when it is the Tail. S:
 // row_step with tap_step 1; 0: any steps.
 template <class T, int P, int Q, int S, bool Tail>
-KONV_INLINE void add_columns(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, const T* x, index q,
+KONV_INLINE void add_columns(vec<T> (&acc)[P][Q], const DepthwiseGradient<T>& g, const T* x, index q,
                              const index* offset, int n) {
   const auto columns = [&](const T* p) KONV_INLINED {
     if constexpr (Tail) return load_first<T>(p, n);
@@ -185,16 +220,18 @@ KONV_INLINE void add_columns(Sums<T, P, Q>& acc, const DepthwiseGradient<T>& g, 
   const auto rows = [&](auto count) KONV_INLINED {
     constexpr int R = count;
     vec<T> y[R];
-    KONV_UNROLL for (int i = 0; i < R; i++)
-      y[i] = columns(g.y + q + (done + i) * g.y_pitch);
+    KONV_UNROLL for (int i = 0; i < R; i++) y[i] = columns(g.y + q + (done + i) * g.y_pitch);
     KONV_UNROLL for (int b = 0; b < Q; b++) {
       const T* column = x + q + done * g.row_step * g.pitch + offset[b];
+      const auto row = [&](index r) KONV_INLINED { return columns(column + r * g.pitch); };
       if constexpr (S == 0) {
-        KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL
-          for (int a = 0; a < P; a++) acc[a][b] += y[i] * columns(column + (i * g.row_step + a * g.tap_step) * g.pitch);
+        KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL for (int a = 0; a < P; a++) {
+          const vec<T> v = row(i * g.row_step + a * g.tap_step);
+          acc[a][b] += y[i] * v;
+        }
       } else {
         KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
-          const vec<T> v = columns(column + r * g.pitch);
+          const vec<T> v = row(r);
           KONV_UNROLL for (int i = 0; i < R; i++) {
             const int a = r - i * S;
             if (a >= 0 && a < P) acc[a][b] += y[i] * v;
@@ -215,13 +252,13 @@ template <class T, int P, int Q, int S> __attribute__((noinline)) void taps(cons
   const index whole = g.columns / L * L;
   const T* x = g.x + row * g.tap_step * g.pitch;
   for (index b = 0; b < g.kw; b += Q) {
-    Sums<T, P, Q> acc = {};
+    vec<T> acc[P][Q] = {};
     for (index q = 0; q < whole; q += L) add_columns<T, P, Q, S, false>(acc, g, x, q, g.offset + b, L);
     if (whole < g.columns)
       add_columns<T, P, Q, S, true>(acc, g, x, whole, g.offset + b, static_cast<int>(g.columns - whole));
     T* d = g.d + (row * g.kw + b) * g.d_step;
-    KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL
-      for (int c = 0; c < Q; c++) d[(a * g.kw + c) * g.d_step] += lane_sum<T>(acc[a][c]);
+    KONV_UNROLL for (int a = 0; a < P; a++) KONV_UNROLL for (int c = 0; c < Q; c++)
+        d[(a * g.kw + c) * g.d_step] += lane_sum<T>(acc[a][c]);
   }
 }
 
@@ -237,7 +274,9 @@ template <class T> void gradient(const DepthwiseGradient<T>& g) {
   by_steps(g, [](auto steps, const DepthwiseGradient<T>& p) { all_taps<T, steps>(p); });
 }
 
-template <class T> constexpr DepthwiseTable<T> table_of() { return {lanes_of<T>, block<T>, gradient<T>}; }
+template <class T> constexpr DepthwiseTable<T> table_of() {
+  return {lanes_of<T>, block<T>, image_block<T>, gradient<T>};
+}
 
 }  // namespace
 

@@ -81,8 +81,7 @@ template <class T, int Sums, class F> KONV_INLINE void total(index n, double* ou
   vec<T, L> chains[4][Sums] = {};
   T rest[Sums] = {};
   index j = 0;
-  for (; j + 4 * L <= n; j += 4 * L) KONV_UNROLL
-    for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
+  for (; j + 4 * L <= n; j += 4 * L) KONV_UNROLL for (int i = 0; i < 4; i++) term(j + i * L, constant<L>{}, chains[i]);
   for (; j + L <= n; j += L) term(j, constant<L>{}, chains[0]);
   for (; j < n; j++) {
     vec<T, 1> s[Sums] = {};
@@ -93,8 +92,7 @@ template <class T, int Sums, class F> KONV_INLINE void total(index n, double* ou
     const vec<T, L> sum = (chains[0][i] + chains[1][i]) + (chains[2][i] + chains[3][i]);
     double lane[L];
     for (int l = 0; l < L; l++) lane[l] = static_cast<double>(sum[l]);
-    KONV_UNROLL for (int half = L / 2; half; half /= 2)
-      for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+    KONV_UNROLL for (int half = L / 2; half; half /= 2) for (int l = 0; l < half; l++) lane[l] += lane[l + half];
     out[i] = lane[0] + static_cast<double>(rest[i]);
   }
 }

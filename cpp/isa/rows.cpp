@@ -14,9 +14,7 @@
 namespace konv::KONV_ISA {
 namespace {
 
-struct Half {
-  std::uint16_t bits;
-};
+struct Half { std::uint16_t bits; };
 struct Brain {  // bfloat16: the upper half of a float
   std::uint16_t bits;
 };
@@ -91,8 +89,7 @@ template <class T, class S, int L = lanes_of<T>> KONV_INLINE void store_as(S* p,
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
 // f(w, j, last) for each vector of w lanes in a row of `count`: whole ones, or halves where the row is shorter. The
-// last one ends where the row does, over a part of the one before. False where `count` is not `Spare` more than a
-// vector.
+// last one ends where the row does, over a part of the one before. False where `count` - `Spare` is less than a half.
 template <class T, int Spare = 0, class F> KONV_INLINE bool in_vectors(index count, F&& f) {
   constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
   const auto all = [&](auto w) KONV_INLINED {

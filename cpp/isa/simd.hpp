@@ -1,8 +1,7 @@
 // Vectors of T on GNU vector extensions: one source at 4, 8 and 16 float lanes.
 //
 // Included only by files that are compiled once per instruction set, inside namespace konv::KONV_ISA. Nothing from the
-// standard library may be inlined here (types may): the linker keeps one copy of an inline function, and it could be
-// the AVX-512 one.
+// standard library may be inlined here (types may): the linker keeps one copy of it, which could be the AVX-512 one.
 #pragma once
 #include <utility>
 #if defined(__x86_64__)

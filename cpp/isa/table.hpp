@@ -1,5 +1,4 @@
-// What one instruction set offers: tables of functions, one table a family of kernels and compute type, one IsaTable
-// for all of them.
+// What one instruction set offers: a table of functions for each family of kernels and compute type; one of all tables.
 //
 // Each cpp/isa/<family>.cpp is compiled once per instruction set into its own namespace (konv::baseline, konv::avx2,
 // konv::avx512, konv::neon) and defines that family's tables there; table.cpp, compiled the same way, gathers them.
@@ -42,7 +41,6 @@ template <class T> struct BlockStore {
 template <class T> struct RowTable {
   void (*load_block[static_cast<int>(Scalar::count)])(const BlockLoad<T>&);
   void (*store_block[static_cast<int>(Scalar::count)])(const BlockStore<T>&);
-
   // One row: dst[j] = src[j*stride], dst[j*stride] = src[j].
   void load(Scalar scalar, T* dst, const void* src, index stride, index count) const {
     load_block[static_cast<int>(scalar)]({dst, 0, 0, src, 0, stride, 0, 1, 0, 0, count, 0});
@@ -69,7 +67,6 @@ template <class T> struct TileTable {
   int o_columns;             // columns of the output-lane tile
   int p_rows;                // most rows of output channels of the pixel-lane tile
   int (*vectors)(int rows);  // of pixels beside so many rows
-
   // Output-lane, broadcasting v[k*pitch + t], or x[column[t] + offset[k]].
   void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
   void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
@@ -78,17 +75,14 @@ template <class T> struct TileTable {
   // ahead: u of the next sums, fetched meanwhile.
   void (*gather)(index columns, index k, const T* x, const index* column, const index* offset, T* v);
   void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const T* ahead);
-
   // Pixel-lane: for rows r and pixels q
   //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]
   // x is readable up to the next whole vector past q = count; y is written only up to count.
   void (*pixel_lane)(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                      index ldy);
-
   // dst[l*plane + q] = src[q*lds + l] for q < count, l < channels (<= lanes): channels leave the lanes.
   void (*transpose_store)(const T* src, index lds, index count, T* dst, index plane, int channels);
-  // The way back: dst[q*width + l] = src[l*plane + q] for q < count, l < channels; zero for channels <= l < width, a
-  // multiple of `lanes`.
+  // The way back: dst[q*width + l] = src[l*plane + q] for q < count, l < channels, zero up to width, whole vectors.
   void (*transpose_load)(const T* src, index plane, index count, int channels, T* dst, index width);
 };
 
@@ -121,16 +115,12 @@ template <class T> struct WinogradTransform {
   void (*input_columns)(const T* const* x, index first, index last, T* s, index pitch);
   // B^T over the rows of s.
   void (*input_tiles)(const WinogradTiles<T>&);
-
   // G w G^T for one vector of output channels: taps[(a*rw + b)*lanes + l] to u[at[xi] + l].
   void (*weight)(const T* taps, const index* at, T* u);
-
-  // A^T m A + bias for one vector of output channels of `tiles` neighbours. Product xi of tile t is
-  // m[(t*products + xi)*width + l]; pixel (i, j) of it goes to z[(i*pitch + q)*lanes + l], q = t*tile_step +
-  // j*pixel_step, where q < columns.
+  // A^T m A + bias for one vector of output channels of `tiles` neighbours. Product xi of tile t: m[(t*products +
+  // xi)*width + l]; its pixel (i, j): z[(i*pitch + q)*lanes + l], q = t*tile_step + j*pixel_step, where q < columns.
   void (*output)(const T* m, index width, index tiles, const T* bias, T* z, index pitch, index tile_step,
                  index pixel_step, index columns);
-
   // For the weight's gradient, the adjoints of output and weight.
   // A z A^T of every pixel of z (laid out as above): y[xi*stride + t*width + l].
   void (*output_adjoint)(const T* z, index pitch, index tile_step, index pixel_step, index tiles, T* y, index width,
@@ -166,10 +156,10 @@ template <class T> struct DepthwiseBlock : TapRows<T, T> {
   const T* w = nullptr;
   T bias = 0;
   index column_step = 1;
+  index left = 0, width = 0;  // of an image
 };
 
-// The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum over i and q of y * x. Nothing else
-// is read.
+// The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum over i and q of y * x.
 template <class T> struct DepthwiseGradient : TapRows<T, const T> {
   T* d = nullptr;
   index d_step = 1;
@@ -178,6 +168,9 @@ template <class T> struct DepthwiseGradient : TapRows<T, const T> {
 template <class T> struct DepthwiseTable {
   int lanes;
   void (*block)(const DepthwiseBlock<T>&);
+  // Of 3x3 taps with tap_step 1, over rows of the image itself: x is column `left` of `width`, and what lies outside
+  // counts as zero. Vectors reach over the ends of rows; edges are as wide as whole vectors, which the columns hold.
+  void (*image_block)(const DepthwiseBlock<T>&);
   void (*gradient)(const DepthwiseGradient<T>&);
 };
 

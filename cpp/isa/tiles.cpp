@@ -9,15 +9,13 @@
 //   u[k][l] | m[t][l] += u[k][l] * v[k][t]        NV vectors of l; NT * NV sums in registers,
 //           |                                     NV loads and NT broadcasts for each k
 //
-// Pixel-lane: lanes are pixels that are neighbours in memory, weights are broadcast, and a table of offsets says where
-// tap k of the window lies.
+// Pixel-lane: lanes are neighbouring pixels, weights are broadcast, and a table of offsets says where tap k lies.
 //
 //            x[offset[k] + q]   q = 0 .. NV*L-1
 //           +----------------------
 //   w[k][r] | y[r][q] += w[k][r] * x[offset[k] + q]
 //
-// Both add the products of one output in the order of k, starting from a given value: whoever cuts the sum into parts
-// of k gets the same bits.
+// Both add the products of one output in the order of k, from a given value on: cutting the sum keeps its bits.
 //
 // Registers (AVX-512, AVX2): output-lane 28 + 2 + 1 of 32, 12 + 2 + 1 of 16; pixel-lane at most 27 + 3 + 1, 12 + 3 + 1.
 // One broadcast feeds NV fused multiply-adds, one vector feeds NT or MR of them, so the two load ports keep ahead of
@@ -69,8 +67,7 @@ template <class T, int NV, int NT, class Side> KONV_INLINE void output_tile(cons
   constexpr int L = lanes_of<T>;
   vec<T> sum[NT][NV];
   KONV_UNROLL for (int t = 0; t < NT; t++) {
-    KONV_UNROLL for (int i = 0; i < NV; i++)
-      sum[t][i] = load<T>(to.init + t * to.ldi + i * L);
+    KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = load<T>(to.init + t * to.ldi + i * L);
   }
   const T* u = to.u;
   KONV_UNROLL_4 for (index k = to.k; k > 0; k--, u += NV * L, side.next()) {
@@ -79,17 +76,14 @@ template <class T, int NV, int NT, class Side> KONV_INLINE void output_tile(cons
       __builtin_prefetch(u + NV * 40 * L);  // forty steps ahead
       if (NV * L * sizeof(T) > 64) __builtin_prefetch(u + (NV * 40 + 1) * L);
     }
-    KONV_UNROLL for (int i = 0; i < NV; i++)
-      a[i] = load<T>(u + i * L);
+    KONV_UNROLL for (int i = 0; i < NV; i++) a[i] = load<T>(u + i * L);
     KONV_UNROLL for (int t = 0; t < NT; t++) {
       const vec<T> b = splat<T>(side.at(t));
-      KONV_UNROLL for (int i = 0; i < NV; i++)
-        sum[t][i] = add_product<T>(sum[t][i], a[i], b);
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = add_product<T>(sum[t][i], a[i], b);
     }
   }
   KONV_UNROLL for (int t = 0; t < NT; t++) {
-    KONV_UNROLL for (int i = 0; i < NV; i++)
-      store<T>(to.m + t * to.ldm + i * L, sum[t][i]);
+    KONV_UNROLL for (int i = 0; i < NV; i++) store<T>(to.m + t * to.ldm + i * L, sum[t][i]);
   }
 }
 
@@ -102,8 +96,7 @@ template <class T, int NV, int NT>
 __attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* x, const index* column,
                                               const index* offset) {
   Scattered<T, NT> side{{}, offset};
-  KONV_UNROLL for (int t = 0; t < NT; t++)
-    side.column[t] = x + column[t];
+  KONV_UNROLL for (int t = 0; t < NT; t++) side.column[t] = x + column[t];
   output_tile<T, NV, NT>(to, side);
 }
 
@@ -144,8 +137,7 @@ template <class T, int NT> void gather_tile(index k, const T* x, const index* co
   bool neighbours = true;
   for (int t = 1; t < NT; t++) neighbours &= column[t] == column[0] + t;
   for (; neighbours && k > 0; k--, v += NT) __builtin_memcpy(v, x + column[0] + *offset++, NT * sizeof(T));
-  for (; k > 0; k--, v += NT, offset++) KONV_UNROLL
-    for (int t = 0; t < NT; t++) v[t] = x[column[t] + *offset];
+  for (; k > 0; k--, v += NT, offset++) KONV_UNROLL for (int t = 0; t < NT; t++) v[t] = x[column[t] + *offset];
 }
 template <class T> void gather(index columns, index k, const T* x, const index* column, const index* offset, T* v) {
   for (index t = 0, n; t < columns; t += n) {
@@ -190,18 +182,16 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
   constexpr int L = lanes_of<T>;
   vec<T> sum[MR][NV];  // only the last vector can be partial: the caller cuts rows into whole vectors first
   KONV_UNROLL for (int r = 0; r < MR; r++) {
-    KONV_UNROLL for (int i = 0; i < NV; i++)
-      sum[r][i] = splat<T>(bias[r]);
+    const vec<T> start = splat<T>(bias[r]);
+    KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = start;
   }
   KONV_UNROLL_4 for (index j = 0; j < k; j++, w += MR) {
     const T* p = x + offset[j];
     vec<T> b[NV];
-    KONV_UNROLL for (int i = 0; i < NV; i++)
-      b[i] = load<T>(p + i * L);
+    KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
     KONV_UNROLL for (int r = 0; r < MR; r++) {
       const vec<T> a = splat<T>(w[r]);
-      KONV_UNROLL for (int i = 0; i < NV; i++)
-        sum[r][i] = add_product<T>(sum[r][i], a, b[i]);
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = add_product<T>(sum[r][i], a, b[i]);
     }
   }
   KONV_UNROLL for (int r = 0; r < MR; r++) {
@@ -213,9 +203,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
   }
 }
 
-template <class T> struct PixelTiles {
-  PixelTile<T> of[p_rows][p_vectors];
-};
+template <class T> struct PixelTiles { PixelTile<T> of[p_rows][p_vectors]; };
 template <class T> constexpr PixelTiles<T> make_pixel_tiles() {
   PixelTiles<T> all{};
   static_for<p_rows>([&](auto r) {
@@ -242,11 +230,9 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
 template <class T> __attribute__((noinline)) void transpose_block(const T* src, index lds, T* dst, index plane) {
   constexpr int L = lanes_of<T>;
   vec<T> r[L];
-  KONV_UNROLL for (int i = 0; i < L; i++, src += lds)
-    r[i] = load<T>(src);
+  KONV_UNROLL for (int i = 0; i < L; i++, src += lds) r[i] = load<T>(src);
   transpose<T>(r);
-  KONV_UNROLL for (int i = 0; i < L; i++, dst += plane)
-    store<T>(dst, r[i]);
+  KONV_UNROLL for (int i = 0; i < L; i++, dst += plane) store<T>(dst, r[i]);
 }
 
 template <class T>
@@ -280,12 +266,10 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
         transpose_block<T>(from, plane, to, width);
         continue;
       }
-      vec<T> r[L];
-      KONV_UNROLL for (int i = 0; i < L; i++)
-        r[i] = l + i < channels ? load_first<T>(from + i * plane, n) : vec<T>{};
+      vec<T> r[L] = {};
+      KONV_UNROLL for (int i = 0; i < L; i++) if (l + i < channels) r[i] = load_first<T>(from + i * plane, n);
       transpose<T>(r);
-      KONV_UNROLL for (int i = 0; i < L; i++)
-        if (i < n) store<T>(to + i * width, r[i]);
+      KONV_UNROLL for (int i = 0; i < L; i++) if (i < n) store<T>(to + i * width, r[i]);
     }
 }
 

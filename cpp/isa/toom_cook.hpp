@@ -93,8 +93,7 @@ template <int Pairs, class V> KONV_INLINE void fold_pairs(V* d) {
   }
 }
 
-// o = M d, or each row of it added to *start; d is overwritten. A coefficient costs nothing where it is 0, and no
-// multiplication where it is +-1.
+// o = M d, or each row of it added to *start; d is overwritten. A coefficient of 0 or +-1 costs no multiplication.
 template <class T, const auto& M, class V> KONV_INLINE void multiply(V* d, V* o, const V* start = nullptr) {
   fold_pairs<M.column_pairs>(d);
   static_for<M.rows>([&](auto i) KONV_INLINED {

@@ -25,15 +25,12 @@ namespace {
 template <class T, class F> void input_columns(const T* const* x, index first, index last, T* s, index pitch) {
   constexpr int A = F::A, L = lanes_of<T>;
   const T* row[A];
-  KONV_UNROLL for (int i = 0; i < A; i++)
-    row[i] = x[i];
+  KONV_UNROLL for (int i = 0; i < A; i++) row[i] = x[i];
   auto columns = [&](index q, auto&& get) KONV_INLINED {
     vec<T> d[A], o[A];
-    KONV_UNROLL for (int i = 0; i < A; i++)
-      d[i] = get(row[i] + q);
+    KONV_UNROLL for (int i = 0; i < A; i++) d[i] = get(row[i] + q);
     multiply<T, F::input>(d, o);
-    KONV_UNROLL for (int i = 0; i < A; i++)
-      store<T>(s + i * pitch + q, o[i]);
+    KONV_UNROLL for (int i = 0; i < A; i++) store<T>(s + i * pitch + q, o[i]);
   };
   index q = first;
   for (; q + L <= last; q += L) columns(q, load<T>);
@@ -67,11 +64,9 @@ template <class T, class FH, class FW> void input_tiles(const WinogradTiles<T>& 
       const T* s = a.s + i * a.pitch;
       vec<T> d[8], o[FW::A];
       if (a.window) load_windows<T>(s, a.window + t, d);
-      else KONV_UNROLL
-        for (int j = 0; j < FW::A; j++) d[j] = load<T>(s + t + j * a.step);
+      else KONV_UNROLL for (int j = 0; j < FW::A; j++) d[j] = load<T>(s + t + j * a.step);
       multiply<T, FW::input>(d, o);
-      KONV_UNROLL for (int j = 0; j < FW::A; j++)
-        store<T>(a.v + a.at[i * FW::A + j] + t, o[j]);
+      KONV_UNROLL for (int j = 0; j < FW::A; j++) store<T>(a.v + a.at[i * FW::A + j] + t, o[j]);
     }
   }
 }
@@ -83,17 +78,14 @@ KONV_INLINE void both_axes(Get&& get, Put&& put, const vec<T>* start = nullptr) 
   vec<T> half[W.columns][H.rows];
   KONV_UNROLL for (int j = 0; j < W.columns; j++) {
     vec<T> d[H.columns];
-    KONV_UNROLL for (int i = 0; i < H.columns; i++)
-      d[i] = load<T>(get(i, j));
+    KONV_UNROLL for (int i = 0; i < H.columns; i++) d[i] = load<T>(get(i, j));
     multiply<T, H>(d, half[j]);
   }
   KONV_UNROLL for (int i = 0; i < H.rows; i++) {
     vec<T> d[W.columns], o[W.rows];
-    KONV_UNROLL for (int j = 0; j < W.columns; j++)
-      d[j] = half[j][i];
+    KONV_UNROLL for (int j = 0; j < W.columns; j++) d[j] = half[j][i];
     multiply<T, W>(d, o, start);
-    KONV_UNROLL for (int j = 0; j < W.rows; j++)
-      put(i, j, o[j]);
+    KONV_UNROLL for (int j = 0; j < W.rows; j++) put(i, j, o[j]);
   }
 }
 

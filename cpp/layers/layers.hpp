@@ -10,8 +10,7 @@ namespace konv {
 // The windows along one axis: output i takes the `taps[i]` cells first[i], first[i] + dilation, ... of the image.
 //
 // Where kernel > 0 the same windows follow a rule: put cell m at m*spread + pad of a row that holds padding elsewhere;
-// output i takes the `kernel` places i*stride, i*stride + dilation, ... (spread is the stride of the pooling whose
-// transpose this is.)
+// output i takes the `kernel` places i*stride, i*stride + dilation, ... (spread: of a transpose, the stride.)
 struct PoolAxis {
   index size, dilation;
   std::vector<index> first, taps;
@@ -21,8 +20,7 @@ struct PoolAxis {
   index outputs() const { return static_cast<index>(first.size()); }
 };
 
-// average divides each sum by the counts of its row and its column; spread, the transpose of another average, divides
-// each cell so before it is added.
+// average divides each sum by the counts of its row and column; spread, an average's transpose, each cell beforehand.
 enum class PoolKind { maximum, average, spread };
 
 struct Pooling {

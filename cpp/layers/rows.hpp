@@ -24,8 +24,7 @@ void fill_rows(const RowWriter<T>& writer, const OutputView& y, const RowBlock& 
   if (!plane) writer.write_rows(buffer, b.count, b);
 }
 
-// f(scratch, first, last) for ranges of units that are worth handing out, with scratch for `count` T. `work` is about
-// the cells that one unit touches.
+// f(scratch, first, last) for ranges of units worth handing out, with scratch for `count` T. `work`: cells of a unit.
 template <class T, class F> void each_range(index units, index work, index count, F&& f) {
   const int slots = num_threads();
   const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);

@@ -55,6 +55,47 @@ def test_scratch_of_one_channel_serves_the_next(isa: str, options: Any, problem:
         np.testing.assert_array_equal(p.run(), p.expected())
 
 
+# Long rows under 3x3 taps are read where they lie, apart from those at the top and bottom.
+LONG_ROWS = [
+    {},
+    {"padding": 1},
+    {"padding": ((0, 3), (2, 1))},
+    {"padding": ((5, 0), (0, 3))},
+    {"padding": (9, 15)},
+    {"padding": (0, 70)},
+    {"padding": (2, 3), "dilation": (1, 3)},
+    {"padding": (4, 3), "dilation": (2, 2)},
+]
+
+
+@pytest.mark.parametrize("stride", [1, 2, (2, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("options", LONG_ROWS, ids=str)
+def test_long_rows(isa: str, options: Any, stride: Any, problem: Any) -> None:
+    for n, h, w in ((2, 8, 64), (1, 23, 130), (1, 36, 147), (2, 30, 256), (1, 17, 1050), (1, 19, 2060)):
+        p = problem(ConvGeometry.of(3, 6, 3, stride, groups=3, **options), n, h, w)
+        np.testing.assert_array_equal(p.run(), p.expected())
+
+
+def test_a_last_block_of_one_column(isa: str, problem: Any) -> None:
+    p = problem(ConvGeometry.of(1, 1, 3, padding=1), 1, 17, 130 * 1024 + 1)
+    with kernels.force_plan("depthwise"):
+        np.testing.assert_array_equal(p.run(), p.expected())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_long_rows_see_nothing_beyond_their_ends(isa: str, stride: int, problem: Any, guarded: Any) -> None:
+    for padding in (0, 1, (0, 1), (3, 5)):
+        p = problem(ConvGeometry.of(2, 2, 3, stride, padding, groups=2), 2, 33, 134)
+        expected = p.expected()
+        for at_end in (True, False):
+            p.x = guarded.copy(p.x, at_end)
+            np.testing.assert_array_equal(p.run(), expected)
+        around = np.full((2, 2, 37, 140), np.nan, np.float32)
+        around[:, :, 2:-2, 3:-3] = p.x
+        p.x = around[:, :, 2:-2, 3:-3]
+        np.testing.assert_array_equal(p.run(), expected)
+
+
 @pytest.mark.parametrize("multiplier", [2, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_channel_multiplier(isa: str, multiplier: int, stride: int, problem: Any) -> None:
