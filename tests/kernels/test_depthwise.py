@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import ml_dtypes
@@ -84,16 +85,21 @@ def test_a_last_block_of_one_column(isa: str, problem: Any) -> None:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_long_rows_see_nothing_beyond_their_ends(isa: str, stride: int, problem: Any, guarded: Any) -> None:
-    for padding in (0, 1, (0, 1), (3, 5)):
-        p = problem(ConvGeometry.of(2, 2, 3, stride, padding, groups=2), 2, 33, 134)
+    for h, padding in itertools.product((23, 29, 33), (0, 1, (0, 1), (3, 5), (0, 140), ((0, 0), (0, 140)))):
+        p = problem(ConvGeometry.of(2, 2, 3, stride, padding, groups=2), 2, h, 134)
         expected = p.expected()
         for at_end in (True, False):
             p.x = guarded.copy(p.x, at_end)
             np.testing.assert_array_equal(p.run(), expected)
-        around = np.full((2, 2, 37, 140), np.nan, np.float32)
+        around = np.full((2, 2, h + 4, 140), np.nan, np.float32)
         around[:, :, 2:-2, 3:-3] = p.x
         p.x = around[:, :, 2:-2, 3:-3]
         np.testing.assert_array_equal(p.run(), expected)
+    p = problem(ConvGeometry.of(1, 1, 3, stride, 1), 1, 23, 134)
+    for at_end in (True, False):  # one row, again and again
+        p.x = np.broadcast_to(guarded.copy(p.x[:, :, :1], at_end), p.x.shape)
+        with kernels.force_plan("depthwise"):
+            np.testing.assert_array_equal(p.run(), p.expected())
 
 
 @pytest.mark.parametrize("multiplier", [2, 3, 5])
