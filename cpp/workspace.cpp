@@ -27,7 +27,7 @@ constexpr index largest_kept = 260 * mebibyte;  // a result of 256 MiB, on large
 #else
 constexpr index largest_kept = large;
 #endif
-constexpr index most_kept[] = {64 * mebibyte, largest_kept};           // of small blocks, of large ones
+constexpr index most_kept[] = {64 * mebibyte, largest_kept};  // of small blocks, of large ones
 #if defined(__SANITIZE_ADDRESS__)
 constexpr index smallest_kept = largest_kept + 1;  // every block is malloc's own: the sanitizer sees what is done to it
 #else
