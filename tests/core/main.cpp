@@ -241,6 +241,19 @@ Geometry random_geometry(Random& random) {
   }
 }
 
+// Depthwise, of rows so long that the image is read where it lies, whatever the vectors.
+Geometry long_rows(Random& random) {
+  Geometry g{};
+  g.c = g.oc = g.groups = 1 + random.below(3);
+  g.h = 14 + random.below(24), g.w = 134 + random.below(140);
+  g.kh = g.kw = 3, g.dilation_h = 1, g.dilation_w = 1 + random.below(2);
+  g.stride_h = 1 + random.below(2), g.stride_w = random.below(4) ? g.stride_h : 1 + random.below(2);
+  g.pad_top = random.below(3), g.pad_left = random.below(5);
+  g.oh = outputs_along(g.h, g.pad_top + random.below(3), g.kh, g.stride_h, g.dilation_h);
+  g.ow = outputs_along(g.w, g.pad_left + random.below(5), g.kw, g.stride_w, g.dilation_w);
+  return g;
+}
+
 template <class T> void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar plain) {
   Random random;
   for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random), test_blocks<T>(isa, scalar, random);
@@ -252,6 +265,7 @@ template <class T> void test_isa(const IsaTable& isa, const std::vector<Scalar>&
     for (const char* name : {"", "pixel_lane", "output_lane", "depthwise", "winograd", "regions"})
       test_plan<T>(isa, plain, g, name, random);
   }
+  for (int i = 0; i < 40; i++) test_plan<T>(isa, plain, long_rows(random), "depthwise", random);
 }
 
 }  // namespace
