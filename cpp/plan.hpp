@@ -40,7 +40,7 @@ struct Region {
   Run rows, columns;
 };
 
-// One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias` has g.oc values.
+// One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias`: g.oc values or zeros.
 template <class T> struct Call {
   const Plan& plan;
   const T* weight;

@@ -77,7 +77,9 @@ void give_back(Block block) {
     if (!place.data) std::swap(place, block);
   // Blocks that did not serve make room, in turn.
   while (block.data || cache.bytes[0] > most_kept[0] || cache.bytes[1] > most_kept[1]) {
-    std::swap(cache.blocks[cache.turn++ % places], block);
+    Block& next = cache.blocks[cache.turn++ % places];
+    if (!block.data && cache.bytes[is_large(next)] <= most_kept[is_large(next)]) continue;  // its kind is not too much
+    std::swap(next, block);
     cache.bytes[is_large(block)] -= block.capacity;
     std::free(std::exchange(block, {}).data);
   }

@@ -11,7 +11,6 @@
 // the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read where they
 // lie. Units are independent and handed out in chunks of some ten thousand outputs.
 #include <algorithm>
-#include <utility>
 
 #include "../workspace.hpp"
 #include "direct.hpp"

@@ -159,7 +159,7 @@ template <class T> struct DepthwiseBlock : TapRows<T, T> {
   index left = 0, width = 0;  // of an image
 };
 
-// The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum over i and q of y * x.
+// The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum of y * x; no more is read.
 template <class T> struct DepthwiseGradient : TapRows<T, const T> {
   T* d = nullptr;
   index d_step = 1;

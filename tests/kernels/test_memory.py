@@ -152,6 +152,22 @@ assert result({cells * 98 // 100}).ctypes.data != address, "it is in use"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.skipif(sanitized, reason="AddressSanitizer sees every block")
+def test_large_results_do_not_displace_small_ones() -> None:
+    code = """
+import numpy as np
+from konv.kernels import layers
+x = np.ones(84 << 18, np.float32)
+small = layers.relu(x[:500_000])
+address = small.ctypes.data
+del small
+large = [layers.relu(x[: size << 18]) for size in range(34, 84, 10)]
+del large
+assert layers.relu(x[:490_000]).ctypes.data == address
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.skipif(sanitized or not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_that_is_kept_is_bounded() -> None:
     at_first, kept, _ = after_results("range(1, 24)")
