@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from playwright.sync_api import expect
 
 import konv
 from konv.explain import receptive_field
@@ -42,7 +43,7 @@ def test_layers_open_into_their_own_view(open_page, model):
     rows = page.locator("details.row")
     assert rows.count() == 4
     rows.nth(3).locator("summary").first.click()
-    assert rows.nth(3).get_by_role("button", name="Play").count() == 1
+    expect(rows.nth(3).get_by_role("button", name="Play")).to_have_count(1)  # a row is filled after it has opened
     assert rows.nth(3).locator("code").first.inner_text().startswith("Conv2d(4, 2")
 
 
@@ -62,5 +63,6 @@ def test_axe_finds_no_violation(open_page, model):
     page = open_page(konv.explain(model, (1, 1, 16, 16)).to_html())
     for row in page.locator("details.row > summary").all():
         row.click()
+    expect(page.locator("details.row:has(> summary:only-child)")).to_have_count(0)
     results = Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
