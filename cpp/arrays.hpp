@@ -5,11 +5,9 @@
 #pragma once
 #include <nanobind/nanobind.h>
 #include <unistd.h>
-
 #include <initializer_list>
 #include <string>
 #include <vector>
-
 #include "geometry.hpp"
 #include "plan.hpp"
 #include "workspace.hpp"
@@ -45,7 +43,6 @@ class Array {
   OutputView output() const {
     return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
   }
-
  private:
   Py_buffer view_;
   Scalar scalar_ = Scalar::f32;
@@ -68,7 +65,6 @@ class ReleaseGil {
       for (;;) pause();
     }
   }
-
  private:
   PyThreadState* state_;
 };

@@ -5,7 +5,6 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
-
 #include "arrays.hpp"
 #include "conv/grad_weight.hpp"
 #include "cpu.hpp"
@@ -136,14 +135,12 @@ NB_MODULE(_core, m) {
       .def_ro("tile", &Plan::tile)
       .def_ro("packed_bytes", &Plan::packed_bytes)
       .def_prop_ro("algorithm", [](const Plan& p) { return p.algorithm->name; })
-      .def_prop_ro("isa", [](const Plan& p) { return p.isa->name; })
-      .def(
-          "scratch",
-          [](const Plan& p, index n) {
-            const Scratch s = scratch_of(p, n);
-            return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
-          },
-          "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.");
+      .def_prop_ro("isa", [](const Plan& p) {
+    return p.isa->name;
+  }).def("scratch", [](const Plan& p, index n) {
+    const Scratch s = scratch_of(p, n);
+    return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
+  }, "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.");
   nb::class_<GradWeightPlan>(m, "GradWeightPlan", "How the gradient of the weight of a problem is summed.")
       .def_ro("name", &GradWeightPlan::name)
       .def_ro("reason", &GradWeightPlan::reason);

@@ -1,12 +1,10 @@
 // Arrays at the border: see arrays.hpp.
-#include "arrays.hpp"
-
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
-
+#include "arrays.hpp"
 #include "cpu.hpp"
 
 namespace konv {

@@ -2,10 +2,8 @@
 // released. A function returns None when an array must be copied first (foreign byte order or alignment).
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
-
 #include <algorithm>
 #include <optional>
-
 #include "arrays.hpp"
 #include "cpu.hpp"
 #include "layers/layers.hpp"

@@ -1,12 +1,10 @@
 // The kernels are compiled once for each instruction set; the compiler's own runtime knows which of them this CPU has,
 // and whether the operating system saves the wide registers at a task switch (without that they must not be used).
 #include "cpu.hpp"
-
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
-
 #include "workspace.hpp"
 
 namespace konv {

@@ -16,10 +16,8 @@
 // Nothing here is a mutex, so nothing can be left locked. The pool is never destroyed: workers may outlive the
 // destructors of statics when the interpreter exits.
 #include "parallel.hpp"
-
 #include <pthread.h>
 #include <signal.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -106,7 +104,6 @@ class Pool {
       else std::this_thread::yield();
     owned_.store(false, std::memory_order_release);
   }
-
  private:
   static constexpr std::uint32_t open = 1u << 31;
 

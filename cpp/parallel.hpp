@@ -1,7 +1,6 @@
 // Fork-join over konv's own threads. No OpenMP: it deadlocks after fork and fights with other runtimes.
 #pragma once
 #include <type_traits>
-
 #include "geometry.hpp"
 
 namespace konv {
@@ -24,9 +23,8 @@ void run_tasks(index tasks, TaskFn fn, void* context, int max_threads);
 template <class F> void parallel_for(index tasks, F&& f, int max_threads = 1 << 20) {
   if (tasks <= 0) return;
   using Body = std::remove_reference_t<F>;
-  detail::run_tasks(
-      tasks, [](void* c, index task, int slot) noexcept { (*static_cast<Body*>(c))(task, slot); },
-      const_cast<void*>(static_cast<const void*>(&f)), max_threads);
+  detail::run_tasks(tasks, [](void* c, index task, int slot) noexcept { (*static_cast<Body*>(c))(task, slot); },
+                    const_cast<void*>(static_cast<const void*>(&f)), max_threads);
 }
 
 }  // namespace konv

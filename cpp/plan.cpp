@@ -6,10 +6,8 @@
 //   few pixels an image, or many output channels     output_lane: they fill the vectors, whatever the stride
 //   the rest                                         pixel_lane
 #include "plan.hpp"
-
 #include <algorithm>
 #include <stdexcept>
-
 #include "conv/direct.hpp"
 #include "conv/grad_weight.hpp"
 #include "conv/winograd.hpp"
@@ -47,8 +45,8 @@ std::string saving(const winograd::Candidate& transform) {
 }
 
 // Which direct sum. Measured (AVX2; channels 3 to 1024, maps 7x7 to 224x224, 1x1 to 8x8 kernels, strides 1 to 8): rows
-// of neighbouring pixels pay under 1x1 kernels, which read them where they lie, under short sums, and where output
-// channels would leave lanes empty. Where registers are many, few pixels are what was measured; wide strides were not.
+// of neighbouring pixels pay under 1x1 kernels from 8x8 maps on, under short sums, and where output channels would
+// leave lanes empty. Where registers are many, few pixels are what was measured; wide strides were not.
 template <class T> bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
   const Geometry& g = p.g;
   const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
@@ -60,7 +58,7 @@ template <class T> bool output_channels_in_lanes(const Problem& p, const TileTab
   if (pixels <= 3 * lanes) return true;
   if (filters < 2 * lanes) return false;
   if (few_registers) {
-    if (flat) return pixels <= 32 * lanes;
+    if (flat) return pixels <= 7 * lanes;
     return (filters >= 4 * lanes && g.group_c() >= 8) || g.stride_w > 1 || pixels <= 8 * lanes;
   }
   if (5 * round_up(filters, lanes) > 6 * filters) return false;  // a fifth of the lanes empty

@@ -6,7 +6,6 @@
 // is bounded, and the pages of large blocks are the system's whenever it needs them. Small blocks are malloc's
 // business, which keeps them itself; larger ones than the cache can hold go back to the system at once.
 #include "workspace.hpp"
-
 #include <pthread.h>
 #if defined(__linux__)
 #include <sys/mman.h>

@@ -2,7 +2,6 @@
 #pragma once
 #include <functional>
 #include <utility>
-
 #include "geometry.hpp"
 
 namespace konv {
@@ -22,7 +21,6 @@ class Memory {
     void* data = nullptr;
     index capacity = 0;
   };
-
  private:
   Block block_;
   index bytes_;
@@ -44,7 +42,6 @@ class Workspace {
 
   // What the first Workspace that f makes would take; f ends there.
   static Scratch asked_by(const std::function<void()>& f);
-
  private:
   Scratch scratch_;
   Memory memory_;

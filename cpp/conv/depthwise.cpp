@@ -11,7 +11,6 @@
 // the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read where they
 // lie. Units are independent and handed out in chunks of some ten thousand outputs.
 #include <algorithm>
-
 #include "../workspace.hpp"
 #include "direct.hpp"
 #include "stage.hpp"
@@ -40,29 +39,25 @@ template <class T> class Driver {
     const int slots = static_cast<int>(std::min<index>(num_threads(), ceil_div(units, chunk)));
     const index tasks = std::min(units, round_up(ceil_div(units, chunk), slots));
     Workspace scratch(0, slot, slots);
-    parallel_for(
-        tasks,
-        [&](index task, int id) {
-          T* x = scratch.slot<T>(id);
-          T* y = x + together * block_.size;
-          const index last = units * (task + 1) / tasks;
-          index framed = 0;  // channels whose frames are there
-          for (index first = units * task / tasks, count; first < last; first += count) {
-            Block b = grid_.at(first);
-            const index c = b.n % g_.c;
-            b.n /= g_.c;
-            count = std::min({together, last - first, g_.c - c});
-            const auto [from, to] = in_place(b);
-            const index end = b.row + b.rows;
-            sum_staged(b, b.row, from, c, count, count <= framed, x, y);
-            if (images) framed = std::max(framed, count);
-            sum_image(b, from, to, c, y);
-            sum_staged(b, to, end, c, 1, false, x, y);
-          }
-        },
-        slots);
+    parallel_for(tasks, [&](index task, int id) {
+      T* x = scratch.slot<T>(id);
+      T* y = x + together * block_.size;
+      const index last = units * (task + 1) / tasks;
+      index framed = 0;  // channels whose frames are there
+      for (index first = units * task / tasks, count; first < last; first += count) {
+        Block b = grid_.at(first);
+        const index c = b.n % g_.c;
+        b.n /= g_.c;
+        count = std::min({together, last - first, g_.c - c});
+        const auto [from, to] = in_place(b);
+        const index end = b.row + b.rows;
+        sum_staged(b, b.row, from, c, count, count <= framed, x, y);
+        if (images) framed = std::max(framed, count);
+        sum_image(b, from, to, c, y);
+        sum_staged(b, to, end, c, 1, false, x, y);
+      }
+    }, slots);
   }
-
  private:
   // Long rows under 3x3 taps gain by it (1.1 to 1.25); shorter ones lose more at their edges.
   bool lies_in_place() const {

@@ -1,9 +1,9 @@
 // Direct convolution: two drivers, one for each register tile. Both add the products of one output in the same order,
 // k = (channel, kh, kw), onto the bias, so that they agree to the last bit on one instruction set.
 //
-//   pixel_lane   pixels in the lanes: over padded planes of one block; the image itself under a 1x1 kernel
-//   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
-//   regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
+//   pixel_lane   pixels in the lanes: over padded planes of one block; under a 1x1 kernel over packed pixels
+//   (pointwise) output_lane  output channels in the lanes: over the image where it lies, or padded channels of one
+//   block regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
 #pragma once
 #include <algorithm>
 #include "../parallel.hpp"
@@ -16,6 +16,11 @@ std::vector<Region> cut(const Geometry& g);
 // Of the products of the whole, those that they leave.
 double share(const Geometry& g);
 }  // namespace konv::regions
+
+namespace konv::pointwise {
+// What pixel_lane does with a 1x1 kernel over images of one row.
+template <class T> void run(const Call<T>& call, const Geometry& g);
+}  // namespace konv::pointwise
 
 namespace konv::direct {
 

@@ -10,11 +10,9 @@
 //
 // There are two ways to sum a cell over a block, DenseTile and DepthwiseTile.
 #include "grad_weight.hpp"
-
 #include <algorithm>
 #include <cstring>
 #include <vector>
-
 #include "../parallel.hpp"
 #include "../workspace.hpp"
 #include "direct.hpp"
@@ -63,29 +61,22 @@ template <class T, class Tile> class Driver {
     const Workspace memory(shared, round_up(slot, 64), slots);
     const auto scratch = [&](int id) { return memory.slot<T>(id) + sums_; };
     const auto part_sums = [&](index cell, index part) { return memory.shared<T>() + (cell * parts_ + part) * sums_; };
-    parallel_for(
-        tasks,
-        [&](index task, int id) {
-          const index part = task % parts_, from = task / parts_ * chunk_;
-          const index first = grid_.count() * part / parts_, end = grid_.count() * (part + 1) / parts_;
-          for (index i = from; i < std::min(from + chunk_, cells_); i++) {
-            T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
-            const Cell cell = cell_of(i);
-            for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, scratch(id));
-            if (parts_ == 1) tile_.write(cell, sums, scratch(id));
-          }
-        },
-        slots);
+    parallel_for(tasks, [&](index task, int id) {
+      const index part = task % parts_, from = task / parts_ * chunk_;
+      const index first = grid_.count() * part / parts_, end = grid_.count() * (part + 1) / parts_;
+      for (index i = from; i < std::min(from + chunk_, cells_); i++) {
+        T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
+        const Cell cell = cell_of(i);
+        for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, scratch(id));
+        if (parts_ == 1) tile_.write(cell, sums, scratch(id));
+      }
+    }, slots);
     if (parts_ == 1) return;
-    parallel_for(
-        cells_,
-        [&](index cell, int id) {
-          add_parts(part_sums(cell, 0));
-          tile_.write(cell_of(cell), part_sums(cell, 0), scratch(id));
-        },
-        slots);
+    parallel_for(cells_, [&](index cell, int id) {
+      add_parts(part_sums(cell, 0));
+      tile_.write(cell_of(cell), part_sums(cell, 0), scratch(id));
+    }, slots);
   }
-
  private:
   static constexpr index target_tasks = 16;
   static constexpr index least_part = 512;               // pixels worth a part of their own
@@ -179,7 +170,6 @@ template <class T> class DenseTile {
         writer_.write(scratch, columns, cell.group, cell.output + o, outputs, cell.channel, columns);
       }
   }
-
  private:
   static Cut cut_of(const GradWeightCall& call) {
     const Geometry& g = call.g;
@@ -276,7 +266,6 @@ template <class T> class DepthwiseTile {
     const index columns = cell.channels * g_.taps();
     writer_.write(sums, columns, cell.group, 0, cell.outputs, cell.channel, columns);
   }
-
  private:
   static constexpr index row_unit = 4;  // rows of the register tile
 
@@ -300,12 +289,9 @@ template <class T> void run(const GradWeightCall& call) {
   GradWeightCall flat = call;
   direct::one_row(flat.g, flat.x, flat.gy);
   switch (call.algorithm) {
-    case GradWeight::winograd:
-      return winograd::grad_weight<T>(flat);
-    case GradWeight::depthwise:
-      return Driver<T, DepthwiseTile<T>>(flat).run();
-    case GradWeight::matrix:
-      return Driver<T, DenseTile<T>>(flat).run();
+    case GradWeight::winograd: return winograd::grad_weight<T>(flat);
+    case GradWeight::depthwise: return Driver<T, DepthwiseTile<T>>(flat).run();
+    case GradWeight::matrix: return Driver<T, DenseTile<T>>(flat).run();
   }
 }
 

@@ -41,7 +41,6 @@ template <class T> class Writer {
                                             sums + r * pitch, count);
     }
   }
-
  private:
   // gy * conj(x): re = re*re + im*im, im = im*re - re*im, from the rows of gy's two parts into the first of them.
   static void join(T* re, const T* im, index count) {

@@ -75,17 +75,13 @@ template <class T> class Driver {
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     const index blocks = grid_.count();
-    parallel_for(
-        g_.groups * blocks * parts_,
-        [&](index task, int slot) {
-          const index i = task / parts_;
-          T *place = scratch.template slot<T>(slot), *x = place + places, *v = x + staged, *m = v + gathered;
-          run_block({grid_.at(i % blocks), i / blocks, task % parts_},
-                    {reinterpret_cast<index*>(place), x, v, m, m + sums});
-        },
-        threads_);
+    parallel_for(g_.groups * blocks * parts_, [&](index task, int slot) {
+      const index i = task / parts_;
+      T *place = scratch.template slot<T>(slot), *x = place + places, *v = x + staged, *m = v + gathered;
+      run_block({grid_.at(i % blocks), i / blocks, task % parts_},
+                {reinterpret_cast<index*>(place), x, v, m, m + sums});
+    }, threads_);
   }
-
  private:
   // A block of outputs, of a group's channels those of a part of the panels.
   struct Share : Block { index group, part; };

@@ -1,9 +1,7 @@
 // Packing of weights: see pack.hpp for the layout.
 #include "pack.hpp"
-
 #include <algorithm>
 #include <vector>
-
 #include "../parallel.hpp"
 
 namespace konv {
@@ -47,20 +45,17 @@ void pack_panels(const IsaTable& isa, const WeightView& w, const Geometry& g, co
   const int threads =
       static_cast<int>(std::min<index>({all, num_threads(), 1 + all * panels.width * panels.k / 65536}));
   std::vector<std::vector<T>> rows(threads, std::vector<T>(panels.k));
-  parallel_for(
-      all,
-      [&](index task, int slot) {
-        const index group = task / panels.count(), panel = task % panels.count();
-        const index stored = panels.stored(panel), kept = panels.kept(panel);
-        T* to = dst + panels.offset(group, panel);
-        if (kept < stored) std::fill_n(to, stored * panels.k, T(0));
-        T* row = rows[slot].data();
-        for (index r = 0; r < kept; r++) {
-          read_channel<T>(isa, w, g, group, panels.first(panel) + r, row);
-          for (index k = 0; k < panels.k; k++) to[k * stored + r] = row[k];
-        }
-      },
-      threads);
+  parallel_for(all, [&](index task, int slot) {
+    const index group = task / panels.count(), panel = task % panels.count();
+    const index stored = panels.stored(panel), kept = panels.kept(panel);
+    T* to = dst + panels.offset(group, panel);
+    if (kept < stored) std::fill_n(to, stored * panels.k, T(0));
+    T* row = rows[slot].data();
+    for (index r = 0; r < kept; r++) {
+      read_channel<T>(isa, w, g, group, panels.first(panel) + r, row);
+      for (index k = 0; k < panels.k; k++) to[k * stored + r] = row[k];
+    }
+  }, threads);
 }
 
 #define KONV_PACK(T)                                                                                     \

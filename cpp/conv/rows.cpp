@@ -1,6 +1,5 @@
 // Rows of the padded image, rows of the output: see rows.hpp.
 #include "rows.hpp"
-
 #include <algorithm>
 
 namespace konv {

@@ -35,7 +35,6 @@ template <class T> class RowReader {
 
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;
-
  private:
   const void* at(index n, index c, index row, index column) const;
   void fold(T* dst, index from, index to, const RowBlock& b, index row) const;
@@ -53,7 +52,6 @@ template <class T> class RowWriter {
 
   // The output plane itself when tiles may write it: stored as T, contiguous rows; else nullptr.
   T* in_place(index n, index c) const;
-
  private:
   const RowTable<T>& table_;
   OutputView y_;

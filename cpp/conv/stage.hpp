@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <vector>
-
 #include "rows.hpp"
 
 namespace konv {
@@ -125,7 +124,6 @@ template <class T> class Windows {
             {n + image, c, top, left, channels, steps.part});
     return staged;
   }
-
  private:
   bool lies_in_place() const {
     const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
@@ -165,7 +163,6 @@ struct StagedBlock {
     size = round_up(down.cells() * across.cells() + lanes, 16);
     for (index b = 0; b < g.kw; b++) offsets.push_back(across.offset(b));
   }
-
  private:
   // `total` cut into equal blocks of at most `most`, each a multiple of `unit` but the last.
   static index equal(index total, index most, index unit) {

@@ -21,7 +21,6 @@
 // NaN and infinity spread over the tile they touch (and to no other image). Padding modes, strides, negative pads and
 // storage types are the row reader's business: rows that cannot be read in place are staged, a strip at a time.
 #include "winograd.hpp"
-
 #include "../workspace.hpp"
 #include "winograd_input.hpp"
 
@@ -113,26 +112,21 @@ template <class T> class Forward {
   void run() {
     const index tasks = b_.blocks * p_.g.groups, channels = p_.rows.channels;
     if (!b_.shared)
-      return parallel_for(
-          tasks,
-          [&](index task, int slot) {
-            const Scratch<T> own = scratch(slot);
-            const Block block = block_of(task, own.v);
-            transform(own, block, 0, channels);
-            for (index i = 0; i < block.pieces; i++) multiply(own, block, i);
-          },
-          b_.threads);
+      return parallel_for(tasks, [&](index task, int slot) {
+        const Scratch<T> own = scratch(slot);
+        const Block block = block_of(task, own.v);
+        transform(own, block, 0, channels);
+        for (index i = 0; i < block.pieces; i++) multiply(own, block, i);
+      }, b_.threads);
     const index share = std::clamp<index>(channels / (4 * b_.threads), 1, 16);
     for (index task = 0; task < tasks; task++) {
       const Block block = block_of(task, work_.template shared<T>());
-      parallel_for(
-          ceil_div(channels, share),
-          [&](index i, int slot) { transform(scratch(slot), block, i * share, std::min(channels, (i + 1) * share)); },
-          b_.threads);
+      parallel_for(ceil_div(channels, share), [&](index i, int slot) {
+        transform(scratch(slot), block, i * share, std::min(channels, (i + 1) * share));
+      }, b_.threads);
       parallel_for(block.pieces, [&](index i, int slot) { multiply(scratch(slot), block, i); }, b_.threads);
     }
   }
-
  private:
   // Segments [first, end) against one group's weights: a piece is a chunk of them against some panels.
   struct Block {
@@ -268,14 +262,11 @@ template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
   const int threads = static_cast<int>(std::min<index>({tasks, 1 + (work >> 14), num_threads()}));
   const index values = (p.tiling.h.r * p.tiling.w.r + pack_channels * p.g.taps()) * p.lanes;
   const Workspace scratch(0, values * index{sizeof(T)}, threads);
-  parallel_for(
-      tasks,
-      [&](index task, int slot) {
-        const index group = task / vectors, o = task % vectors * p.lanes, panel = o / p.panels.width;
-        pack_vector(p, w, group, o, p.panels.stored(panel), scratch.slot<T>(slot),
-                    dst + p.panels.offset(group, panel) + o % p.panels.width);
-      },
-      threads);
+  parallel_for(tasks, [&](index task, int slot) {
+    const index group = task / vectors, o = task % vectors * p.lanes, panel = o / p.panels.width;
+    pack_vector(p, w, group, o, p.panels.stored(panel), scratch.slot<T>(slot),
+                dst + p.panels.offset(group, panel) + o % p.panels.width);
+  }, threads);
 }
 
 template <class T> void run(const Call<T>& call) { Forward<T>(call).run(); }

@@ -17,7 +17,6 @@
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
 #include <numeric>
-
 #include "../parallel.hpp"
 #include "../workspace.hpp"
 #include "grad_weight.hpp"
@@ -95,7 +94,6 @@ template <class T> class Gradient {
           multiply(step);
         }
   }
-
  private:
   // A block of segments against a range of panels of output channels.
   struct Step {
@@ -111,17 +109,14 @@ template <class T> class Gradient {
   // would write the same cache lines if they took a vector each: up to three times slower).
   void transform(const Step& step) {
     const index inputs = ceil_div(p_.rows.channels, input_share);
-    parallel_for(
-        inputs + 2 * step.panels,
-        [&](index task, int slot) {
-          const Scratch<T> own = scratch(slot);
-          if (task >= inputs) return transform_outputs(own, step, (task - inputs) / 2, (task - inputs) % 2);
-          const index from = task * input_share, to = std::min(from + input_share, p_.rows.channels);
-          for (index s = step.first; s < step.end; s += cut_.part)
-            input_.run(own, s, std::min(cut_.part, step.end - s), step.group, from, to,
-                       v_ + (s - step.first) * p_.tiling.tiles());
-        },
-        cut_.threads);
+    parallel_for(inputs + 2 * step.panels, [&](index task, int slot) {
+      const Scratch<T> own = scratch(slot);
+      if (task >= inputs) return transform_outputs(own, step, (task - inputs) / 2, (task - inputs) % 2);
+      const index from = task * input_share, to = std::min(from + input_share, p_.rows.channels);
+      for (index s = step.first; s < step.end; s += cut_.part)
+        input_.run(own, s, std::min(cut_.part, step.end - s), step.group, from, to,
+                   v_ + (s - step.first) * p_.tiling.tiles());
+    }, cut_.threads);
   }
 
   // Panel `at` of the step: pixels of gy to channels in lanes, a vector at a time, then into Y.
@@ -159,20 +154,17 @@ template <class T> class Gradient {
   // Every piece of D: the sums over this block's tiles; after the last block, dW.
   void multiply(const Step& step) {
     const index pieces = ceil_div(p_.rows.channels, cut_.channels);
-    parallel_for(
-        step.panels * pieces,
-        [&](index task, int slot) {
-          const Scratch<T> own = scratch(slot);
-          const index at = task / pieces, c = task % pieces * cut_.channels;
-          const index count = std::min(cut_.channels, p_.rows.channels - c), width = p_.panels.stored(step.panel + at);
-          T* d = cut_.blocks == 1 ? own.m : d_ + task * p_.products() * cut_.channels * p_.panels.width;
-          const T* y = y_ + at * p_.panels.width * step.tiles;
-          for (index xi = 0; xi < p_.products(); xi++)
-            add_products(y + xi * y_stride(step), v_ + input_.offset(xi) + c * cut_.pitch, step.tiles, count, width,
-                         step.first == 0, d + xi * count * width);
-          if (step.end == cut_.segments) finish(own, d, step.group, step.panel + at, c, count);
-        },
-        cut_.threads);
+    parallel_for(step.panels * pieces, [&](index task, int slot) {
+      const Scratch<T> own = scratch(slot);
+      const index at = task / pieces, c = task % pieces * cut_.channels;
+      const index count = std::min(cut_.channels, p_.rows.channels - c), width = p_.panels.stored(step.panel + at);
+      T* d = cut_.blocks == 1 ? own.m : d_ + task * p_.products() * cut_.channels * p_.panels.width;
+      const T* y = y_ + at * p_.panels.width * step.tiles;
+      for (index xi = 0; xi < p_.products(); xi++)
+        add_products(y + xi * y_stride(step), v_ + input_.offset(xi) + c * cut_.pitch, step.tiles, count, width,
+                     step.first == 0, d + xi * count * width);
+      if (step.end == cut_.segments) finish(own, d, step.group, step.panel + at, c, count);
+    }, cut_.threads);
   }
 
   // d[c][width] += sum over tiles of y[tile][width] * v[c][tile].

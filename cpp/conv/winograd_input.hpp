@@ -2,7 +2,6 @@
 // tiles of the image transformed into V (layouts: winograd_tiling.hpp, winograd.cpp).
 #pragma once
 #include <stdexcept>
-
 #include "../parallel.hpp"
 #include "pack.hpp"
 #include "rows.hpp"
@@ -120,7 +119,6 @@ template <class T> class InputTransform {
         rows_of(own, count, at[phase], v + c * pitch_);
       }
   }
-
  private:
   // The rows of one segment and channel, in place or staged, transformed column by column into s. Both column phases of
   // a stride of 2 are staged at once, when the first of them is due.

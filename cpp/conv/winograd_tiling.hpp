@@ -17,7 +17,6 @@
 // segment: a row of tiles, or a part of a very long one, the last of which may stand out beyond the image.
 #pragma once
 #include <algorithm>
-
 #include "../isa/table.hpp"
 
 namespace konv::winograd {

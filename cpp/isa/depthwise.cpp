@@ -70,19 +70,12 @@ KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const
   else _Pragma("GCC unroll 1") for (index t = 0; t < kw; t++) column(t);
 }
 
-// KH 0: any height; KW 3: three columns, unrolled. S 0: any steps of rows and taps.
+// KH 0: any height; KW 3: three columns, unrolled.
 template <class T, int L, int KH, int KW, int S, int C, int R, bool Edge = false>
 KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n, index left = 0) {
   vec<T, L> acc[R];
   KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = splat<T, L>(b.bias);
-  if constexpr (S == 0) {
-    for (index a = 0; a < b.kh; a++)
-      for (index t = 0; t < b.kw; t++) {
-        const vec<T, L> tap = splat<T, L>(b.w[a * b.kw + t]);
-        const T* from = x + a * b.tap_step * b.pitch + b.offset[t];
-        KONV_UNROLL for (int i = 0; i < R; i++) acc[i] += tap * load<T, L>(from + i * b.row_step * b.pitch);
-      }
-  } else if constexpr (KH > 0) {
+  if constexpr (KH > 0) {
     add_rows<T, L, KH, KW, S, C, Edge>(acc, b, x, 0, left);
   } else {
     index a = 0;
@@ -159,17 +152,17 @@ template <class T, int S, int C = 1> void image_bands(const DepthwiseBlock<T>& b
   });
 }
 
-// f(steps, b). Steps: b.row_step with neighbouring taps, or 0: any. Dilated rows at stride 1 interleave such problems.
+// f(b.row_step, b), with tap_step 1. Dilated rows at stride 1 interleave such problems; other steps share no rows.
 template <class Rows, class F> KONV_INLINE void by_steps(const Rows& b, F&& f) {
   const bool neighbours = b.kh == 1 || b.tap_step == 1;
   if (neighbours && b.row_step == 1) return f(constant<1>{}, b);
   if (neighbours && b.row_step == 2) return f(constant<2>{}, b);
-  if (b.row_step != 1) return f(constant<0>{}, b);
-  for (index phase = 0; phase < b.tap_step && phase < b.rows; phase++) {
+  const index apart = b.row_step == 1 ? b.tap_step : b.rows;
+  for (index phase = 0; phase < apart && phase < b.rows; phase++) {
     Rows p = b;
-    p.rows = (b.rows - phase + b.tap_step - 1) / b.tap_step;
-    p.x = b.x + phase * b.pitch, p.y = b.y + phase * b.y_pitch;
-    p.pitch = b.pitch * b.tap_step, p.y_pitch = b.y_pitch * b.tap_step, p.tap_step = 1;
+    p.rows = ceil_div(b.rows - phase, apart);
+    p.x = b.x + phase * b.row_step * b.pitch, p.y = b.y + phase * b.y_pitch;
+    p.pitch = b.pitch * b.tap_step, p.y_pitch = b.y_pitch * apart, p.tap_step = p.row_step = 1;
     f(constant<1>{}, p);
   }
 }
@@ -182,7 +175,6 @@ template <class T> void block(const DepthwiseBlock<T>& b) {
       else if (p.kh == 7) bands<T, 7, 0, steps, columns>(p);
       else bands<T, 0, 0, steps, columns>(p);
     };
-    if constexpr (steps == 0) return bands<T, 0, 0, 0>(p);
     if constexpr (steps == 2)
       if (p.column_step == 2) return sized(constant<2>{});
     sized(constant<1>{});
@@ -208,7 +200,7 @@ template <class T, int D = lanes_of<T> / 2> KONV_INLINE T lane_sum(vec<T> v) {
 }
 
 // acc += one vector of columns from q on, all rows, R rows of gy at a time; n columns of it when it is the Tail. S:
-// row_step with tap_step 1; 0: any steps.
+// row_step, with tap_step 1.
 template <class T, int P, int Q, int S, bool Tail>
 KONV_INLINE void add_columns(vec<T> (&acc)[P][Q], const DepthwiseGradient<T>& g, const T* x, index q,
                              const index* offset, int n) {
@@ -224,18 +216,11 @@ KONV_INLINE void add_columns(vec<T> (&acc)[P][Q], const DepthwiseGradient<T>& g,
     KONV_UNROLL for (int b = 0; b < Q; b++) {
       const T* column = x + q + done * g.row_step * g.pitch + offset[b];
       const auto row = [&](index r) KONV_INLINED { return columns(column + r * g.pitch); };
-      if constexpr (S == 0) {
-        KONV_UNROLL for (int i = 0; i < R; i++) KONV_UNROLL for (int a = 0; a < P; a++) {
-          const vec<T> v = row(i * g.row_step + a * g.tap_step);
-          acc[a][b] += y[i] * v;
-        }
-      } else {
-        KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
-          const vec<T> v = row(r);
-          KONV_UNROLL for (int i = 0; i < R; i++) {
-            const int a = r - i * S;
-            if (a >= 0 && a < P) acc[a][b] += y[i] * v;
-          }
+      KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
+        const vec<T> v = row(r);
+        KONV_UNROLL for (int i = 0; i < R; i++) {
+          const int a = r - i * S;
+          if (a >= 0 && a < P) acc[a][b] += y[i] * v;
         }
       }
     }

@@ -7,7 +7,6 @@
 // The compute type T is float (for f32, f16, bf16), double (f64) or index (all integers; they wrap when stored).
 #pragma once
 #include <type_traits>
-
 #include "../geometry.hpp"
 #include "layers_table.hpp"
 
@@ -80,6 +79,11 @@ template <class T> struct TileTable {
   // x is readable up to the next whole vector past q = count; y is written only up to count.
   void (*pixel_lane)(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                      index ldy);
+  // The same over tiles of `width` pixels (whole vectors, at most vectors(rows)), `next` apart: pixel q of tile t under
+  // k is x[t*next + k*step + q], which is x as it lies or what pack_pixels left: v[tile][k][pixel] = x[k*channel + q].
+  void (*pack_pixels)(index count, index k, const T* x, index channel, index width, T* v);
+  void (*pixel_lane_tiles)(int rows, index count, index width, index k, const T* w, const T* x, index step, index next,
+                           const T* bias, T* y, index ldy);
   // dst[l*plane + q] = src[q*lds + l] for q < count, l < channels (<= lanes): channels leave the lanes.
   void (*transpose_store)(const T* src, index lds, index count, T* dst, index plane, int channels);
   // The way back: dst[q*width + l] = src[l*plane + q] for q < count, l < channels, zero up to width, whole vectors.

@@ -47,19 +47,21 @@ template <class T> KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b
 // ---- output-lane ---------------------------------------------------------------------------------------------------
 constexpr int o_columns = registers == 32 ? 14 : 6;
 
-// The side that is broadcast, at one k.
-template <class T, bool Stream> struct Packed {
+// What both tiles read of the image, at one k: columns that are broadcast, or pixels.
+template <class T, bool Stream = false> struct Packed {
   static constexpr bool prefetch = Stream;
   const T* v;
   index pitch;
   KONV_INLINE T at(int t) const { return v[t]; }
+  KONV_INLINE const T* pixels() const { return v; }
   KONV_INLINE void next() { v += pitch; }
 };
-template <class T, int NT> struct Scattered {
+template <class T, int NT = 1> struct Scattered {
   static constexpr bool prefetch = false;
   const T* column[NT];
   const index* offset;
   KONV_INLINE T at(int t) const { return column[t][*offset]; }
+  KONV_INLINE const T* pixels() const { return column[0] + *offset; }
   KONV_INLINE void next() { offset++; }
 };
 
@@ -172,21 +174,19 @@ constexpr int most_vectors(int rows) {
 #endif
 }
 
-template <class T>
-using PixelTile = void (*)(index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
-                           index ldy);
+template <class T, class Side>
+using PixelTile = void (*)(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy);
 
-template <class T, int MR, int NV>
-__attribute__((noinline)) void pixel_tile(index count, index k, const T* w, const T* x, const index* offset,
-                                          const T* bias, T* y, index ldy) {
+template <class T, class Side, int MR, int NV>
+__attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[MR][NV];  // only the last vector can be partial: the caller cuts rows into whole vectors first
   KONV_UNROLL for (int r = 0; r < MR; r++) {
     const vec<T> start = splat<T>(bias[r]);
     KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = start;
   }
-  KONV_UNROLL_4 for (index j = 0; j < k; j++, w += MR) {
-    const T* p = x + offset[j];
+  KONV_UNROLL_4 for (; k > 0; k--, w += MR, side.next()) {
+    const T* p = side.pixels();
     vec<T> b[NV];
     KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
     KONV_UNROLL for (int r = 0; r < MR; r++) {
@@ -203,25 +203,47 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, cons
   }
 }
 
-template <class T> struct PixelTiles { PixelTile<T> of[p_rows][p_vectors]; };
-template <class T> constexpr PixelTiles<T> make_pixel_tiles() {
-  PixelTiles<T> all{};
+template <class T, class Side> struct PixelTiles { PixelTile<T, Side> of[p_rows][p_vectors]; };
+template <class T, class Side> constexpr PixelTiles<T, Side> make_pixel_tiles() {
+  PixelTiles<T, Side> all{};
   static_for<p_rows>([&](auto r) {
-    static_for<p_vectors>([&](auto i) { all.of[r][i] = pixel_tile<T, r + 1, least(i + 1, most_vectors(r + 1))>; });
+    static_for<p_vectors>(
+        [&](auto i) { all.of[r][i] = pixel_tile<T, Side, r + 1, least(i + 1, most_vectors(r + 1))>; });
   });
   return all;
 }
+template <class T, class Side> constexpr PixelTiles<T, Side> pixel_tiles = make_pixel_tiles<T, Side>();
 
 template <class T>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                 index ldy) {
-  static constexpr PixelTiles<T> tiles = make_pixel_tiles<T>();
   constexpr int L = lanes_of<T>;
   const index vectors = ceil_div(count, L);
   for (index v = 0; v < vectors;) {
     const index n = next_group(vectors - v, most_vectors(rows)), left = count - v * L;
-    tiles.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, x + v * L, offset, bias, y + v * L, ldy);
+    pixel_tiles<T, Scattered<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {{x + v * L}, offset}, bias,
+                                                     y + v * L, ldy);
     v += n;
+  }
+}
+template <class T>
+void pixel_lane_tiles(int rows, index count, index width, index k, const T* w, const T* x, index step, index next,
+                      const T* bias, T* y, index ldy) {
+  for (; count > 0; count -= width, x += next, y += width) {
+    const index n = count < width ? count : width;
+    pixel_tiles<T, Packed<T>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias, y, ldy);
+  }
+}
+
+template <class T> void pack_pixels(index count, index k, const T* x, index channel, index width, T* v) {
+  constexpr int L = lanes_of<T>;
+  for (index j = 0; j < k; j++, x += channel, v += width) {
+    for (index q = 0; q < count; q += 64 / index{sizeof(T)}) __builtin_prefetch(x + 8 * channel + q);
+    index q = 0;
+    for (; q + width <= count; q += width)
+      for (index i = 0; i < width; i += L) store<T>(v + q * k + i, load<T>(x + q + i));
+    for (T* to = v + q * k; q < count; q += L, to += L)
+      store<T>(to, count - q < L ? load_first<T>(x + q, static_cast<int>(count - q)) : load<T>(x + q));
   }
 }
 
@@ -274,9 +296,19 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
 }
 
 template <class T> constexpr TileTable<T> table_of() {
-  return {lanes_of<T>,    o_columns,          p_rows,           most_vectors,
-          output_lane<T>, output_lane_at<T>,  gather<T>,        output_lane_gathered<T>,
-          pixel_lane<T>,  transpose_store<T>, transpose_load<T>};
+  return {lanes_of<T>,
+          o_columns,
+          p_rows,
+          most_vectors,
+          output_lane<T>,
+          output_lane_at<T>,
+          gather<T>,
+          output_lane_gathered<T>,
+          pixel_lane<T>,
+          pack_pixels<T>,
+          pixel_lane_tiles<T>,
+          transpose_store<T>,
+          transpose_load<T>};
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // The layers around a convolution: pooling, and passes over images (normalisation, relu).
 #pragma once
 #include <vector>
-
 #include "../isa/table.hpp"
 
 namespace konv {

@@ -7,7 +7,6 @@
 // Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983). Pieces are cut by the image's shape alone
 // and joined in order, so the bits do not depend on the number of threads.
 #include <vector>
-
 #include "../plan.hpp"
 #include "layers.hpp"
 #include "rows.hpp"
@@ -33,25 +32,17 @@ Part run_piece(Pass pass, const LayerKernels<T>& kernels, index cells, const T* 
   const T center = static_cast<T>(first);
   const double lost = first - static_cast<double>(center);
   switch (pass) {
-    case Pass::sums:
-      kernels.sum(x, cells, part.sums);
-      break;
-    case Pass::moments:
-      kernels.moments(x, cells, part.sums);
-      break;
+    case Pass::sums: kernels.sum(x, cells, part.sums); break;
+    case Pass::moments: kernels.moments(x, cells, part.sums); break;
     case Pass::products:
       kernels.products(g, x, center, cells, part.sums);
       part.sums[1] -= lost * part.sums[0];
       break;
-    case Pass::affine:
-      kernels.affine(y, x, center, static_cast<T>(a), static_cast<T>(b - lost * a), cells);
-      break;
+    case Pass::affine: kernels.affine(y, x, center, static_cast<T>(a), static_cast<T>(b - lost * a), cells); break;
     case Pass::combine:
       kernels.combine(y, g, x, static_cast<T>(a), static_cast<T>(b), center, static_cast<T>(d - lost * b), cells);
       break;
-    case Pass::relu:
-      kernels.relu(y, g, x, cells);
-      break;
+    case Pass::relu: kernels.relu(y, g, x, cells); break;
   }
   return part;
 }

@@ -17,7 +17,6 @@
 // were. No sum is ever split between tasks: the bits do not depend on the number of threads.
 #include <limits>
 #include <stdexcept>
-
 #include "../plan.hpp"
 #include "layers.hpp"
 #include "rows.hpp"
@@ -65,7 +64,6 @@ template <class T> class Pool {
       while (unit < last) unit += some(s, unit, last);
     });
   }
-
  private:
   struct Scratch {
     T *read, *divided;       // the rows of a window

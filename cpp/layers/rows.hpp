@@ -1,7 +1,6 @@
 // What the drivers of layers share: rows where they lie or in a buffer, scratch of each thread, and work in ranges.
 #pragma once
 #include <algorithm>
-
 #include "../conv/rows.hpp"
 #include "../parallel.hpp"
 #include "../workspace.hpp"
@@ -29,9 +28,9 @@ template <class T, class F> void each_range(index units, index work, index count
   const int slots = num_threads();
   const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);
   const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1));
-  parallel_for(
-      ceil_div(units, grain),
-      [&](index i, int slot) { f(workspace.slot<T>(slot), i * grain, std::min(units, (i + 1) * grain)); }, slots);
+  parallel_for(ceil_div(units, grain), [&](index i, int slot) {
+    f(workspace.slot<T>(slot), i * grain, std::min(units, (i + 1) * grain));
+  }, slots);
 }
 
 }  // namespace konv

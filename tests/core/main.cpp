@@ -8,7 +8,6 @@
 #include <cstring>
 #include <string>
 #include <vector>
-
 #include "cpu.hpp"
 #include "parallel.hpp"
 #include "plan.hpp"
@@ -147,6 +146,32 @@ template <class T> void test_pixel_lane(const IsaTable& isa, Random& random) {
     }
 }
 
+// Packed as the tile reads it, and where it lies.
+template <class T> void test_pixel_tiles(const IsaTable& isa, Random& random) {
+  const auto& tiles = isa.tiles.of<T>();
+  for (int rows = 1; rows <= tiles.p_rows; rows++)
+    for (index width = tiles.lanes; width <= tiles.vectors(rows) * tiles.lanes; width += tiles.lanes) {
+      const index count = 1 + random.below(3 * width), k = random.below(30), channel = count + random.below(9);
+      const index packed = round_up(count, width) * k, ldy = count + 5;
+      const auto x = random.small<T>(k * channel + 2 * width), w = random.small<T>(k * rows + 1);
+      const auto bias = random.small<T>(rows), before = random.small<T>(rows * ldy);
+      std::vector<T> v(packed + 1, T(7)), y = before, in_place = before;
+      tiles.pack_pixels(count, k, x.data(), channel, width, v.data());
+      tiles.pixel_lane_tiles(rows, count, width, k, w.data(), v.data(), width, width * k, bias.data(), y.data(), ldy);
+      tiles.pixel_lane_tiles(rows, count, width, k, w.data(), x.data(), channel, width, bias.data(), in_place.data(),
+                             ldy);
+      bool same = v[packed] == T(7);
+      for (int r = 0; r < rows; r++)
+        for (index q = 0; q < ldy; q++) {
+          T sum = q >= count ? before[r * ldy + q] : bias[r];
+          for (index i = 0; i < k && q < count; i++) sum += w[i * rows + r] * x[i * channel + q];
+          same &= sum == y[r * ldy + q] && sum == in_place[r * ldy + q];
+        }
+      check(same, std::string(isa.name) + " pixel tiles, rows " + std::to_string(rows) + " width " +
+                      std::to_string(width) + " count " + std::to_string(count));
+    }
+}
+
 template <class T> void test_moves(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
   for (int channels = 1; channels <= tiles.lanes; channels++)
@@ -259,6 +284,7 @@ template <class T> void test_isa(const IsaTable& isa, const std::vector<Scalar>&
   for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random), test_blocks<T>(isa, scalar, random);
   test_output_lane<T>(isa, random);
   test_pixel_lane<T>(isa, random);
+  test_pixel_tiles<T>(isa, random);
   test_moves<T>(isa, random);
   for (int i = 0; i < 150; i++) {
     const Geometry g = random_geometry(random);

@@ -84,7 +84,7 @@ def test_pointwise_is_exact(isa: str, plan: str, size: Any, channels: Any, probl
 @pytest.mark.parametrize("plan", DIRECT)
 @pytest.mark.parametrize("size", [(2, 4), (4, 4), (8, 16), (20, 20), (5, 7)])
 @pytest.mark.parametrize("shift", [0, 1, 4, 13])
-@pytest.mark.parametrize("outputs", [19, 130])  # of many, pixel_lane copies images whose channels do not begin alike
+@pytest.mark.parametrize("outputs", [6, 19, 130])  # for many, and where channels do not begin alike, pixels are packed
 def test_pointwise_wherever_the_image_begins(
     isa: str, plan: str, size: Any, shift: int, outputs: int, problem: Any
 ) -> None:
@@ -96,6 +96,23 @@ def test_pointwise_wherever_the_image_begins(
     expected, p.x = p.expected(), x
     with kernels.force_plan(plan):
         np.testing.assert_array_equal(p.run(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "complex64", "int8"])
+@pytest.mark.parametrize("channels", [(1, 1), (6, 40), (70, 200)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_pointwise_of_other_types(isa: str, dtype: str, channels: Any, groups: int, problem: Any) -> None:
+    p = problem(ConvGeometry.of(channels[0] * groups, channels[1] * groups, 1, groups=groups), 2, 13, 29, dtype)
+    with kernels.force_plan("pixel_lane"):
+        np.testing.assert_array_equal(p.run(), p.expected())
+
+
+@pytest.mark.parametrize(("channels", "outputs"), [(2000, 3), (9000, 20), (65536, 2), (65536, 17)])
+def test_pointwise_over_very_many_channels(isa: str, channels: int, outputs: int, problem: Any) -> None:
+    """Of which a block packs few pixels, and of most of all a single vector of them."""
+    p = problem(ConvGeometry.of(channels, outputs, 1), 1, 5, 9)
+    with kernels.force_plan("pixel_lane"):
+        np.testing.assert_array_equal(p.run(), p.expected())
 
 
 @pytest.mark.parametrize("kernel", [(20, 15), (1, 300), (130, 140)])
