@@ -29,7 +29,7 @@
 namespace konv::pointwise {
 namespace {
 
-constexpr index packed_bytes = 128 << 10, tile_bytes = 1 << 20, line = 64;  // of a block; at most of a tile
+constexpr index packed_bytes = 128 << 10, tile_bytes = 1 << 20, line = 64;  // of a block, most of a tile, of the cache
 
 template <class T> class Driver {
  public:
