@@ -89,6 +89,11 @@ bool conv2d_into(const Plan& plan, nb::handle x, const Packed& packed, nb::handl
   });
 }
 
+auto scratch_sizes(const Plan& plan, index n) {
+  const Scratch s = scratch_of(plan, n);
+  return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
+}
+
 int export_memory(PyObject* self, Py_buffer* view, int flags) {
   const Memory* memory = nb::inst_ptr<Memory>(self);
   return PyBuffer_FillInfo(view, self, memory->data(), memory->bytes(), 0, flags);
@@ -135,12 +140,9 @@ NB_MODULE(_core, m) {
       .def_ro("tile", &Plan::tile)
       .def_ro("packed_bytes", &Plan::packed_bytes)
       .def_prop_ro("algorithm", [](const Plan& p) { return p.algorithm->name; })
-      .def_prop_ro("isa", [](const Plan& p) {
-    return p.isa->name;
-  }).def("scratch", [](const Plan& p, index n) {
-    const Scratch s = scratch_of(p, n);
-    return nb::make_tuple(s.shared, s.per_slot, s.slots, s.total);
-  }, "n"_a, "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.");
+      .def_prop_ro("isa", [](const Plan& p) { return p.isa->name; })
+      .def("scratch", &scratch_sizes, "n"_a,
+           "Bytes for all, bytes a thread, threads, and bytes in all of a call with n images.");
   nb::class_<GradWeightPlan>(m, "GradWeightPlan", "How the gradient of the weight of a problem is summed.")
       .def_ro("name", &GradWeightPlan::name)
       .def_ro("reason", &GradWeightPlan::reason);

@@ -1,9 +1,9 @@
 // Direct convolution: two drivers, one for each register tile. Both add the products of one output in the same order,
 // k = (channel, kh, kw), onto the bias, so that they agree to the last bit on one instruction set.
 //
-//   pixel_lane   pixels in the lanes: over padded planes of one block; under a 1x1 kernel over packed pixels
-//   (pointwise) output_lane  output channels in the lanes: over the image where it lies, or padded channels of one
-//   block regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
+//   pixel_lane   pixels in the lanes: over padded planes of one block; under a 1x1 kernel see pointwise.cpp
+//   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
+//   regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
 #pragma once
 #include <algorithm>
 #include "../parallel.hpp"
@@ -59,7 +59,6 @@ inline int threads_within(index limit, index per_slot, int threads) {
 }
 
 constexpr index blocks_a_thread = 6;
-constexpr index copied_for = 10;  // panels: so many repay that what they read was brought into their order first
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
 // share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Larger ones that threads

@@ -29,6 +29,7 @@ namespace {
 constexpr index most_pixels = 256, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
 constexpr index k_step = 128, gathered_step = 256;    // of the sum
 constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
+constexpr index gathered_for = 10;  // panels: so many repay that what they read was brought into their order first
 
 // Outputs of a block, and rows of the kernel in a part of k.
 struct Blocking {
@@ -57,7 +58,7 @@ template <class T> class Driver {
         threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns),
         x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows),
-        gathers_(panels_.count() >= direct::copied_for) {
+        gathers_(panels_.count() >= gathered_for) {
     choose_parts();
     for (index c = 0; c < channels_; c++)
       for (index i = 0; i < b_.kernel_rows; i++)

@@ -235,6 +235,7 @@ void pixel_lane_tiles(int rows, index count, index width, index k, const T* w, c
   }
 }
 
+// Channels lie far apart: no cache fetches the next one by itself.
 template <class T> void pack_pixels(index count, index k, const T* x, index channel, index width, T* v) {
   constexpr int L = lanes_of<T>;
   for (index j = 0; j < k; j++, x += channel, v += width) {
@@ -296,19 +297,12 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
 }
 
 template <class T> constexpr TileTable<T> table_of() {
-  return {lanes_of<T>,
-          o_columns,
-          p_rows,
-          most_vectors,
-          output_lane<T>,
-          output_lane_at<T>,
-          gather<T>,
-          output_lane_gathered<T>,
-          pixel_lane<T>,
-          pack_pixels<T>,
-          pixel_lane_tiles<T>,
-          transpose_store<T>,
-          transpose_load<T>};
+  TileTable<T> t{lanes_of<T>, o_columns, p_rows, most_vectors};
+  t.output_lane = output_lane<T>, t.output_lane_at = output_lane_at<T>;
+  t.gather = gather<T>, t.output_lane_gathered = output_lane_gathered<T>;
+  t.pixel_lane = pixel_lane<T>, t.pack_pixels = pack_pixels<T>, t.pixel_lane_tiles = pixel_lane_tiles<T>;
+  t.transpose_store = transpose_store<T>, t.transpose_load = transpose_load<T>;
+  return t;
 }
 
 }  // namespace

@@ -90,16 +90,15 @@ KONV_INLINE void both_axes(Get&& get, Put&& put, const vec<T>* start = nullptr) 
 }
 
 template <class T, class FH, class FW> void weight(const T* taps, const index* at, T* u) {
-  constexpr int L = lanes_of<T>;
-  both_axes<T, FH::weight, FW::weight>([&](int i, int j) KONV_INLINED {
-    return taps + (i * FW::r + j) * L;
-  }, [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(u + at[i * FW::A + j], o); });
+  const auto tap = [&](int i, int j) KONV_INLINED { return taps + (i * FW::r + j) * lanes_of<T>; };
+  const auto product = [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(u + at[i * FW::A + j], o); };
+  both_axes<T, FH::weight, FW::weight>(tap, product);
 }
 
 template <class T, class FH, class FW> void weight_adjoint(const T* d, index stride, T* taps) {
-  both_axes<T, FH::weight_adjoint, FW::weight_adjoint>([&](int i, int j) KONV_INLINED {
-    return d + (i * FW::A + j) * stride;
-  }, [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(taps + (i * FW::r + j) * lanes_of<T>, o); });
+  const auto product = [&](int i, int j) KONV_INLINED { return d + (i * FW::A + j) * stride; };
+  const auto tap = [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(taps + (i * FW::r + j) * lanes_of<T>, o); };
+  both_axes<T, FH::weight_adjoint, FW::weight_adjoint>(product, tap);
 }
 
 template <class T, class FH, class FW>
@@ -121,10 +120,11 @@ template <class T, class FH, class FW>
 void output_adjoint(const T* z, index pitch, index tile_step, index pixel_step, index tiles, T* y, index width,
                     index stride) {
   constexpr int L = lanes_of<T>;
-  for (index t = 0; t < tiles; t++, z += tile_step * L, y += width)
-    both_axes<T, FH::output_adjoint, FW::output_adjoint>([&](int i, int j) KONV_INLINED {
-      return z + (i * pitch + j * pixel_step) * L;
-    }, [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(y + (i * FW::A + j) * stride, o); });
+  for (index t = 0; t < tiles; t++, z += tile_step * L, y += width) {
+    const auto pixel = [&](int i, int j) KONV_INLINED { return z + (i * pitch + j * pixel_step) * L; };
+    const auto product = [&](int i, int j, vec<T> o) KONV_INLINED { store<T>(y + (i * FW::A + j) * stride, o); };
+    both_axes<T, FH::output_adjoint, FW::output_adjoint>(pixel, product);
+  }
 }
 
 // ---- the table -----------------------------------------------------------------------------------------------------
