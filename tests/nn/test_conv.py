@@ -90,9 +90,46 @@ def test_refused_at_construction(change, builtin, message):
     ],
 )  # fmt: skip
 def test_shape_errors_say_how_to_mend_them(shape, message):
+    layer = Conv2d(3, 8, 3)
     with pytest.raises(errors.ShapeError) as caught:
-        Conv2d(3, 8, 3)(konv.zeros(*shape))
+        layer(konv.zeros(*shape))
     assert str(caught.value).startswith(message)
+    with konv.no_grad():
+        if len(shape) == 4:  # a weight that lies packed for such images skips the checks, but not the refusal
+            layer(konv.zeros(1, 3, max(3, shape[2]), max(3, shape[3])))
+        with pytest.raises(errors.ShapeError) as caught:
+            layer(konv.zeros(*shape))
+    assert str(caught.value).startswith(message)
+
+
+@konv.no_grad()
+def test_a_packed_weight_refuses_what_a_new_one_does():
+    layer, good = Conv2d(2, 3, 3), konv.rand(1, 2, 8, 8)
+    first = layer(good)
+    bias = layer.bias
+    for image in (good.double(), good.half(), good.long()):
+        with pytest.raises(errors.DtypeError, match="they should be the same"):
+            layer(image)
+    with pytest.raises(errors.DeviceError, match="the input is on meta"):
+        layer(konv.empty(1, 2, 8, 8, device="meta"))
+    for wrong, error in (
+        (konv.zeros(4), errors.ShapeError),
+        (konv.zeros(3, 1), errors.ShapeError),
+        (konv.zeros(3, dtype=konv.float64), errors.DtypeError),
+        (konv.zeros(3, device="meta"), errors.DeviceError),
+    ):
+        with pytest.raises(error):
+            F.conv2d(good, layer.weight, wrong)
+        layer.bias = Parameter(wrong)
+        with pytest.raises(error):
+            layer(good)
+    layer.bias = bias
+    np.testing.assert_array_equal(layer(good).numpy(), first.numpy())
+    assert layer(good[:0]).shape == (0, 3, 6, 6)
+    np.testing.assert_array_equal(layer(good[0]).numpy(), first[0].numpy())
+    everywhere = konv.rand(1, 2, 1, 1).expand(1 << 50, 2, 8, 8)
+    with pytest.raises((errors.ArgumentError, errors.MemoryShortError)):
+        layer(everywhere)
 
 
 def test_mixed_dtypes_and_devices_are_refused():

@@ -183,7 +183,10 @@ class Conv2d(_Convolution):
     def forward(self, input: Any) -> Tensor:
         """Convolve ``input``, (N, C_in, H, W) or (C_in, H, W)."""
         own: Any = self._parameters  # half a microsecond quicker than two attributes, on every call
-        return convolve(input, own["weight"], own["bias"], self._fitting(own["weight"]))
+        weight, geometry = own["weight"], self._geometry
+        if geometry is None or weight._array.shape != geometry.weight_shape:
+            geometry = self._fitting(weight)
+        return convolve(input, weight, own["bias"], geometry)
 
     def plan(self, input_shape: tuple[int, ...]) -> ConvPlan:
         """What runs for inputs of this shape: algorithm, reason, tile, memory, and the bound of this machine.
