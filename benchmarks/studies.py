@@ -1,4 +1,4 @@
-"""Studies of konv alone: ``sweep`` (no cliff as work grows), ``threads``, ``dtypes`` and ``overhead``.
+"""Studies of konv alone: ``sweep`` (no cliff as work grows), ``threads``, ``dtypes``, ``floor`` and ``overhead``.
 
 The measurements are ``konv.bench.studies``. Each study prints a table and is kept in ``benchmarks/results/`` as JSON;
 a sweep also as pictures. Run them on a machine that does nothing else.
@@ -48,12 +48,15 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
 
 def threads(options: argparse.Namespace) -> dict[str, Any]:
     points = []
-    print(f"{'layer':<18}{'plan':<24}{'1 thread':>12}{options.threads:>4} threads{'speedup':>9}   (ms)")
+    words = (
+        f"{'1 thread':>12}{options.threads:>4} threads{'speedup':>9}{'share':>7}   (ms; of the multipliers' speedup)"
+    )
+    print(f"{'layer':<18}{'plan':<24}{words}")
     for layer in chosen(options):
         point = studies.scaling(layer, (1, options.threads), options.rounds, options.ms / 1e3)
         one, more = point.seconds["1"], point.seconds[str(options.threads)]
         mark = "  below 1.8" if one > LONG and one / more < 1.8 else ""
-        figures = f"{one * 1e3:>12.4f}{more * 1e3:>12.4f}{one / more:>9.2f}{mark}"
+        figures = f"{one * 1e3:>12.4f}{more * 1e3:>12.4f}{one / more:>9.2f}{point.share:>7.2f}{mark}"
         print(f"{layer.name:<18}{point.plan:<24}{figures}", flush=True)
         points.append(point)
     return {"points": list(map(plain, points))}
@@ -69,6 +72,25 @@ def dtypes(options: argparse.Namespace) -> dict[str, Any]:
     return {"points": list(map(plain, points))}
 
 
+def floor(options: argparse.Namespace) -> dict[str, Any]:
+    points = []
+    precision = konv.get_float32_precision()
+    konv.set_float32_precision("highest")  # direct sums
+    print(
+        f"{'layer':<18}{'plan':<24}{'ms':>12}{'GFLOP/s':>10}   share of what the multipliers, or copies, did meanwhile"
+    )
+    try:
+        for layer in chosen(options, "floor"):
+            point = studies.floor(layer, options.rounds, options.ms / 1e3)
+            taken = point.seconds["konv"]
+            figures = f"{taken * 1e3:>12.4f}{layer.flops / taken / 1e9:>10.1f}{point.share:>8.2f}"
+            print(f"{layer.name:<18}{point.plan:<24}{figures}", flush=True)
+            points.append(point)
+    finally:
+        konv.set_float32_precision(precision)
+    return {"points": list(map(plain, points))}
+
+
 def overhead(options: argparse.Namespace) -> dict[str, Any]:
     point = studies.overhead(options.rounds, options.ms / 1e3)
     for name, taken in point.seconds.items():
@@ -80,20 +102,27 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
 def plain(point: studies.Point) -> dict[str, Any]:
     layer = point.layer
     shapes = {"input": layer.input_shape, "weight": layer.geometry.weight_shape, "flops": layer.flops}
-    return {"name": layer.name, "plan": point.plan, "size": point.size, "seconds": point.seconds, **shapes}
+    return {
+        "name": layer.name,
+        "plan": point.plan,
+        "size": point.size,
+        "seconds": point.seconds,
+        "share": point.share,
+        **shapes,
+    }
 
 
-def chosen(options: argparse.Namespace) -> Iterable[bench.Layer]:
-    return bench.read_layers(options.shapes)
+def chosen(options: argparse.Namespace, usual: str = "layers") -> Iterable[bench.Layer]:
+    return bench.read_layers(options.shapes or HERE / "shapes" / f"{usual}.txt")
 
 
-STUDIES = {"sweep": sweep, "threads": threads, "dtypes": dtypes, "overhead": overhead}
+STUDIES = {"sweep": sweep, "threads": threads, "dtypes": dtypes, "floor": floor, "overhead": overhead}
 
 
 def run(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="+", choices=list(STUDIES))
-    parser.add_argument("--shapes", type=Path, default=HERE / "shapes" / "layers.txt", help="for threads and dtypes")
+    parser.add_argument("--shapes", type=Path, help="layers.txt for threads and dtypes, floor.txt for floor")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=float, default=20.0, help="milliseconds timed in one turn")

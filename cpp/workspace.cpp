@@ -2,13 +2,14 @@
 // work there does without: nobody waits, so that nobody can wait for a thread that a fork has lost.
 //
 // Fresh pages cost about 0.25 us per KiB (the kernel clears them), as much as a small layer takes to compute; that is
-// what keeping blocks saves, of scratch and of results alike (1.2 to 1.7 on results of 64 MiB and more). What is kept
+// what keeping blocks saves, of scratch and of results alike (1.2 to 1.7 on results of 64 MiB to 1 GiB). What is kept
 // is bounded, and the pages of large blocks are the system's whenever it needs them. Small blocks are malloc's
 // business, which keeps them itself; larger ones than the cache can hold go back to the system at once.
 #include "workspace.hpp"
 #include <pthread.h>
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #include <algorithm>
@@ -21,14 +22,15 @@ namespace {
 
 constexpr index alignment = 64, mebibyte = index{1} << 20;
 constexpr index large = 32 * mebibyte;
-#if defined(MADV_FREE)
-constexpr index largest_kept = 260 * mebibyte;  // a result of 256 MiB, on large pages
+#if defined(MADV_FREE)  // a sixteenth of the machine's memory, and no more than a result of 1 GiB on large pages
+const index largest_kept =
+    std::clamp(index{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 16, large, 1040 * mebibyte);
 #else
 constexpr index largest_kept = large;
 #endif
-constexpr index most_kept[] = {64 * mebibyte, largest_kept};  // of small blocks, of large ones
+const index most_kept[] = {64 * mebibyte, largest_kept};  // of small blocks, of large ones
 #if defined(__SANITIZE_ADDRESS__)
-constexpr index smallest_kept = largest_kept + 1;  // every block is malloc's own: the sanitizer sees what is done to it
+constexpr index smallest_kept = index{1} << 62;  // every block is malloc's own: the sanitizer sees what is done to it
 #else
 constexpr index smallest_kept = index{64} << 10;  // malloc returns nothing to the system for less
 #endif

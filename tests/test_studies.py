@@ -74,6 +74,22 @@ def test_scaling_leaves_the_threads() -> None:
     assert konv.get_num_threads() == before
 
 
+def test_shares_are_of_what_the_machine_does_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, rate = bench.parse_layer(LINES[1]), 8e9
+    monkeypatch.setattr(studies, "burst", lambda run, seconds: 1e-3 * konv.get_num_threads())
+    monkeypatch.setattr(studies.kernels, "fma_rates", lambda dtype, seconds: [rate / konv.get_num_threads()])
+    before = konv.get_num_threads()
+    assert studies.scaling(layer, (1, 4), 2, 1e-4).share == pytest.approx(1)  # both a quarter as fast
+    try:
+        konv.set_num_threads(1)
+        cells = 2 * 120 * 70 + 3 * 120 * 70 + 3 * 2 * 5 * 5
+        for limit, work, machine in (("multiply-adds", layer.flops, rate), ("bytes", 4 * cells, 2 * 2**26 / 1e-3)):
+            monkeypatch.setattr(studies, "bound", lambda flops, moved, limit=limit: type("", (), {"limit": limit}))
+            assert studies.floor(layer, 1, 1e-4).share == pytest.approx(work / 1e-3 / machine)
+    finally:
+        konv.set_num_threads(before)
+
+
 def test_rates_count_complex_products() -> None:
     base = studies.Point(bench.parse_layer(LINES[0]), "p", 0, {"float32": 1.0, "complex64": 4.0, "float64": 2.0})
     assert studies.rates(base) == {"float32": 1, "complex64": 1, "float64": 0.5}
@@ -113,7 +129,7 @@ def test_the_script_keeps_everything(script: ModuleType, tmp_path: Path, capsys:
     shapes = tmp_path / "shapes.txt"
     shapes.write_text("\n".join(LINES))
     before = konv.get_num_threads()
-    words = ["sweep", "threads", "dtypes", "overhead", "--image", "128", "--channels", "32", "--batch", "4"]
+    words = ["sweep", "threads", "dtypes", "floor", "overhead", "--image", "128", "--channels", "32", "--batch", "4"]
     words += ["--rounds", "1", "--ms", "0.1", "--results", str(tmp_path / "out"), "--shapes", str(shapes)]
     try:
         assert script.run(words) == 0

@@ -1,10 +1,11 @@
-"""Studies of konv alone: how time grows with the work, with threads, with the dtype, and what a small call costs.
+"""Studies of konv alone: time by work, threads and dtype, the cost of a small call, and how near a large one comes.
 
 ``benchmarks/studies.py`` runs them and keeps what comes out; the comparison with other engines is ``harness.py``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -16,7 +17,7 @@ from .. import dtypes, kernels, reference
 from ..autograd import no_grad
 from ..geometry import ConvGeometry
 from ..interop import from_numpy
-from ..machine import alternate, burst
+from ..machine import COPIED_BYTES, alternate, bound, burst, copying
 from ..nn.functional import conv2d
 from ..tensor import Tensor
 from .check import TOLERANCES, WrongResultError
@@ -37,6 +38,7 @@ class Point:
     plan: str
     size: int  # what grows
     seconds: dict[str, float]
+    share: float | None = None  # of what the machine itself did meanwhile
 
 
 # ---- numbers and calls ---------------------------------------------------------------------------------------------
@@ -157,19 +159,51 @@ def cliff(points: list[Point]) -> float:
     return max((later / min(figures[:i]) for i, later in enumerate(figures) if i), default=1.0)
 
 
-# ---- threads, dtypes, overhead -------------------------------------------------------------------------------------
+# ---- threads, floor, dtypes, overhead --------------------------------------------------------------------------------
 def scaling(layer: Layer, threads: tuple[int, ...], rounds: int, seconds: float) -> Point:
-    """Seconds for each number of threads; the numbers take turns."""
+    """Seconds for each number of threads; the numbers take turns.
+
+    ``share`` is what the last number gains over the first, over what multiplications alone gain in the same rounds:
+    cores that are two threads of one, or that other programs use, give no program more than that.
+    """
     run, before = prepare(layer), kernels.get_num_threads()
     times: dict[int, list[float]] = {n: [] for n in threads}
+    rates: dict[int, list[float]] = {n: [] for n in threads}
     try:
         for turn in range(rounds):
             for n in threads if turn % 2 else threads[::-1]:
                 kernels.set_num_threads(n)
                 times[n].append(burst(run, seconds))
+                rates[n].append(median(kernels.fma_rates("float32", seconds)))
     finally:
         kernels.set_num_threads(before)
-    return Point(layer, _plan(layer), 0, {str(n): median(found) for n, found in times.items()})
+    one, all_ = threads[0], threads[-1]
+    shares = [times[one][i] / times[all_][i] / (rates[all_][i] / rates[one][i]) for i in range(rounds)]
+    return Point(layer, _plan(layer), 0, {str(n): median(found) for n, found in times.items()}, median(shares))
+
+
+def floor(layer: Layer, rounds: int, seconds: float) -> Point:
+    """Seconds of a call, and its share of what the machine's multipliers, or its copies, do in the same rounds.
+
+    Which of the two is the layer's bound (``konv.machine.bound``): operations of the direct sum, or bytes of input,
+    output and weight.
+    """
+    run, n = prepare(layer), kernels.get_num_threads()
+    moved = 4 * sum(math.prod(shape) for shape in (layer.input_shape, layer.output_shape, layer.geometry.weight_shape))
+    by_bytes = bound(layer.flops, moved).limit == "bytes"
+    times, shares = [], []
+    with copying(n) as copy:
+
+        def machine() -> float:
+            if by_bytes:
+                return 2 * COPIED_BYTES / burst(copy, seconds)
+            return median(kernels.fma_rates("float32", seconds))
+
+        for _ in range(rounds):
+            before = machine()
+            times.append(burst(run, seconds))
+            shares.append((moved if by_bytes else layer.flops) / times[-1] / ((before + machine()) / 2))
+    return Point(layer, _plan(layer), 0, {"konv": median(times)}, median(shares))
 
 
 def by_dtype(layer: Layer, rounds: int, seconds: float, names: tuple[str, ...] = DTYPES) -> Point:

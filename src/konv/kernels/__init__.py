@@ -18,7 +18,7 @@ from .gradients import (
     grad_input_plan,
     pack_grad_input,
 )
-from .limits import fma_peak, lanes
+from .limits import fma_peak, fma_rates, lanes
 from .plans import ConvPlan, describe
 from .settings import (
     available_isas,
@@ -46,6 +46,7 @@ __all__ = [
     "grad_input_plan",
     "pack_grad_input",
     "fma_peak",
+    "fma_rates",
     "lanes",
     "plan",
     "prepare",

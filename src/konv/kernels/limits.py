@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,13 @@ def fma_peak(dtype: Any = "float32", seconds: float = 0.1) -> float:
     Measured in many short runs of which the best counts, by each thread's own clock, which stands still while another
     program has the core: other programs do not lower it.
     """
+    return max(fma_rates(dtype, seconds, time.thread_time))
+
+
+def fma_rates(
+    dtype: Any = "float32", seconds: float = 0.1, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Operations a second by ``clock``, in each of many short runs: what the machine leaves to its multipliers now."""
     from concurrent.futures import ThreadPoolExecutor  # `import konv` does without it
 
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
@@ -52,17 +60,18 @@ def fma_peak(dtype: Any = "float32", seconds: float = 0.1) -> float:
 
     def rate(repeats: int) -> float:
         together.wait()
-        start = time.thread_time()
+        start = clock()
         operations = _core.multiply_add(doubles, repeats)
-        return operations / (time.thread_time() - start)
+        return operations / (clock() - start)
 
-    repeats, best, end = 64, 0.0, time.perf_counter() + seconds
+    rates: list[float] = []
+    repeats, end = 64, time.perf_counter() + seconds
     with ThreadPoolExecutor(threads) as pool:
-        while not best or time.perf_counter() < end:
+        while not rates or time.perf_counter() < end:
             start = time.perf_counter()
             found = sum(pool.map(rate, [repeats] * threads))
             if time.perf_counter() - start < SHORTEST_RUN:
                 repeats *= 2
             else:
-                best = max(best, found)
-    return best
+                rates.append(found)
+    return rates

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from ..kernels import cores
 from .host import commit, cpu
-from .peak import Bound, Peak, bound, peak
+from .peak import COPIED_BYTES, Bound, Peak, bound, copying, peak
 from .timing import alternate, burst
 
-__all__ = ["Bound", "Peak", "alternate", "bound", "burst", "commit", "cores", "cpu", "peak"]
+__all__ = [
+    "COPIED_BYTES",
+    "Bound",
+    "Peak",
+    "alternate",
+    "bound",
+    "burst",
+    "commit",
+    "copying",
+    "cores",
+    "cpu",
+    "peak",
+]

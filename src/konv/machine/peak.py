@@ -7,6 +7,8 @@ core.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -74,12 +76,17 @@ def _peak(dtype: str, threads: int) -> Peak:
 
 @lru_cache(maxsize=1)
 def _bytes() -> float:
+    with copying(kernels.cores()) as copy:
+        return 2 * COPIED_BYTES / min(burst(copy, SECONDS) for _ in range(ROUNDS))
+
+
+@contextmanager
+def copying(threads: int) -> Iterator[Callable[[], object]]:
+    """A call that copies ``COPIED_BYTES`` on so many threads."""
     from concurrent.futures import ThreadPoolExecutor  # `import konv` does without it
 
-    parts = kernels.cores()
     source = np.ones(COPIED_BYTES // 8)
     target = np.zeros_like(source)
-    pairs = list(zip(np.array_split(target, parts), np.array_split(source, parts), strict=True))
-    with ThreadPoolExecutor(parts) as pool:
-        best = min(burst(lambda: list(pool.map(lambda p: np.copyto(*p), pairs)), SECONDS) for _ in range(ROUNDS))
-    return 2 * COPIED_BYTES / best
+    pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        yield lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs))
