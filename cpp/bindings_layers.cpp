@@ -93,8 +93,7 @@ constexpr PassForm passes[] = {{"channel_sums", Pass::sums, 1, 0},         {"cha
                                {"channel_combine", Pass::combine, 2, 4},   {"relu", Pass::relu, 1, 0},
                                {"relu_gradient", Pass::relu, 2, 0}};
 
-// Images x and, where the pass has one, g; then numbers, each (n or 1, c) of float64. The result is an image like x, or
-// two sums of each channel.
+// Images x and perhaps g; then numbers, each (n or 1, c) of float64. Gives an image like x, or two sums a channel.
 std::optional<Memory> run(const PassForm& form, nb::args handles) {
   if (handles.size() != form.images + form.numbers) refuse("a pass has another number of arrays");
   std::optional<Array> array[6];

@@ -36,7 +36,7 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
 }
 
 Plan plan_of(const Problem& p, const winograd::Candidate& transform, std::string reason) {
-  return {p, &winograd::algorithm, transform.m, transform.name, std::move(reason), "", 0, {}};
+  return {p, &winograd::algorithm, transform.m, transform.name, std::move(reason), "", 0, {}, transform.r};
 }
 
 std::string saving(const winograd::Candidate& transform) {

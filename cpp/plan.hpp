@@ -31,6 +31,7 @@ struct Plan : Problem {
   std::string layout;           // packed weights serve every plan of the same layout
   index packed_bytes;           // of the weight
   std::vector<Region> regions;  // each a convolution of its own: see conv/regions.cpp
+  int taps = 0;                 // Winograd: r
 };
 
 // Outputs [output, output + outputs) along an axis see taps [tap, tap + taps), and cells of the image from `cell` on.

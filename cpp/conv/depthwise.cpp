@@ -67,8 +67,7 @@ template <class T> class Driver {
            reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && channels_apart<T>(call_.x.sh);
   }
 
-  // The rows of b, in whole tiles, that see no padding above or below, nor the first or last row of the image: vectors
-  // may reach over the ends of a row.
+  // The rows of b, in whole tiles, that see neither padding nor the first or last row: vectors may reach over ends.
   std::pair<index, index> in_place(const Block& b) const {
     const index end = b.row + b.rows, last = (g_.h - 4 + g_.pad_top) / g_.stride_h;
     if (!in_place_ || b.columns < 2 * table_.lanes) return {end, end};

@@ -79,8 +79,7 @@ template <class T> class Driver {
   }
 
   static bool on_line(index distance) { return distance * index{sizeof(T)} % line == 0; }
-  // Panels that repay it that what they read is packed first. Where channels begin at different places in a cache
-  // line, half of what is read in place would be two lines.
+  // Panels that repay packing. Where channels begin at different places in a line, half of the vectors lie in two.
   index repaying() const {
     if (!channels_apart<T>(call_.x.sc)) return 1;
     return on_line(call_.x.sc) && (on_line(call_.x.sn) || call_.n == 1) ? 7 : 2;

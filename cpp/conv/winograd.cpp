@@ -1,4 +1,4 @@
-// Winograd convolution (transforms: isa/toom_cook.hpp, tiles and phases: winograd_tiling.hpp).
+// Winograd convolution (transforms: isa/toom_cook.hpp, tiles, slices and phases: winograd_tiling.hpp).
 //
 //   x --B^T.B--> V[xi][c][tile]            U[panel][xi][c][2 vectors of output channels] <--G.G^T-- w   (when packed)
 //                       \                  /
@@ -46,7 +46,7 @@ struct Blocking : Blocks {
 // Cuts the segments into blocks, and a block into enough pieces of chunks and panels, as far as it has them.
 template <class T> void cut(const Problem<T>& p, Blocking& b, index blocks) {
   constexpr index bytes = sizeof(T);
-  const index each = p.tiling.tiles(), panels = p.panels.count(), k = p.rows.channels * p.tiling.stride_phases();
+  const index each = p.tiling.tiles(), panels = p.panels.count(), k = p.rows.channels * p.tiling.slices();
   const index columns = std::max<index>(2 * p.isa.tiles.template of<T>().o_columns, slab_bytes / (k * bytes));
   const index tasks = b.shared ? tasks_a_thread * b.threads : 1;
   b.blocks = std::min(blocks, b.segments);
@@ -105,9 +105,9 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
 template <class T> class Forward {
  public:
   Forward(const Call<T>& call)
-      : call_(call), p_(call.plan.g, *call.plan.isa, call.plan.tile), tile_(p_.isa.tiles.template of<T>()),
-        writer_(p_.isa, call.y), b_(choose_blocking(p_, call.n, call.x.scalar)), input_(p_, call.x, b_.pitch),
-        work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
+      : call_(call), p_(call.plan.g, *call.plan.isa, call.plan.tile, call.plan.taps),
+        tile_(p_.isa.tiles.template of<T>()), writer_(p_.isa, call.y), b_(choose_blocking(p_, call.n, call.x.scalar)),
+        input_(p_, call.x, b_.pitch), work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
 
   void run() {
     const index tasks = b_.blocks * p_.g.groups, channels = p_.rows.channels;
@@ -221,7 +221,7 @@ template <class T> class Forward {
 // Channels read at a time: rows of the weight are long, and often on the same sets of the cache.
 constexpr index pack_channels = 16;
 
-// A vector of output channels of a group, from `o` on, for every phase and channel: u[at[phase][xi] + c*width].
+// A vector of output channels of a group, from `o` on, for every slice and channel: u[at[slice][xi] + c*width].
 template <class T>
 void pack_vector(const Problem<T>& p, const WeightView& view, index group, index o, index width, T* scratch, T* u) {
   const Axis &h = p.tiling.h, &w = p.tiling.w;
@@ -232,16 +232,15 @@ void pack_vector(const Problem<T>& p, const WeightView& view, index group, index
     for (index i = 0; i < outputs; i++)
       for (index c = first; c < last; c++)
         read_taps(p.isa, view, group, o + i, c, h.kernel, w.kernel, read + i * row + (c - first) * p.g.taps());
-    for (index phase = p.tiling.stride_phases() - 1; phase >= 0; phase--) {
+    for (index slice = p.tiling.slices() - 1; slice >= 0; slice--) {
       index at[max_products];
-      p.rows.offsets(p.tiling, phase, width, 0, at);
+      p.rows.offsets(p.tiling, slice, width, 0, at);
       for (index c = first; c < last; c++) {
-        std::fill_n(taps, h.r * w.r * p.lanes, T(0));  // lanes without a channel, taps that the phase does not have
-        for (index y = phase / w.stride; y < h.kernel; y += h.stride)
-          for (index x = phase % w.stride; x < w.kernel; x += w.stride)
+        std::fill_n(taps, h.r * w.r * p.lanes, T(0));  // lanes without a channel, taps that the slice does not have
+        for (index a = 0, y; a < h.r && (y = h.tap(slice / w.slices, a)) < h.kernel; a++)
+          for (index b = 0, x; b < w.r && (x = w.tap(slice % w.slices, b)) < w.kernel; b++)
             for (index i = 0; i < outputs; i++)
-              taps[(y / h.stride * w.r + x / w.stride) * p.lanes + i] =
-                  read[i * row + (c - first) * p.g.taps() + y * w.kernel + x];
+              taps[(a * w.r + b) * p.lanes + i] = read[i * row + (c - first) * p.g.taps() + y * w.kernel + x];
         p.f.weight(taps, at, u + c * width);
       }
     }
@@ -251,12 +250,12 @@ void pack_vector(const Problem<T>& p, const WeightView& view, index group, index
 }  // namespace
 
 template <class T> index packed_size(const Plan& plan) {
-  const Problem<T> p(plan.g, *plan.isa, plan.tile);
+  const Problem<T> p(plan.g, *plan.isa, plan.tile, plan.taps);
   return checked_mul(p.g.groups, p.panels.group_size());
 }
 
 template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
-  const Problem<T> p(plan.g, *plan.isa, plan.tile);
+  const Problem<T> p(plan.g, *plan.isa, plan.tile, plan.taps);
   const index vectors = ceil_div(p.g.group_oc(), p.lanes), tasks = p.g.groups * vectors;
   const index work = checked_mul(tasks, p.rows.all);  // vectors of results
   const int threads = static_cast<int>(std::min<index>({tasks, 1 + (work >> 14), num_threads()}));

@@ -1,4 +1,4 @@
-// Winograd convolution: fewer products for kernels of 2 to 7 taps, at the price of a little exactness.
+// Winograd convolution: fewer products for kernels of 2 taps and more, at the price of a little exactness.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,7 +9,7 @@ namespace konv::winograd {
 
 // One way to run a geometry.
 struct Candidate {
-  int m;             // output tile (Plan::tile)
+  int m, r;          // F(m, r)
   double error;      // bound of the largest error over max|y| on random float32 data: see winograd_choice.cpp
   double products;   // multiplications against a direct sum's, edge tiles included
   double cost;       // estimated time against a direct sum's; below 1 it pays

@@ -6,7 +6,8 @@
 // them (a direct sum of 10,000 pixels: 5).
 //
 // The transform itself gives `base`; a long sum adds to it like any other. base * sqrt(1 + channels/36) bounds every
-// figure; with stride s, s*s phases a channel count. 'high' takes what stays under 1e-5 and 16 times the direct error.
+// figure; a channel counts once for each slice of the kernel (winograd_tiling.hpp), and the slices of a long one, of
+// which some are nearly empty, err up to 1.35 times as much. 'high' takes what stays under 1e-5 and 16 direct errors.
 #include <algorithm>
 #include <cmath>
 #include "winograd.hpp"
@@ -37,22 +38,20 @@ constexpr Transform known[] = {
     {4, 5, true,  true,  5.0,  30},   //    4.8 (0.4)    4.5 (0.8)  7.1 (1.5)  15  (3.1)  19  (3.8)  high: to 108
     {2, 7, true,  true,  4.5,  50},   //    4.3 (0.5)    4.8 (1.0)  5.9 (2.3)  11  (4.0)  14  (5.2)  high: to 141
     {4, 3, false, true,  0.55, 3.5},  //    0.5 (0.1)    0.6 (0.4)  1.0 (0.7)  1.8 (1.1)  1.9 (1.9)
-    {4, 5, false, true,  1.2,  7},    //    0.9 (0.2)    1.1 (0.5)  1.5 (0.7)  3.8 (1.2)  4.6 (2.2)
+    {4, 5, false, true,  1.3,  7},    //    0.9 (0.2)    1.1 (0.5)  1.5 (0.7)  3.8 (1.2)  4.6 (2.2)
     {2, 7, false, true,  1.1,  9},    //    1.0 (0.2)    1.0 (0.5)  1.5 (1.0)  2.9 (1.8)  4.2 (2.5)
 };
 // clang-format on
 
-// Stride and dilation become phases, of one kind along each axis; an axis without a transform has one tap.
-bool axis_fits(index kernel, index stride, index dilation) {
-  if (Axis::taps(kernel, stride) == 1) return kernel == 1 && stride == 1;
-  return stride == 1 || dilation == 1;
+// Along one axis a stride or a dilation may be cut, not both; only a stride of 1 has kernels longer than r.
+bool axis_fits(const Transform& f, index kernel, index stride, index dilation) {
+  return stride == 1 ? kernel >= f.r : ceil_div(kernel, stride) == f.r && dilation == 1;
 }
 
 bool matches(const Transform& f, const Geometry& g) {
-  const index rh = Axis::taps(g.kh, g.stride_h), rw = Axis::taps(g.kw, g.stride_w);
-  if (!axis_fits(g.kh, g.stride_h, g.dilation_h) || !axis_fits(g.kw, g.stride_w, g.dilation_w)) return false;
-  if (g.stride_h * g.stride_w > max_phases) return false;
-  return f.square ? rh == f.r && rw == f.r : (rh == f.r && rw == 1) || (rh == 1 && rw == f.r);
+  const bool h = axis_fits(f, g.kh, g.stride_h, g.dilation_h), w = axis_fits(f, g.kw, g.stride_w, g.dilation_w);
+  const bool no_h = g.kh == 1 && g.stride_h == 1, no_w = g.kw == 1 && g.stride_w == 1;
+  return f.square ? h && w : (h && no_w) || (no_h && w);
 }
 
 // Time that reading weights adds, in multiply-adds of one thread: little from the last-level cache, much from memory.
@@ -67,7 +66,7 @@ double streaming(double weights) {
 // For a gradient, D is transformed once a call for every pair of channels, about 6 multiply-adds for each product:
 // worth it where four images pay for it (a choice must not depend on the batch, and gradients are of batches).
 Candidate candidate_of(const Transform& f, const Geometry& g, Sum sum) {
-  const Tiling t(g, f.m);
+  const Tiling t(g, f.m, f.r);
   const double rows = static_cast<double>(Rows(t, g.group_c()).all);  // of all products of a tile
   const double tiles = static_cast<double>(t.h.phases * t.h.tiles) * static_cast<double>(t.w.phases * t.w.tiles);
   const double oc = static_cast<double>(g.group_oc()), lanes = static_cast<double>(round_up(g.group_oc(), 16));
@@ -77,11 +76,13 @@ Candidate candidate_of(const Transform& f, const Geometry& g, Sum sum) {
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
                                            : (compute + streaming(weights)) / (direct / 0.9 + streaming(taps));
 
-  const double channels = static_cast<double>(g.group_c() * t.stride_phases());
-  const double error = sum == Sum::gradient ? f.gradient : f.base * std::sqrt(1 + channels / 36);
+  const double channels = static_cast<double>(g.group_c() * t.slices());
+  const bool is_long = t.slices() > g.stride_h * g.stride_w;
+  const double error = sum == Sum::gradient ? f.gradient : (is_long ? 1.35 : 1) * f.base * std::sqrt(1 + channels / 36);
   const auto edges = [](index rows, index columns) { return std::to_string(rows) + "x" + std::to_string(columns); };
-  return {f.m, 1e-6 * error, tiles * rows * oc / direct, cost,
-          "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")"};
+  return {f.m,          f.r,
+          1e-6 * error, tiles * rows * oc / direct,
+          cost,         "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")"};
 }
 
 }  // namespace
@@ -89,9 +90,8 @@ Candidate candidate_of(const Transform& f, const Geometry& g, Sum sum) {
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum) {
   std::vector<Candidate> all;
   if (precision == Precision::highest || g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
-  if (sum == Sum::gradient && (g.stride_h > 1 || g.stride_w > 1)) return all;
   for (const Transform& f : known) {
-    if (!matches(f, g)) continue;
+    if (!matches(f, g) || Tiling(g, f.m, f.r).slices() > (sum == Sum::gradient ? 1 : max_slices)) continue;
     const Candidate candidate = candidate_of(f, g, sum);
     const bool exact = precision == Precision::high ? f.near && candidate.error <= 1e-5 : candidate.error <= 1e-4;
     if (exact || scalar != Scalar::f32) all.push_back(candidate);

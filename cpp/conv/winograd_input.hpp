@@ -29,8 +29,8 @@ template <class T> struct Problem {
   Panels panels;  // of one group's output channels
   bool windows;   // tiles begin m columns apart; else 1, and lie side by side
 
-  Problem(const Geometry& g, const IsaTable& isa, index m)
-      : g(g), isa(isa), tiling(g, m), f(find_transform<T>(isa, tiling.h, tiling.w)), rows(tiling, g.group_c()),
+  Problem(const Geometry& g, const IsaTable& isa, index m, index r)
+      : g(g), isa(isa), tiling(g, m, r), f(find_transform<T>(isa, tiling.h, tiling.w)), rows(tiling, g.group_c()),
         lanes(isa.winograd.of<T>().lanes), panels{g.group_oc(), rows.all, 2 * lanes, lanes},
         windows(tiling.step() > 1) {}
 
@@ -106,28 +106,26 @@ template <class T> class InputTransform {
       for (index t = 0; t < p_.tiling.tiles(); t++) *window++ = i * step + t * p_.tiling.w.m;
     }
     std::fill_n(window, p_.lanes, 0);  // less than a vector of tiles is filled up
-    if (in_place_) {
-      std::fill_n(own.strip, p_.tiling.cells(), T(0));
-      std::fill_n(own.s, count * step, T(0));  // columns beyond the image stay so
-    }
-    const index phases = p_.tiling.stride_phases();
-    index at[max_phases][max_products];
-    for (index phase = 0; phase < phases; phase++) p_.rows.offsets(p_.tiling, phase, pitch_, p_.lanes, at[phase]);
+    if (in_place_) std::fill_n(own.strip, p_.tiling.cells(), T(0));
+    const index slices = p_.tiling.slices();
+    index at[max_slices][max_products];
+    for (index slice = 0; slice < slices; slice++) p_.rows.offsets(p_.tiling, slice, pitch_, p_.lanes, at[slice]);
     for (index c = from; c < to; c++)
-      for (index phase = phases - 1; phase >= 0; phase--) {
-        for (index i = 0; i < count; i++) columns_of(own, i, phase, group * p_.rows.channels + c, own.s + i * step);
-        rows_of(own, count, at[phase], v + c * pitch_);
+      for (index slice = slices - 1; slice >= 0; slice--) {
+        // Columns beyond the image stay so from channel to channel.
+        if (in_place_ && (c == from || p_.tiling.w.slices > 1)) std::fill_n(own.s, count * step, T(0));
+        for (index i = 0; i < count; i++) columns_of(own, i, slice, group * p_.rows.channels + c, own.s + i * step);
+        rows_of(own, count, at[slice], v + c * pitch_);
       }
   }
  private:
   // The rows of one segment and channel, in place or staged, transformed column by column into s. Both column phases of
   // a stride of 2 are staged at once, when the first of them is due.
-  void columns_of(const Scratch<T>& own, index at, index phase, index c, T* s) const {
+  void columns_of(const Scratch<T>& own, index at, index slice, index c, T* s) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
     const Segment& segment = own.segments[at];
-    const index count = p_.tiling.cells();
-    const index row = segment.tile_h * h.m, row_phase = segment.phase_h + phase / w.stride;
-    const index column = w.cell(segment.tile_w * w.m, phase % w.stride);
+    const index count = p_.tiling.cells(), row = segment.tile_h * h.m, slice_h = slice / w.slices;
+    const index column = w.cell(segment.tile_w * w.m, 0, slice % w.slices);
     const T* rows[max_products];
     index first = 0, last = count;
     if (in_place_) {
@@ -135,14 +133,18 @@ template <class T> class InputTransform {
       last = std::clamp<index>(p_.g.w - column, first, count);
       const T* plane = static_cast<const T*>(x_.plane(segment.n, c)) + column;
       for (index i = 0; i < p_.f.ah(); i++) {
-        const index y = h.cell(row + i, row_phase);
+        const index y = h.cell(row + i, segment.phase_h, slice_h);
         rows[i] = y >= 0 && y < p_.g.h ? plane + y * x_.sh : own.strip;
       }
     } else {
-      const bool pairs = w.stride == 2, odd = pairs && phase % 2;
+      const bool pairs = w.stride == 2, odd = pairs && slice % 2;
       const index pitch = pairs ? 2 * count : count;
       T* strip = own.strip + pairs * at * p_.f.ah() * pitch;
-      RowBlock b{{segment.n, c, h.cell(row, row_phase), column}, p_.f.ah(), count, h.stride * h.dilation, w.stride};
+      RowBlock b{{segment.n, c, h.cell(row, segment.phase_h, slice_h), column},
+                 p_.f.ah(),
+                 count,
+                 h.stride * h.dilation,
+                 w.stride};
       if (pairs) b.column -= odd, b.count = pitch, b.step = 1, b.half = count;
       if (odd || !pairs) reader_.read_rows(strip, pitch, b);
       for (index i = 0; i < p_.f.ah(); i++) rows[i] = strip + i * pitch + odd * count;

@@ -199,8 +199,7 @@ template <class T, int D = lanes_of<T> / 2> KONV_INLINE T lane_sum(vec<T> v) {
   else return lane_sum<T, D / 2>(v + shuffle<Rotate<lanes_of<T>, D>, T>(v, v));
 }
 
-// acc += one vector of columns from q on, all rows, R rows of gy at a time; n columns of it when it is the Tail. S:
-// row_step, with tap_step 1.
+// acc += a vector of columns from q on, all rows, R of gy at a time; n columns of the Tail. S: row_step; tap_step is 1.
 template <class T, int P, int Q, int S, bool Tail>
 KONV_INLINE void add_columns(vec<T> (&acc)[P][Q], const DepthwiseGradient<T>& g, const T* x, index q,
                              const index* offset, int n) {

@@ -164,8 +164,7 @@ void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const
 constexpr int p_rows = registers == 32 ? 12 : 6;
 constexpr int p_vectors = 6;
 
-// Vectors of pixels beside `rows` rows: sums, pixels and one broadcast fit the registers; where the CPU has no fused
-// multiply-add the product needs one more.
+// Vectors of pixels beside `rows` rows: sums, pixels, a broadcast and, without fused multiply-adds, a product fit.
 constexpr int most_vectors(int rows) {
 #if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
   return least(p_vectors, (registers - 1) / (rows + 1));

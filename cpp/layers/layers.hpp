@@ -36,8 +36,7 @@ void pool(const IsaTable& isa, const Pooling& p);
 void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
                        const OutputView& gx);
 
-// ---- passes: what their statistics mean is decided above (ops/norm.py) ----------------------------------------------
-// `images` and `numbers` of a pass, in this order:
+// ---- passes (what statistics mean is decided above, in ops/norm.py): images and numbers in this order --------------
 enum class Pass {
   sums,      // x                       sums: sum of x, and 0
   moments,   // x                       sums: mean of x, and sum of (x - mean)^2

@@ -72,8 +72,7 @@ template <class T> class Pool {
   };
   Rank<T>* ranks_of(T* scratch) const { return reinterpret_cast<Rank<T>*>(scratch + length_); }
 
-  // Units are rows of outputs. Neighbours with the same window, as the transpose of windows that do not
-  // overlap has them, are computed once.
+  // Units are rows of outputs. Neighbours with the same window (transposes have them) are computed once.
   void next(RowBlock& b) const {
     if (++b.row == rows_.outputs()) b.row = 0, b.c++;
     if (b.c == p_.c) b.c = 0, b.n++;

@@ -12,7 +12,9 @@ import konv
 from konv import kernels, reference
 from konv.geometry import ConvGeometry
 
-KERNELS = {"3x3": (3, 3), "2x2": (2, 2), "4x4": (4, 4), "5x5": (5, 5), "7x7": (7, 7), "3x1": (3, 1), "1x5": (1, 5)}
+KERNELS = {
+    f"{h}x{w}": (h, w) for h, w in [(3, 3), (2, 2), (4, 4), (5, 5), (6, 6), (7, 7), (9, 8), (3, 1), (1, 5), (11, 1)]
+}
 SIZE = 28
 ROW, COLUMN = 13, 14  # of the one number that is not ordinary
 
@@ -41,21 +43,22 @@ def plans(geometry: ConvGeometry, precision: str) -> list[str]:
     return kernels.candidates(geometry, SIZE, SIZE)
 
 
-def tile_of(name: str) -> tuple[int, int]:
-    """Outputs of a transform's tile, (1, 1) for direct sums."""
+def edges_of(name: str) -> list[tuple[int, ...]]:
+    """Outputs and taps of a transform's tile, ((mh, mw), (rh, rw)); ones for direct sums."""
     if not name.startswith("winograd"):
-        return 1, 1
-    rows, columns = name.split("(")[1].split(",")[0].split("x")
-    return int(rows), int(columns)
+        return [(1, 1), (1, 1)]
+    return [tuple(map(int, part.split("x"))) for part in name.split("(")[1].rstrip(")").split(",")]
 
 
-def touched(geometry: ConvGeometry, tile: tuple[int, int] = (1, 1)) -> Any:
+def touched(geometry: ConvGeometry, name: str = "direct") -> Any:
     """Outputs whose window, or whose tile, reads the one number."""
     mask = np.zeros(geometry.output_size(SIZE, SIZE), bool)
-    reached = [
-        slice(max(0, at - k + 1) // m * m, at // m * m + m)
-        for at, k, m in zip((ROW, COLUMN), geometry.kernel_size, tile, strict=True)
-    ]
+    reached = []
+    for at, k, m, r in zip((ROW, COLUMN), geometry.kernel_size, *edges_of(name), strict=True):
+        read = k + max(
+            0, -k % r - 1
+        )  # where slices of r taps are longer than the kernel; the very last cell is not read
+        reached.append(slice(max(0, at - read + 1) // m * m, at // m * m + m))
     mask[tuple(reached)] = True
     return mask
 
@@ -69,7 +72,7 @@ def test_highest_is_direct_and_close(isa: str, kernel: str) -> None:
     for name in names:
         with kernels.force_plan(name):
             error = np.abs(kernels.conv2d(x, weight, None, geometry) - expected).max()
-        assert error <= 3e-6 * np.abs(expected).max()
+        assert error <= 5e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("precision, most", [("high", 1e-5), ("medium", 1e-4)])
@@ -94,10 +97,10 @@ def test_not_finite_numbers_stay_in_their_window_or_tile(isa: str, kernel: str, 
         with kernels.force_plan(name):
             clean, result = (kernels.conv2d(a, weight, None, geometry) for a in (x, spoiled))
         np.testing.assert_array_equal(result[0], clean[0])
-        outside = ~touched(geometry, tile_of(name))
+        outside = ~touched(geometry, name)
         np.testing.assert_array_equal(result[1][:, outside], clean[1][:, outside])
         assert not np.isfinite(result[1][:, touched(geometry)]).any()
-        if tile_of(name) == (1, 1) and np.isinf(value):
+        if "winograd" not in name and np.isinf(value):
             assert np.isinf(result[1][:, touched(geometry)]).all()  # with its sign, as the definition says
 
 
@@ -111,7 +114,7 @@ def test_a_large_number_is_felt_in_its_tile_alone(isa: str, kernel: str) -> None
     for name in plans(geometry, "medium"):
         with kernels.force_plan(name):
             clean, result = (kernels.conv2d(a, weight, None, geometry) for a in (x, spoiled))
-        outside = ~touched(geometry, tile_of(name))
+        outside = ~touched(geometry, name)
         np.testing.assert_array_equal(result[1][:, outside], clean[1][:, outside])
         beside = ~touched(geometry)
         error = np.abs(result[1] - expected[1])[:, beside].max()

@@ -11,8 +11,12 @@ cd "$root"
 tests=("$@")
 [ ${#tests[@]} -gt 0 ] || tests=(tests/recorded tests/kernels)
 
+# The instruction sets that this machine can run; the others would only be compiled.
+isas=$("$python" -c 'import konv; print(";".join(konv.backends.available()))')
+
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --config-settings=cmake.define.KONV_SANITIZE=ON \
+  --config-settings=cmake.define.KONV_ONLY="$isas" \
   --config-settings=build-dir=build/sanitize '.[test]'
 
 compiler=${CXX:-c++}
