@@ -102,7 +102,7 @@ template <class T> class Driver {
     channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
 
     const index blocks = grid_.count() * g_.groups;
-    const index least = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // panels: gathering is the work of two
+    const index least = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // panels: gathering is nearly the work of one
     const index enough = blocks % threads_ ? direct::blocks_a_thread * threads_ : 2 * threads_;
     if (threads_ > 1 && blocks < enough) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
     const index fewest = ceil_div(threads_, blocks);

@@ -65,8 +65,7 @@ double streaming(double weights) {
 //
 // For a gradient, D is transformed once a call for every pair of channels, about 6 multiply-adds for each product:
 // worth it where four images pay for it (a choice must not depend on the batch, and gradients are of batches).
-Candidate candidate_of(const Transform& f, const Geometry& g, Sum sum) {
-  const Tiling t(g, f.m, f.r);
+Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, Sum sum) {
   const double rows = static_cast<double>(Rows(t, g.group_c()).all);  // of all products of a tile
   const double tiles = static_cast<double>(t.h.phases * t.h.tiles) * static_cast<double>(t.w.phases * t.w.tiles);
   const double oc = static_cast<double>(g.group_oc()), lanes = static_cast<double>(round_up(g.group_oc(), 16));
@@ -76,13 +75,11 @@ Candidate candidate_of(const Transform& f, const Geometry& g, Sum sum) {
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
                                            : (compute + streaming(weights)) / (direct / 0.9 + streaming(taps));
 
-  const double channels = static_cast<double>(g.group_c() * t.slices());
-  const bool is_long = t.slices() > g.stride_h * g.stride_w;
-  const double error = sum == Sum::gradient ? f.gradient : (is_long ? 1.35 : 1) * f.base * std::sqrt(1 + channels / 36);
+  const double grown = std::sqrt(1 + static_cast<double>(g.group_c() * t.slices()) / 36) * (t.is_long() ? 1.35 : 1);
+  const double error = sum == Sum::gradient ? f.gradient : f.base * grown;
   const auto edges = [](index rows, index columns) { return std::to_string(rows) + "x" + std::to_string(columns); };
-  return {f.m,          f.r,
-          1e-6 * error, tiles * rows * oc / direct,
-          cost,         "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")"};
+  const std::string name = "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")";
+  return {f.m, f.r, 1e-6 * error, tiles * rows * oc / direct, cost, name};
 }
 
 }  // namespace
@@ -91,8 +88,11 @@ std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar
   std::vector<Candidate> all;
   if (precision == Precision::highest || g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
   for (const Transform& f : known) {
-    if (!matches(f, g) || Tiling(g, f.m, f.r).slices() > (sum == Sum::gradient ? 1 : max_slices)) continue;
-    const Candidate candidate = candidate_of(f, g, sum);
+    if (!matches(f, g)) continue;
+    const Tiling t(g, f.m, f.r);
+    if (t.slices() > (sum == Sum::gradient ? 1 : max_slices)) continue;
+    if (t.is_long() && t.products() * t.slices() * g.group_c() > 1 << 17) continue;  // V of a few tiles would be large
+    const Candidate candidate = candidate_of(f, t, g, sum);
     const bool exact = precision == Precision::high ? f.near && candidate.error <= 1e-5 : candidate.error <= 1e-4;
     if (exact || scalar != Scalar::f32) all.push_back(candidate);
   }

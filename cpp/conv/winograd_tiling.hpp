@@ -71,6 +71,7 @@ struct Tiling {
 
   index products() const { return h.products() * w.products(); }
   index slices() const { return h.slices * w.slices; }
+  bool is_long() const { return slices() > h.stride * w.stride; }  // a kernel of more than r taps
   index segments(index n) const { return checked_mul(checked_mul(n, h.phases), checked_mul(h.tiles, parts)); }
   Segment segment(index i) const {
     const index row = i / parts, image = row / h.tiles;

@@ -33,6 +33,8 @@ LAYERS: list[tuple[int, int, int, dict[str, Any]]] = [
     (1, 64, 64, {"in_channels": 512, "out_channels": 10, "kernel_size": 64}),
     (1, 256, 256, {"in_channels": 64, "out_channels": 64, "kernel_size": 3, "padding": 36, "dilation": 36}),
     (8, 224, 224, {"in_channels": 3, "out_channels": 768, "kernel_size": 16, "stride": 16}),
+    (1, 28, 28, {"in_channels": 1024, "out_channels": 64, "kernel_size": 11, "padding": 5}),
+    (1, 14, 14, {"in_channels": 2048, "out_channels": 64, "kernel_size": 9, "padding": 4}),
     (20, 50, 100, {"in_channels": 16, "out_channels": 33, "kernel_size": 5}),
     (1, 112, 112, {"in_channels": 96, "out_channels": 96, "kernel_size": 3, "stride": 2, "padding": 1, "groups": 96}),
 ]
