@@ -140,11 +140,8 @@ template <class T> class InputTransform {
       const bool pairs = w.stride == 2, odd = pairs && slice % 2;
       const index pitch = pairs ? 2 * count : count;
       T* strip = own.strip + pairs * at * p_.f.ah() * pitch;
-      RowBlock b{{segment.n, c, h.cell(row, segment.phase_h, slice_h), column},
-                 p_.f.ah(),
-                 count,
-                 h.stride * h.dilation,
-                 w.stride};
+      const Corner corner{segment.n, c, h.cell(row, segment.phase_h, slice_h), column};
+      RowBlock b{corner, p_.f.ah(), count, h.stride * h.dilation, w.stride};
       if (pairs) b.column -= odd, b.count = pitch, b.step = 1, b.half = count;
       if (odd || !pairs) reader_.read_rows(strip, pitch, b);
       for (index i = 0; i < p_.f.ah(); i++) rows[i] = strip + i * pitch + odd * count;

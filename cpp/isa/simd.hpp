@@ -16,8 +16,10 @@
 #define KONV_INLINE inline __attribute__((always_inline))
 #define KONV_INLINED __attribute__((always_inline))  // after a lambda's parameters
 #define KONV_UNROLL _Pragma("GCC unroll 64")
+#ifndef KONV_UNROLL_4  // see CMakeLists.txt
 // Sums over k. Where a core is shared with other work, time goes with instructions: this saves up to 20 % of it.
 #define KONV_UNROLL_4 _Pragma("GCC unroll 4")
+#endif
 
 namespace konv::KONV_ISA {
 
