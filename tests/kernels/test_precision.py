@@ -55,9 +55,8 @@ def touched(geometry: ConvGeometry, name: str = "direct") -> Any:
     mask = np.zeros(geometry.output_size(SIZE, SIZE), bool)
     reached = []
     for at, k, m, r in zip((ROW, COLUMN), geometry.kernel_size, *edges_of(name), strict=True):
-        read = k + max(
-            0, -k % r - 1
-        )  # where slices of r taps are longer than the kernel; the very last cell is not read
+        # Slices of r taps may be longer than the kernel; their very last cell is not read then.
+        read = k + max(0, -k % r - 1)
         reached.append(slice(max(0, at - read + 1) // m * m, at // m * m + m))
     mask[tuple(reached)] = True
     return mask
@@ -72,7 +71,7 @@ def test_highest_is_direct_and_close(isa: str, kernel: str) -> None:
     for name in names:
         with kernels.force_plan(name):
             error = np.abs(kernels.conv2d(x, weight, None, geometry) - expected).max()
-        assert error <= 5e-6 * np.abs(expected).max()
+        assert error <= 3e-6 * max(1.0, geometry.fan_in / 3136) * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("precision, most", [("high", 1e-5), ("medium", 1e-4)])
