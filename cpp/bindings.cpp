@@ -33,7 +33,7 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
                         array.stride(1), array.stride(2), array.stride(3), array.stride(4)};
   Packed packed{plan.layout, Memory(plan.packed_bytes)};
   const ReleaseGil released;
-  with_compute_type(plan.scalar, [&](auto t) {
+  with_compute_type(plan.sums, [&](auto t) {
     using T = decltype(t);
     plan.algorithm->driver.of<T>().pack(plan, view, static_cast<T*>(packed.memory.data()));
   });
@@ -56,7 +56,7 @@ bool convolve(const Plan& plan, nb::handle input, const Packed& packed, nb::hand
   if (bias && plan.parts > 1 && bias->stride(0) != plan.parts) return false;
   if (packed.layout != plan.layout) throw std::invalid_argument("konv: the weight was packed for another plan");
   const OutputView y = output(n);
-  with_compute_type(plan.scalar, [&](auto t) {
+  with_compute_type(plan.sums, [&](auto t) {
     using T = decltype(t);
     std::vector<T> values(static_cast<std::size_t>(g.oc), T(0));
     const index step = plan.parts > 1 || !bias ? 1 : bias->stride(0);

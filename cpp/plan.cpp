@@ -7,26 +7,26 @@
 //   the rest                                         pixel_lane
 #include "plan.hpp"
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include "conv/direct.hpp"
-#include "conv/grad_weight.hpp"
 #include "conv/winograd.hpp"
 
 namespace konv {
 namespace {
 
 bool can_run(const Problem& p, const Algorithm& algorithm) {
-  return algorithm.fits(p.g) && (is_floating(p.scalar) || algorithm.driver.i64.run);
+  return algorithm.fits(p.g) && (p.sums != Scalar::i64 || algorithm.driver.i64.run);
 }
 
 Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
   Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0, {}};
   if (&algorithm == &regions::algorithm) {
     plan.regions = regions::cut(p.g);
-    for (Region& r : plan.regions) r.plan = make_plan({r.plan.g, p.scalar, p.parts, p.isa, p.precision});
+    for (Region& r : plan.regions) r.plan = make_plan({r.plan.g, p.scalar, p.parts, p.isa, p.precision, p.sums});
     return plan;
   }
-  with_compute_type(p.scalar, [&](auto t) {
+  with_compute_type(p.sums, [&](auto t) {
     using T = decltype(t);
     if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
     else if (&algorithm != &depthwise::algorithm)
@@ -44,38 +44,46 @@ std::string saving(const winograd::Candidate& transform) {
   return "a transform saves " + std::to_string(saved) + " % of the multiplications";
 }
 
-// Which direct sum. Measured (AVX2; channels 3 to 1024, maps 7x7 to 224x224, 1x1 to 8x8 kernels, strides 1 to 8): rows
-// of neighbouring pixels pay under 1x1 kernels from 8x8 maps on, under short sums, and where output channels would
-// leave lanes empty. Where registers are many, few pixels are what was measured; wide strides were not.
+// Times of the two direct sums in products of full vectors, fitted to 2,500 random layers (AVX2; their choice loses
+// 1.5 % to the better one in the mean, with 1x1 kernels 3 %). Pixels must be staged, a cell for 11 products (22 under
+// a stride, 8 under 1x1 kernels), those that blocks of rows share once for each; rows end with a part of a vector.
+// Channels leave the lanes for 6 products an output, more where outputs leave the caches; they fill vectors in part,
+// and are slower by one vector than by two.
+double pixel_lane_time(const Geometry& g, double lanes) {
+  if (g.taps() == 1) return 1 + 8 / double(g.group_oc());
+  const double vectors = std::ceil(double(g.ow) / lanes), reach = double((g.kh - 1) * g.dilation_h + 1);
+  const double across = double((g.ow - 1) * g.stride_w + (g.kw - 1) * g.dilation_w + 1), step = double(g.stride_h);
+  const double fit = (double(pixel_lane::cache_bytes / 4) / (double(g.group_c()) * across) - reach) / step + 1;
+  const double cells = across * (step + (reach - step) / std::clamp(fit, 1.0, double(g.oh)));  // of each output row
+  const double stage = (g.stride_w > 1 ? 22 : 11) * cells / double(g.taps() * g.group_oc() * g.ow);
+  return vectors * lanes / double(g.ow) * (1 + 0.5 / (vectors * vectors)) * (1 + stage);
+}
+double output_lane_time(const Geometry& g, double lanes) {
+  const double filters = double(g.group_oc()), vectors = std::ceil(filters / lanes);
+  const double leave = 6 + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256));
+  return vectors * lanes / filters * (1 + 0.6 * std::fmod(vectors, 2) / vectors) *
+         (1 + leave / double(g.group_c() * g.taps()));
+}
+
+// Which direct sum. Where registers are many, few pixels are what was measured (AVX-512); wide strides were not.
 template <class T> bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
   const Geometry& g = p.g;
   const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
   const bool few_registers = tiles.p_rows < 8, flat = direct::flattens(g);
   if (!pixel_lane::algorithm.fits(g) || (filters >= lanes && k > 16384)) return true;  // a block would outgrow L2
-  if (filters < lanes) return false;
+  if (filters < lanes && (g.stride_w == 1 || !few_registers)) return false;
   if (g.stride_w > 2 && k >= 32) return true;
-  if (k < 64) return false;
-  if (pixels <= 3 * lanes) return true;
-  if (filters < 2 * lanes) return false;
   if (few_registers) {
-    if (flat) return pixels <= 7 * lanes;
-    return (filters >= 4 * lanes && g.group_c() >= 8) || g.stride_w > 1 || pixels <= 8 * lanes;
+    if (g.taps() == 1 && k >= 64 && pixels <= (filters < 2 * lanes ? 3 : 7) * lanes) return true;
+    return !flat && output_lane_time(g, double(lanes)) < pixel_lane_time(g, double(lanes));
   }
-  if (5 * round_up(filters, lanes) > 6 * filters) return false;  // a fifth of the lanes empty
-  return pixels <= (flat ? 100 : 256);
-}
-
-// The cost, in direct sums, under which a transform is chosen. A strided kernel split into 2x2 taps has little to save,
-// and with few registers its transforms take more instructions than the estimate knows.
-double worth_it(const Problem& p) {
-  const bool two_taps = ceil_div(p.g.kh, p.g.stride_h) == 2 && ceil_div(p.g.kw, p.g.stride_w) == 2;
-  return two_taps && p.isa->tiles.of<float>().p_rows < 8 ? 0.66 : 0.9;
+  return pixels <= (flat ? 100 : 256) && output_lane_time(g, double(lanes)) < 1.2;
 }
 
 // Whether filters of one channel should share what is read of it, in the pixel-lane tile, rather than pass over it one
 // by one. Measured (AVX2; 1 to 64 filters of 3x3 to 11x11): 0.98 to 3.2 times as fast; narrow images 0.92.
 bool filters_share_pixels(const Geometry& g) {
-  return g.group_oc() >= 6 && (g.taps() > 9 || g.stride_w > 1 || g.ow >= 48);
+  return g.group_oc() > 32 || (g.group_oc() >= 6 && (g.taps() > 9 || g.stride_w > 1 || g.ow >= 48));
 }
 
 Plan choose(const Problem& p) {
@@ -84,10 +92,12 @@ Plan choose(const Problem& p) {
   std::vector<winograd::Candidate> transforms;
   if (is_floating(p.scalar)) transforms = winograd::candidates(p.g, p.precision, p.scalar);
   const double transformed = transforms.empty() ? 1 : transforms.front().cost;
-  if (regions::share(p.g) + 0.1 < std::min(0.8, transformed))
+  const bool large = p.g.oh * p.g.ow >= 48 * std::ssize(regions::cut(p.g));  // each is a call of its own
+  if (large && regions::share(p.g) + 0.1 < std::min(0.8, transformed))
     return plan_of(p, regions::algorithm, "products with padding are left out");
-  if (transformed < worth_it(p)) return plan_of(p, transforms.front(), saving(transforms.front()));
-  return with_compute_type(p.scalar, [&](auto t) {
+  const double worth_it = p.g.stride_h * p.g.stride_w > 1 ? 0.9 : 1;  // estimates of strided kernels are less certain
+  if (transformed < worth_it) return plan_of(p, transforms.front(), saving(transforms.front()));
+  return with_compute_type(p.sums, [&](auto t) {
     if (output_channels_in_lanes(p, p.isa->tiles.of<decltype(t)>()))
       return plan_of(p, output_lane::algorithm, "direct sums: output channels fill the vectors");
     return plan_of(p, pixel_lane::algorithm,
@@ -123,6 +133,14 @@ std::string layout_of(const Plan& plan) {
 
 }  // namespace
 
+// float holds whole numbers up to 2^24; of double, stores take the last digits of those up to 2^51 (isa/rows.cpp).
+Scalar summed_in(const Geometry& g, Scalar scalar) {
+  if (is_floating(scalar)) return scalar == Scalar::f64 ? Scalar::f64 : Scalar::f32;
+  const double most = scalar == Scalar::u8 ? 255 : std::ldexp(1.0, static_cast<int>(8 * scalar_bytes(scalar) - 1));
+  const double largest = double(g.group_c()) * double(g.taps()) * most * most + most;
+  return largest < 0x1p24 ? Scalar::f32 : largest < 0x1p51 ? Scalar::f64 : Scalar::i64;
+}
+
 void check_sizes(const Geometry& g, Scalar scalar) {
   const index bytes = scalar_bytes(scalar) * 2;
   for (index size : {g.c, g.h, g.w, g.oh, g.ow})
@@ -143,7 +161,7 @@ void check_sizes(const Geometry& g, Scalar scalar) {
 Plan make_plan(const Problem& p, const std::string& forced) {
   Plan plan = forced.empty() ? choose(p) : force(p, forced);
   plan.layout = layout_of(plan);
-  with_compute_type(p.scalar, [&](auto t) {
+  with_compute_type(p.sums, [&](auto t) {
     plan.packed_bytes = checked_mul(plan.algorithm->driver.of<decltype(t)>().packed_size(plan), sizeof t);
   });
   return plan;
@@ -172,7 +190,7 @@ std::vector<std::string> plan_candidates(const Problem& p) {
 GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
   if (!is_floating(p.scalar)) throw std::invalid_argument("konv: integers have no gradient");
   const bool free = forced.empty();
-  if (free ? grad_weight::few_outputs(p.g) : forced == "depthwise")
+  if (free ? p.g.group_oc() <= 4 : forced == "depthwise")
     return {p, GradWeight::depthwise, "gradient depthwise", "few output channels a group: pixels fill the vectors"};
   if (p.parts == 1)
     for (const auto& c :
@@ -196,7 +214,7 @@ Scratch scratch_of(const Plan& plan, index n) {
   const ImageView x =
       dense_view<const void>(nothing + scalar_bytes(plan.scalar), plan.scalar, plan.parts, g.c, g.h, g.w);
   const OutputView y = dense_view<void>(nothing, plan.scalar, plan.parts, g.oc, g.oh, g.ow);
-  return with_compute_type(plan.scalar, [&](auto t) {
+  return with_compute_type(plan.sums, [&](auto t) {
     using T = decltype(t);
     const T* none = reinterpret_cast<const T*>(nothing);
     return Workspace::asked_by([&] { run<T>({plan, none, none, x, y, n}); });

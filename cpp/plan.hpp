@@ -12,6 +12,9 @@ namespace konv {
 
 enum class Precision : std::uint8_t { highest, high, medium };
 
+// What sums are kept in, of f32, f64 and i64: for integers the first that holds all of them to the last digit.
+Scalar summed_in(const Geometry& g, Scalar scalar);
+
 // A layer at one image size, and what else a choice may depend on.
 struct Problem {
   Geometry g;
@@ -19,6 +22,7 @@ struct Problem {
   int parts;
   const IsaTable* isa;
   Precision precision;
+  Scalar sums = summed_in(g, scalar);
 };
 
 struct Algorithm;
@@ -51,7 +55,7 @@ template <class T> struct Call {
   index n;
 };
 
-// What the driver of an algorithm, in cpp/conv, does in the compute type T of the plan's scalar: functions of these
+// What the driver of an algorithm, in cpp/conv, does in the compute type T, that of the plan's sums: functions of these
 // names in the algorithm's namespace.
 template <class T> struct Driver {
   index (*packed_size)(const Plan& plan);  // in T

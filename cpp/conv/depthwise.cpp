@@ -79,9 +79,10 @@ template <class T> class Driver {
   void sum_image(Block b, index row, index end, index c, T* out) const {
     if (row == end) return;
     b.row = row, b.rows = end - row;
-    const index left = b.column * g_.stride_w - g_.pad_left;
-    const T* x = reader_.in_place(b.n, c, row * g_.stride_h - g_.pad_top) + left;
-    sum(b, c, 1, {{b.rows, b.columns, 3, 3, g_.stride_h, 1, x, call_.x.sh, nullptr}, nullptr, 0, 1, left, g_.w}, out);
+    const Corner at = corner_of(g_, b, c);
+    const T* x = reader_.in_place(b.n, c, at.row) + at.column;
+    sum(b, c, 1, {{b.rows, b.columns, 3, 3, g_.stride_h, 1, x, call_.x.sh, nullptr}, nullptr, 0, 1, at.column, g_.w},
+        out);
   }
 
   // The same of `channels` channels from c on, staged.
@@ -90,9 +91,7 @@ template <class T> class Driver {
     b.row = row, b.rows = end - row;
     const StagedAxis down = b.rows == block_.rows ? block_.down : StagedAxis(b.rows, g_.stride_h, g_.kh, g_.dilation_h);
     const index pitch = block_.across.cells();
-    stage(
-        reader_, x, pitch, down, block_.across,
-        {b.n, c, row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left, channels, block_.size, framed});
+    stage(reader_, x, pitch, down, block_.across, corner_of(g_, b, c, channels, block_.size, framed));
     sum(b, c, channels, {{b.rows, b.columns, g_.kh, g_.kw, down.step(), down.offset(1), x, pitch, nullptr}}, out);
   }
 

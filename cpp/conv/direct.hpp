@@ -17,8 +17,11 @@ std::vector<Region> cut(const Geometry& g);
 double share(const Geometry& g);
 }  // namespace konv::regions
 
+// Planes and sums of one block: half of a 1 MiB L2, the weights need the rest.
+namespace konv::pixel_lane { constexpr index cache_bytes = 512 << 10; }
+
 namespace konv::pointwise {
-// What pixel_lane does with a 1x1 kernel over images of one row.
+// What pixel_lane does with a 1x1 kernel; images are of one row where memory allows it.
 template <class T> void run(const Call<T>& call, const Geometry& g);
 }  // namespace konv::pointwise
 
@@ -47,10 +50,8 @@ template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
   pack_panels<T>(*plan.isa, w, plan.g, panels<T>(plan), dst);
 }
 
-// Threads that a call can feed: one for every quarter of a million products, some microseconds; a join costs one.
 inline int useful_threads(const Geometry& g, index n) {
-  const double products = double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps());
-  return static_cast<int>(std::clamp(products / 250e3, 1.0, double(num_threads())));
+  return threads_for(double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps()));
 }
 
 // Threads whose scratch stays within the limit: with very many, fewer must do.
@@ -61,16 +62,11 @@ inline int threads_within(index limit, index per_slot, int threads) {
 constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
-// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Larger ones that threads
-// share out better are taken instead. Returns the size of a block.
+// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns their size.
 inline index balanced(index count, index most, index others, int threads, index least) {
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);
   const index blocks = std::max(ceil_div(count, most), std::min(enough, count / std::max(index{1}, least)));
-  index best = ceil_div(count, std::max(index{1}, blocks));
-  const auto longest = [&](index size) { return ceil_div(ceil_div(count, size) * others, threads) * size; };
-  for (index size = best + 1; blocks < enough && size <= std::min(count, most); size++)
-    if (10 * longest(size) < 9 * longest(best)) best = size;
-  return best;
+  return ceil_div(count, std::max(index{1}, blocks));
 }
 
 // A 1x1 convolution does not know rows.

@@ -248,8 +248,7 @@ template <class T> class DepthwiseTile {
     d.d_step = parts;
     for (index p = 0; p < parts; p++) {
       stage(reader_, scratch, block_.across.cells(), block_.down, block_.across,
-            {b.n, cell.group * g_.group_c() + cell.channel + p, b.row * g_.stride_h - g_.pad_top,
-             b.column * g_.stride_w - g_.pad_left});
+            corner_of(g_, b, cell.group * g_.group_c() + cell.channel + p));
       for (index m = 0; m < cell.outputs; m++) {
         const index o = cell.group * g_.group_oc() + m;
         const T* here = gy_.in_place(b.n, o, b.row);

@@ -18,9 +18,6 @@ struct GradWeightCall {
 
 namespace grad_weight {
 
-// Lanes full of pixels are faster than lanes full of channels.
-inline bool few_outputs(const Geometry& g) { return g.group_oc() <= 4; }
-
 // T: compute type, float or double. Any geometry, all paddings.
 template <class T> void run(const GradWeightCall& call);
 

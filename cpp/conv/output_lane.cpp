@@ -84,8 +84,6 @@ template <class T> class Driver {
     }, threads_);
   }
  private:
-  // A block of outputs, of a group's channels those of a part of the panels.
-  struct Share : Block { index group, part; };
   struct Slices {
     index* pixel;
     T *staged, *gathered, *sums, *rows;
@@ -103,11 +101,9 @@ template <class T> class Driver {
 
     const index blocks = grid_.count() * g_.groups;
     const index least = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // panels: gathering is nearly the work of one
-    const index enough = blocks % threads_ ? direct::blocks_a_thread * threads_ : 2 * threads_;
-    if (threads_ > 1 && blocks < enough) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
+    if (threads_ > 1) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
     const index fewest = ceil_div(threads_, blocks);
     parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), fewest));
-    while (parts_ > fewest && blocks * parts_ % threads_) parts_--;  // as many for every thread
     parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
     parts_ = std::clamp<index>(parts_, 1, panels_.count());
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));

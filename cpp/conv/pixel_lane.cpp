@@ -14,15 +14,10 @@
 //   scratch of a thread     x[channel][column phase][row phase][row][pitch]
 //                           sums[channel][pixel]            unless the tile writes into the output itself
 //
-// Two ways to walk the pixels of a block:
-//   by row   one call of the tile for each output row; it writes straight into the output
-//   flat     one call for all rows, gaps between rows included; better when rows fit vectors badly. With zero padding,
-//            the right padding of a row is the left padding of the next, which narrows the gaps.
-//
-// A 1x1 kernel without stride or padding needs no planes: see pointwise.cpp.
+// A 1x1 kernel needs no planes: see pointwise.cpp.
 //
 // Loops: block of outputs (its planes fit in half of L2) -> panel of output channels (its weights pass through L1) ->
-// vectors of pixels -> k. Threads take blocks; where there are few, shares of the panels too.
+// row -> vectors of pixels -> k. Threads take blocks; where there are few, shares of the panels too.
 // Source: the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
 #include <vector>
 #include "../workspace.hpp"
@@ -32,25 +27,25 @@
 namespace konv::pixel_lane {
 namespace {
 
-constexpr index cache_bytes = 512 << 10;  // planes and sums of one block: half of a 1 MiB L2, the weights need the rest
-constexpr index wide_block = 192;         // columns below which a row is not cut for the sake of the cache
+constexpr index wide_block = 192;  // columns below which a row is not cut for the sake of the cache
 
 template <class T> class Driver {
  public:
   Driver(const Call<T>& call, const Geometry& g)
       : call_(call), g_(g), tiles_(call.plan.isa->tiles.template of<T>()), lanes_(tiles_.lanes),
         panels_(direct::panels<T>(call.plan)), reader_(*call.plan.isa, call.x, g_.mode),
-        writer_(*call.plan.isa, call.y) {}
+        writer_(*call.plan.isa, call.y), direct_(writer_.in_place(0, 0)) {}
 
   void run() {
     threads_ = direct::useful_threads(g_, call_.n);
     cut_planes();
-    choose_walk();
+    lay_out_planes();
     const Grid grid(g_, call_.n, 1, rows_, columns_);
     const index blocks = g_.groups * grid.count();
     parts_ = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
-    const index slot_bytes = round_up((planes_size_ + sums_size_ + lanes_) * index{sizeof(T)}, 64);
+    const index sums = direct_ ? 0 : panels_.width * rows_ * columns_;
+    const index slot_bytes = round_up((planes_size_ + sums + lanes_) * index{sizeof(T)}, 64);
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     parallel_for(blocks * parts_, [&](index task, int slot) {
@@ -59,9 +54,6 @@ template <class T> class Driver {
     }, threads_);
   }
  private:
-  // A block of outputs, of a group's channels those of a part of the panels.
-  struct Share : Block { index group, part; };
-
   index block_bytes(index rows, index columns) const {
     const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h, 1),
         across(columns, g_.stride_w, g_.kw, g_.dilation_w, 1);
@@ -83,56 +75,35 @@ template <class T> class Driver {
     rows_ = direct::balanced(g_.oh, rows_, call_.n * g_.groups * ceil_div(g_.ow, columns_), threads_, 4);
   }
 
-  // By row wastes lanes at the ends, and rows of one vector keep few sums in flight; flat sums gaps too, and copies.
-  void choose_walk() {
+  void lay_out_planes() {
     down_ = StagedAxis(rows_, g_.stride_h, g_.kh, g_.dilation_h, 1);
     across_ = StagedAxis(columns_, g_.stride_w, g_.kw, g_.dilation_w, 1);
-    pitch_ = across_.length - shared_padding();
+    pitch_ = across_.length;
     across_.pitch = down_.cells() * pitch_;
-    const double vectors = double(ceil_div(columns_, lanes_));
-    const double by_row = vectors * double(lanes_) / double(columns_) * (1.0 + 0.5 / (vectors * vectors));
-    const double flat = double(pitch_) / double(columns_) * (1.0 + 3.0 / double(panels_.k + 1));
-    by_row_ = by_row <= flat;
-    direct_ = by_row_ && writer_.in_place(0, 0);
-
     channel_size_ = across_.runs * across_.pitch;
     if (!channels_apart<T>(channel_size_)) channel_size_ += 64 / index{sizeof(T)};
     planes_size_ = round_up(g_.group_c() * channel_size_ + across_.length + lanes_, lanes_);
-    sums_ld_ = round_up(rows_ * pitch_, lanes_);
-    sums_size_ = direct_ ? 0 : panels_.width * sums_ld_;
     for (index c = 0; c < g_.group_c(); c++)
       for (index i = 0; i < g_.kh; i++)
         for (index j = 0; j < g_.kw; j++)
           offsets_.push_back(c * channel_size_ + down_.offset(i) * pitch_ + across_.offset(j));
   }
 
-  // Columns that the right padding of a row shares with the left padding of the next.
-  index shared_padding() const {
-    if (g_.mode != PadMode::zeros || g_.stride_w != 1 || !across_.shared || columns_ < g_.ow) return 0;
-    const index reach = across_.length - columns_, right = g_.ow + reach - g_.pad_left - g_.w;
-    return std::max<index>(0, std::min({g_.pad_left, right, reach}));  // rows of outputs must not overlap
-  }
-
   void run_block(const Share& b, T* planes) const {
-    const index first = b.group * g_.group_c(), from = panels_.count() * b.part / parts_;
     stage(reader_, planes, pitch_, down_, across_,
-          {b.n, first, b.row * g_.stride_h - g_.pad_top, b.column * g_.stride_w - g_.pad_left, g_.group_c(),
-           channel_size_});
-    for (index panel = from; panel < panels_.count() * (b.part + 1) / parts_; panel++)
-      add(b, panel, planes, planes + planes_size_);
+          corner_of(g_, b, b.group * g_.group_c(), g_.group_c(), channel_size_));
+    const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
+    for (index panel = from; panel < to; panel++) add(b, panel, planes, planes + planes_size_);
   }
 
   void add(const Share& b, index panel, const T* x, T* sums) const {
     const index kept = panels_.kept(panel), channel = b.group * g_.group_oc() + panels_.first(panel);
-    const auto tile = [&](index pixels, const T* from, T* to, index ld) {
-      tiles_.pixel_lane(static_cast<int>(kept), pixels, panels_.k, call_.weight + panels_.offset(b.group, panel), from,
-                        offsets_.data(), call_.bias + channel, to, ld);
-    };
     T* y = direct_ ? writer_.in_place(b.n, channel) + b.row * call_.y.sh + b.column : sums;
-    const index y_pitch = direct_ ? call_.y.sh : pitch_, ld = direct_ ? call_.y.sc : sums_ld_;
-    if (!by_row_) tile((b.rows - 1) * pitch_ + b.columns, x, y, ld);
-    for (index r = 0; by_row_ && r < b.rows; r++) tile(b.columns, x + r * pitch_, y + r * y_pitch, ld);
-    if (!direct_) writer_.write_rows(sums, pitch_, {{b.n, channel, b.row, b.column, kept, ld}, b.rows, b.columns});
+    const index y_pitch = direct_ ? call_.y.sh : b.columns, ld = direct_ ? call_.y.sc : rows_ * columns_;
+    for (index r = 0; r < b.rows; r++)
+      tiles_.pixel_lane(static_cast<int>(kept), b.columns, panels_.k, call_.weight + panels_.offset(b.group, panel),
+                        x + r * pitch_, offsets_.data(), call_.bias + channel, y + r * y_pitch, ld);
+    if (!direct_) writer_.write_rows(sums, b.columns, {{b.n, channel, b.row, b.column, kept, ld}, b.rows, b.columns});
   }
 
   const Call<T>& call_;
@@ -142,12 +113,12 @@ template <class T> class Driver {
   const Panels panels_;
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
+  const bool direct_;  // the tile writes into the output
   int threads_ = 1;
   index rows_ = 1, columns_ = 1, parts_ = 1;  // parts_: shares of the panels
-  bool by_row_ = false, direct_ = false;      // direct_: the tile writes into the output
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
-  index pitch_ = 0, channel_size_ = 0, planes_size_ = 0, sums_ld_ = 0, sums_size_ = 0;  // sums_ld_: between channels
-  std::vector<index> offsets_;                                                          // of k, in the planes
+  index pitch_ = 0, channel_size_ = 0, planes_size_ = 0;
+  std::vector<index> offsets_;  // of k, in the planes
 };
 
 }  // namespace
@@ -161,7 +132,7 @@ template <class T> void run(const Call<T>& call) {
   Geometry g = call.plan.g;
   Call<T> flat = call;
   direct::one_row(g, flat.x, flat.y);
-  if (direct::flattens(g) && g.oh == 1) pointwise::run(flat, g);
+  if (g.taps() == 1) pointwise::run(flat, g);
   else Driver<T>(flat, g).run();
 }
 

@@ -12,11 +12,12 @@
 //
 //   weights                 w[panel][c][rows]
 //   scratch of a thread     v[tile][c][pixel]
-//                           x[c][pixel]          what must be converted
+//                           x[c][pixel]          copied
 //                           sums[o][pixel]       what the writer must convert or spread
 //
 // Few panels do not repay the packing: they read pixels in place, from the first cache line on (NumPy's large arrays
 // begin 16 bytes after one: 1.0 to 1.4). What comes before it, and a last block that fills no vectors, is packed.
+// What must be converted, and the pixels that a stride or padding leaves of some rows, is copied before it is packed.
 //
 // Loops: block of pixels (packed, it fits L2) -> panel of output channels (its weights stay in L1) -> tile -> c.
 // Threads take blocks and, where there are few, shares of the panels; the block that a thread holds is not packed
@@ -29,48 +30,60 @@
 namespace konv::pointwise {
 namespace {
 
-constexpr index packed_bytes = 128 << 10, tile_bytes = 1 << 20, line = 64;  // of a block, most of a tile, of the cache
+constexpr index packed_bytes = 128 << 10, copied_bytes = 256 << 10, most_bytes = 512 << 10;  // of a block
+constexpr index fair_pixels = 64;  // of a block: fewer of many channels would be a line or two of each page
+constexpr index tile_bytes = 1 << 20, line = 64;  // most of a tile; of the cache
 
 template <class T> class Driver {
  public:
   Driver(const Call<T>& call, const Geometry& g)
       : call_(call), g_(g), tiles_(call.plan.isa->tiles.template of<T>()), panels_(direct::panels<T>(call.plan)),
         reader_(*call.plan.isa, call.x, g.mode), writer_(*call.plan.isa, call.y), width_(tile_width()),
-        converts_(!reader_.in_place(0, 0, 0)), direct_(writer_.in_place(0, 0)),
-        in_place_(!converts_ && panels_.count() < repaying()), threads_(direct::useful_threads(g, call.n)) {
-    const index images = call.n * g.groups, most = packed_bytes / index{sizeof(T)} / std::max<index>(1, panels_.k);
-    columns_ = direct::balanced(g.ow, std::max(most / width_, index{1}) * width_, images, threads_, 2 * width_);
-    columns_ = head_ = round_up(columns_, width_);
+        copies_(!reader_.in_place(0, 0, 0) || !direct::flattens(g) || g.oh > 1),
+        direct_(writer_.in_place(0, 0) && (g.oh == 1 || call.y.sh == g.ow)),
+        in_place_(!copies_ && panels_.count() < repaying()), threads_(direct::useful_threads(g, call.n)) {
+    const index images = call.n * g.groups, cell = std::max<index>(1, panels_.k) * index{sizeof(T)};
+    const index fit = copies_ ? copied_bytes / cell : std::clamp(fair_pixels, packed_bytes / cell, most_bytes / cell);
+    const index most = std::max(fit / width_, index{1}) * width_;
+    if (g.oh > 1) rows_ = direct::balanced(g.oh, std::max<index>(1, most / g.ow), images, threads_, 2 * width_ / g.ow);
+    columns_ = head_ = g.ow;
+    if (g.oh == 1 || g.ow > most)
+      columns_ = head_ = round_up(direct::balanced(g.ow, most, images, threads_, 2 * width_), width_);
     const index past = static_cast<index>(reinterpret_cast<std::uintptr_t>(call.x.data) % line);
     if (in_place_ && on_line(call.x.sc) && past) head_ = (line - past) / index{sizeof(T)};
     across_ = 1 + ceil_div(std::max<index>(0, g.ow - head_), columns_);
-    const index blocks = images * across_;
+    size_ = round_up(rows_ * columns_, width_);
+    if (!channels_apart<T>(size_)) size_ += line / index{sizeof(T)};
+    blocks_ = ceil_div(g.oh, rows_) * across_;
+    const index blocks = images * blocks_;
     if (threads_ > 1) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
     parts_ = std::min(parts_, panels_.count());
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 
   void run() {
-    const index packed = std::max<index>(1, panels_.k) * columns_, copied = converts_ ? packed : 0;
-    const index slot_bytes = round_up((packed + copied + panels_.width * columns_) * index{sizeof(T)}, 64);
+    const index packed = std::max<index>(1, panels_.k) * size_, copied = copies_ ? packed : 0;
+    const index slot_bytes = round_up((packed + copied + panels_.width * size_) * index{sizeof(T)}, 64);
     threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
     const Workspace scratch(0, slot_bytes, threads_);
     std::vector<index> held(static_cast<std::size_t>(threads_), -1);  // the block that each thread has packed
-    parallel_for(call_.n * g_.groups * across_ * parts_, [&](index task, int slot) {
-      const index i = task / parts_, image = i / across_, at = i % across_;
+    parallel_for(call_.n * g_.groups * blocks_ * parts_, [&](index task, int slot) {
       T *v = scratch.template slot<T>(slot), *x = v + packed;
-      const Block b{image / g_.groups, image % g_.groups, at ? head_ + (at - 1) * columns_ : 0};
-      if (std::exchange(held[static_cast<std::size_t>(slot)], i) != i) pack(b, v, x);
-      for (index panel = panels_.count() * (task % parts_) / parts_;
-           panel < panels_.count() * (task % parts_ + 1) / parts_; panel++)
-        add(b, panel, v, x + copied);
+      const Share b = share(task);
+      if (std::exchange(held[static_cast<std::size_t>(slot)], task / parts_) != task / parts_) pack(b, v, x);
+      const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
+      for (index panel = from; panel < to; panel++) add(b, panel, v, x + copied);
     }, threads_);
   }
  private:
-  struct Block { index n, group, column; };
-  index columns(const Block& b) const { return std::min(b.column ? columns_ : head_, g_.ow - b.column); }
-  bool in_place(const Block& b) const {
-    return in_place_ && (b.column || head_ == columns_) && columns(b) % tiles_.lanes == 0;
+  Share share(index task) const {
+    const index i = task / parts_, image = i / blocks_, at = i % blocks_ % across_, row = i % blocks_ / across_ * rows_;
+    const index column = at ? head_ + (at - 1) * columns_ : 0, most = at ? columns_ : head_;
+    const Block b{image / g_.groups, 1, row, std::min(rows_, g_.oh - row), column, std::min(most, g_.ow - column)};
+    return {b, image % g_.groups, task % parts_};
+  }
+  bool in_place(const Share& b) const {
+    return in_place_ && (b.column || head_ == columns_) && b.columns % tiles_.lanes == 0;
   }
 
   index tile_width() const {
@@ -85,27 +98,26 @@ template <class T> class Driver {
     return on_line(call_.x.sc) && (on_line(call_.x.sn) || call_.n == 1) ? 7 : 2;
   }
 
-  const T* image(const Block& b) const {
+  const T* image(const Share& b) const {
     return static_cast<const T*>(call_.x.plane(b.n, b.group * g_.group_c())) + b.column;
   }
 
-  void pack(const Block& b, T* v, T* copy) const {
-    const index count = columns(b);
+  void pack(const Share& b, T* v, T* x) const {
     if (in_place(b)) return;
-    if (converts_)
-      reader_.read_rows(copy, columns_, {{b.n, b.group * g_.group_c(), 0, b.column, panels_.k, columns_}, 1, count});
-    tiles_.pack_pixels(count, panels_.k, converts_ ? copy : image(b), converts_ ? columns_ : call_.x.sc, width_, v);
+    const Corner corner = corner_of(g_, b, b.group * g_.group_c(), panels_.k, size_);
+    if (copies_) reader_.read_rows(x, b.columns, {corner, b.rows, b.columns, g_.stride_h, g_.stride_w});
+    tiles_.pack_pixels(b.rows * b.columns, panels_.k, copies_ ? x : image(b), copies_ ? size_ : call_.x.sc, width_, v);
   }
 
-  void add(const Block& b, index panel, const T* v, T* sums) const {
+  void add(const Share& b, index panel, const T* v, T* sums) const {
     const index rows = panels_.kept(panel), channel = b.group * g_.group_oc() + panels_.first(panel);
-    const index count = columns(b), ld = direct_ ? call_.y.sc : columns_;
+    const index ld = direct_ ? call_.y.sc : size_;
     const bool here = in_place(b);
-    tiles_.pixel_lane_tiles(static_cast<int>(rows), count, width_, panels_.k,
+    tiles_.pixel_lane_tiles(static_cast<int>(rows), b.rows * b.columns, width_, panels_.k,
                             call_.weight + panels_.offset(b.group, panel), here ? image(b) : v,
                             here ? call_.x.sc : width_, here ? width_ : width_ * panels_.k, call_.bias + channel,
-                            direct_ ? writer_.in_place(b.n, channel) + b.column : sums, ld);
-    if (!direct_) writer_.write_rows(sums, ld, {{b.n, channel, 0, b.column, rows, ld}, 1, count});
+                            direct_ ? writer_.in_place(b.n, channel) + b.row * g_.ow + b.column : sums, ld);
+    if (!direct_) writer_.write_rows(sums, b.columns, {{b.n, channel, b.row, b.column, rows, ld}, b.rows, b.columns});
   }
 
   const Call<T>& call_;
@@ -115,9 +127,10 @@ template <class T> class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   const index width_;  // of a tile
-  const bool converts_, direct_, in_place_;
+  const bool copies_, direct_, in_place_;
   int threads_;
-  index columns_, head_, across_, parts_ = 1;  // of a block, and of the first; blocks in a row; shares of the panels
+  index rows_ = 1, columns_, head_, size_;  // of a block; columns of a row's first; room for its pixels
+  index across_, blocks_, parts_ = 1;       // blocks in a row, in an image; shares of the panels
 };
 
 }  // namespace

@@ -8,6 +8,13 @@ namespace konv {
 
 // Outputs: some rows and columns of some images.
 struct Block { index n, images, row, rows, column, columns; };
+struct Share : Block { index group, part; };  // of a group's channels, those of a part of the panels
+
+// What its first output reads first, of some channels.
+inline Corner corner_of(const Geometry& g, const Block& b, index c, index channels = 1, index distance = 0,
+                        bool framed = false) {
+  return {b.n, c, b.row * g.stride_h - g.pad_top, b.column * g.stride_w - g.pad_left, channels, distance, framed};
+}
 
 // Those of all `n` images in blocks of one size, but for the last ones; neighbours in a row first.
 struct Grid {

@@ -41,8 +41,7 @@ template <class T> struct Problem {
     return round_up(checked_add(checked_mul(rows.all, pitch), products() * lanes), lanes);
   }
   int threads(index segments) const {
-    const index work = checked_mul(checked_mul(segments * tiling.tiles(), rows.all), g.oc);
-    return static_cast<int>(std::clamp<index>(work >> 20, 1, num_threads()));
+    return threads_for(double(segments * tiling.tiles()) * double(rows.all) * double(g.oc));
   }
 };
 

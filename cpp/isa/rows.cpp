@@ -7,7 +7,7 @@
 // loaded and their lanes brought together; everything else goes element by element. Nothing outside the row is touched.
 //
 // float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
-// the rest is done on the bits (F. Giesen, "float->half variants", 2012).
+// the rest is done on the bits (F. Giesen, "float->half variants", 2012). Integers wrap.
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -62,6 +62,13 @@ template <int L> KONV_INLINE bits32<L> float_to_half(bits32<L> f) {
   return r | sign;
 }
 
+// Whole numbers, up to 2^24 (float) or 2^51 (double), as integers of which the low half is right at least.
+template <class T, int L> KONV_INLINE auto integers(vec<T, L> v) {
+  if constexpr (__is_same(T, float)) return __builtin_convertvector(v, vec<std::int32_t, L>);
+  else if constexpr (__is_same(T, double)) return (vec<index, L>)(v + splat<T, L>(0x1.8p52));  // the last bit is one's
+  else return v;
+}
+
 template <class T, class S, int L = lanes_of<T>> KONV_INLINE void store_as(S* p, vec<T, L> v) {
   if constexpr (__is_same(S, T)) {
     store<T, L>(p, v);
@@ -82,7 +89,7 @@ template <class T, class S, int L = lanes_of<T>> KONV_INLINE void store_as(S* p,
 #endif
     store_as<std::uint32_t, std::uint16_t, L>(&p->bits, float_to_half<L>((bits32<L>)v));
   } else {
-    const auto narrow = __builtin_convertvector(v, typename vec_type<S, L>::type);
+    const auto narrow = __builtin_convertvector(integers<T, L>(v), typename vec_type<S, L>::type);
     __builtin_memcpy(p, &narrow, sizeof narrow);
   }
 }
@@ -177,21 +184,15 @@ template <class T> KONV_INLINE void zero_margins(T* row, index from, index to, i
   zero(to, total);
 }
 
-// split: the even cells of a row in one place, the odd ones in another. masked: rows a little shorter than a vector,
-// which is read whole but for the last row; what lies behind the others is the array's, too.
-enum class Form { plain, split, masked };
-
-template <class T, class S, int Stride, Form form> void load_rows(const BlockLoad<T> b) {
+// Split: the even cells of a row in one place, the odd ones in another.
+template <class T, class S, int Stride, bool Split> void load_rows(const BlockLoad<T> b) {
   const index last = b.left + b.count, total = last + b.right;
   const auto margins = [&](T* row, index from, index to) KONV_INLINED {
     if (b.framed) return;
-    if constexpr (form != Form::split) return zero_margins(row, from, to, total);
+    if constexpr (!Split) return zero_margins(row, from, to, total);
     zero_margins(row, (from + 1) / 2, (to + 1) / 2, (total + 1) / 2);
     zero_margins(row + b.half, from / 2, to / 2, total / 2);
   };
-  vec<T> lane{};
-  for (int i = 0; form == Form::masked && i < lanes_of<T>; i++) lane[i] = static_cast<T>(i);
-  const auto kept = lane < splat<T>(static_cast<T>(b.count));
   for (index block = 0; block < b.blocks; block++) {
     T* row = b.dst + block * b.distance;
     const S* src = static_cast<const S*>(b.src) + block * b.src_distance;
@@ -201,9 +202,7 @@ template <class T, class S, int Stride, Form form> void load_rows(const BlockLoa
         continue;
       }
       margins(row, b.left, last);
-      if (form == Form::masked && r + 1 < b.top + b.rows) {
-        store<T>(row + b.left, kept ? load_as<T, S>(src) : vec<T>{});
-      } else if constexpr (form == Form::split) {
+      if constexpr (Split) {
         const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
         T* even = row + b.left / 2 + swap * b.half;
         T* odd = row + (b.left + 1) / 2 + (1 - swap) * b.half;
@@ -217,12 +216,9 @@ template <class T, class S, int Stride, Form form> void load_rows(const BlockLoa
 }
 
 template <class T, class S> void load_block(const BlockLoad<T>& b) {
-  constexpr index L = lanes_of<T>;
-  if (b.half) return load_rows<T, S, 0, Form::split>(b);
-  if (b.stride == 1 && b.count < L && 2 * b.count > L && b.src_pitch >= b.count && L <= b.count + b.right)
-    return load_rows<T, S, 1, Form::masked>(b);
+  if (b.half) return load_rows<T, S, 0, true>(b);
   static_for<5>([&](auto stride) {
-    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, Form::plain>(b);
+    if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, false>(b);
   });
 }
 
@@ -234,9 +230,11 @@ template <class T, class S> void store_block(const BlockStore<T>& b) {
 }  // namespace
 
 // In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8.
-#define KONV_FLOATS(f) {f<float, float>, nullptr, f<float, Half>, f<float, Brain>}
-#define KONV_DOUBLES(f) {nullptr, f<double, double>}
 // clang-format off
+#define KONV_FLOATS(f) {f<float, float>, nullptr, f<float, Half>, f<float, Brain>, f<float, std::int8_t>, nullptr, \
+                        nullptr, nullptr, f<float, std::uint8_t>}
+#define KONV_DOUBLES(f) {nullptr, f<double, double>, nullptr, nullptr, f<double, std::int8_t>, \
+                         f<double, std::int16_t>, nullptr, nullptr, f<double, std::uint8_t>}
 #define KONV_INTEGERS(f) {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, \
                           f<index, std::int32_t>, f<index, index>, f<index, std::uint8_t>}
 // clang-format on

@@ -4,7 +4,7 @@
 // konv::avx512, konv::neon) and defines that family's tables there; table.cpp, compiled the same way, gathers them.
 // Drivers (cpp/conv, cpp/layers) are compiled once, for the baseline, and reach vectors only through these tables.
 //
-// The compute type T is float (for f32, f16, bf16), double (f64) or index (all integers; they wrap when stored).
+// The compute type T is float (for f32, f16, bf16), double (f64) or index; integers take any (summed_in in plan.cpp).
 #pragma once
 #include <type_traits>
 #include "../geometry.hpp"

@@ -161,17 +161,10 @@ void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const
 }
 
 // ---- pixel-lane ----------------------------------------------------------------------------------------------------
-constexpr int p_rows = registers == 32 ? 12 : 6;
-constexpr int p_vectors = 6;
+constexpr int p_rows = registers == 32 ? 12 : 6, p_vectors = 6;
 
-// Vectors of pixels beside `rows` rows: sums, pixels, a broadcast and, without fused multiply-adds, a product fit.
-constexpr int most_vectors(int rows) {
-#if defined(__FMA__) || defined(__AVX512F__) || defined(__aarch64__)
-  return least(p_vectors, (registers - 1) / (rows + 1));
-#else
-  return least(p_vectors, (registers - 2) / (rows + 1));
-#endif
-}
+// Vectors of pixels beside `rows` rows: sums, pixels and a broadcast fit.
+constexpr int most_vectors(int rows) { return least(p_vectors, (registers - 1) / (rows + 1)); }
 
 template <class T, class Side>
 using PixelTile = void (*)(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy);

@@ -14,6 +14,7 @@ from konv.errors import ArgumentError, DtypeError, ShapeError
 from konv.geometry import ConvGeometry
 
 DIRECT = ("pixel_lane", "output_lane")
+SMALL_INTEGERS = ("int8", "uint8", "int16")  # whose short sums float or double hold
 
 # channels, outputs, kernel, (n, h, w): odd, unequal, smaller and larger than the tiles
 SHAPES = [
@@ -24,6 +25,8 @@ SHAPES = [
     (6, 70, (1, 3), (3, 7, 7)),
     (2, 3, (4, 2), (1, 5, 6)),
     (1, 1, 1, (1, 1, 1)),
+    (150, 50, 1, (2, 37, 60)),  # blocks of some rows
+    (90, 20, 1, (1, 4, 900)),  # of a part of a row
     (40, 33, (2, 5), (1, 6, 130)),
 ]
 OPTIONS = [
@@ -147,19 +150,41 @@ def test_floating_dtypes(isa: str, plan: str, dtype: str, problem: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])
-@pytest.mark.parametrize("plan", DIRECT)
-def test_integers_wrap(isa: str, plan: str, dtype: str) -> None:
+@pytest.mark.parametrize("channels", [5, 30, 130])  # int8 is added in float, in float, in double
+@pytest.mark.parametrize("plan", [*DIRECT, "depthwise", "regions"])
+def test_integers_wrap(isa: str, plan: str, channels: int, dtype: str) -> None:
     rng = np.random.default_rng(1)
     info = np.iinfo(dtype)
-    geometry = ConvGeometry.of(5, 9, 3, padding=1, stride=(1, 2))
+    groups = channels if plan == "depthwise" else 1
+    dilation = 4 if plan == "regions" else 1
+    geometry = ConvGeometry.of(
+        channels, 9 * groups, 3, padding=dilation, stride=(1, 2), dilation=dilation, groups=groups
+    )
     x, w, b = (
         rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
-        for shape in ((2, 5, 8, 21), geometry.weight_shape, (9,))
+        for shape in ((2, channels, 8, 21), geometry.weight_shape, geometry.bias_shape)
     )
     with np.errstate(over="ignore"):
         exact = reference.conv2d(*(a.astype(np.int64) for a in (x, w, b)), geometry).astype(dtype)
-    with kernels.force_plan(plan):
+    # In 64 bits there are no depthwise kernels.
+    with kernels.force_plan(plan if plan != "depthwise" or dtype in SMALL_INTEGERS else "pixel_lane"):
         np.testing.assert_array_equal(kernels.conv2d(x, w, b, geometry), exact)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "channels"),
+    [("int8", -128, 1023), ("int8", -127, 1041), ("uint8", 255, 257), ("uint8", 255, 259), ("int16", -32767, 16385)],
+)
+@pytest.mark.parametrize("plan", DIRECT)
+def test_the_largest_sums_of_integers(isa: str, plan: str, dtype: str, value: int, channels: int) -> None:
+    """The longest sums that are added in float32, and odd ones that it would round."""
+    x = np.full((1, channels, 3, 7), value, dtype)
+    w = np.full((2, channels, 1, 1), value, dtype)
+    w[1, 0] = value - np.sign(value)
+    exact = np.array([channels * value**2, channels * value**2 - abs(value)]).astype(dtype)
+    with kernels.force_plan(plan):
+        result = kernels.conv2d(x, w, None, ConvGeometry.of(channels, 2, 1))
+    np.testing.assert_array_equal(result, np.broadcast_to(exact.reshape(1, 2, 1, 1), (1, 2, 3, 7)))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -16,7 +16,7 @@ SHORTEST_RUN = 4e-3  # seconds; in shorter ones the threads' start would count
 
 
 def computed_bytes(dtype: Any) -> int:
-    """Bytes of the numbers that kernels add for a dtype: halves are added as float32, integers as 64 bits.
+    """Bytes of the numbers that kernels add for a dtype: halves as float32, integers as 64 bits unless sums are short.
 
     Example:
         >>> from konv.kernels.limits import computed_bytes
