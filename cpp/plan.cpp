@@ -95,8 +95,7 @@ Plan choose(const Problem& p) {
   const bool large = p.g.oh * p.g.ow >= 48 * std::ssize(regions::cut(p.g));  // each is a call of its own
   if (large && regions::share(p.g) + 0.1 < std::min(0.8, transformed))
     return plan_of(p, regions::algorithm, "products with padding are left out");
-  const double worth_it = p.g.stride_h * p.g.stride_w > 1 ? 0.9 : 1;  // estimates of strided kernels are less certain
-  if (transformed < worth_it) return plan_of(p, transforms.front(), saving(transforms.front()));
+  if (transformed < 1) return plan_of(p, transforms.front(), saving(transforms.front()));
   return with_compute_type(p.sums, [&](auto t) {
     if (output_channels_in_lanes(p, p.isa->tiles.of<decltype(t)>()))
       return plan_of(p, output_lane::algorithm, "direct sums: output channels fill the vectors");

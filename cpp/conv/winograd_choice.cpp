@@ -60,9 +60,9 @@ double streaming(double weights) {
   return bytes > 20e6 ? 16 * weights : bytes > 1e6 ? 2 * weights : 0;
 }
 
-// Costs in multiply-adds. Measured on AVX2 (1,000 random layers): for each product of a tile, its transforms take 9 a
-// channel (16 under a dilation or in slices, 24 under a stride) and 10 an output; products run at 0.83 of a direct
-// sum's rate. The choice loses 2 % to the best in the mean.
+// Costs in multiply-adds. Measured on AVX2 (1,600 random layers): for each product of a tile, its transforms take 9 a
+// channel (16 under a dilation or in slices, 24 under a stride; more of many, which leave the caches) and 10 an output;
+// products run at 0.83 of a direct sum's rate; a group takes two tiles more. The choice loses 2 % to the best.
 //
 // For a gradient, transforms take about 12, a direct sum 0.9 of the products' time; D is transformed once a call for
 // every pair of channels, about 6 multiply-adds for each product: worth it where four images pay for it (a choice must
@@ -75,8 +75,9 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, S
   const double direct = static_cast<double>(g.oh * g.ow) * taps, weights = rows * lanes;
   const double values = lanes * static_cast<double>(t.products());
   const double in = g.stride_h * g.stride_w > 1 ? 24 : t.slices() > 1 || t.w.dilation > 1 ? 16 : 9;
-  const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * rows + 10 * values;
-  const double compute = tiles * (weights + transforms);
+  const double grows = 1 + rows / static_cast<double>(t.products()) / 768;
+  const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 10 * values;
+  const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms);
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
                                            : (compute + streaming(weights)) / (0.83 * direct + streaming(taps));
 
