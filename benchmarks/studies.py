@@ -1,7 +1,8 @@
-"""Studies of konv alone: ``sweep`` (no cliff as work grows), ``threads``, ``dtypes``, ``floor`` and ``overhead``.
+"""Studies of konv alone: ``sweep`` (no cliff as work grows), ``threads``, ``dtypes``, ``floor``, and two more.
 
-The measurements are ``konv.bench.studies``. Each study prints a table and is kept in ``benchmarks/results/`` as JSON;
-a sweep also as pictures. Run them on a machine that does nothing else.
+``choices`` times the chosen plan against the others, ``overhead`` a small call. The measurements are
+``konv.bench.studies``. Each study prints a table and is kept in ``benchmarks/results/`` as JSON; a sweep also as
+pictures. Run them on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import datetime
 import json
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import konv
 from konv import bench, machine
 from konv.bench import studies
+from konv.bench.drawn import drawn
 from konv.bench.lines import chart
 
 HERE = Path(__file__).parent
@@ -91,6 +95,18 @@ def floor(options: argparse.Namespace) -> dict[str, Any]:
     return {"points": list(map(plain, points))}
 
 
+def choices(options: argparse.Namespace) -> dict[str, Any]:
+    points = []
+    print(f"{'layer':<40}{'plan':<24}{'best plan':<24}{'times as long':>14}")
+    for layer in islice(drawn(options.seed), options.layers):
+        point = studies.choices(layer, options.rounds, options.ms / 1e3)
+        best = min(point.seconds, key=lambda name: point.seconds[name])
+        print(f"{layer.name:<40}{point.plan:<24}{best:<24}{studies.lost(point):>14.2f}", flush=True)
+        points.append(point)
+    print(f"\nchosen plans take {geometric_mean(map(studies.lost, points)):.3f} times as long as the best ones (mean)")
+    return {"points": list(map(plain, points))}
+
+
 def overhead(options: argparse.Namespace) -> dict[str, Any]:
     point = studies.overhead(options.rounds, options.ms / 1e3)
     for name, taken in point.seconds.items():
@@ -116,7 +132,9 @@ def chosen(options: argparse.Namespace, usual: str = "layers") -> Iterable[bench
     return bench.read_layers(options.shapes or HERE / "shapes" / f"{usual}.txt")
 
 
-STUDIES = {"sweep": sweep, "threads": threads, "dtypes": dtypes, "floor": floor, "overhead": overhead}
+STUDIES = {
+    "sweep": sweep, "threads": threads, "dtypes": dtypes, "floor": floor, "choices": choices, "overhead": overhead,
+}  # fmt: skip
 
 
 def run(words: list[str] | None = None) -> int:
@@ -129,6 +147,8 @@ def run(words: list[str] | None = None) -> int:
     parser.add_argument("--image", type=int, default=4096, help="largest side of a sweep")
     parser.add_argument("--channels", type=int, default=2048, help="most channels of a sweep")
     parser.add_argument("--batch", type=int, default=256, help="largest batch of a sweep")
+    parser.add_argument("--layers", type=int, default=200, help="layers that choices draws")
+    parser.add_argument("--seed", type=int, default=0, help="of what choices draws")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args(words)
     options.results.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 import konv
 from konv import bench
-from konv.bench import check, lines, studies
+from konv.bench import check, drawn, lines, studies
 
 ROOT = Path(__file__).parents[1]
 LINES = [
@@ -129,7 +129,7 @@ def test_the_script_keeps_everything(script: ModuleType, tmp_path: Path, capsys:
     shapes = tmp_path / "shapes.txt"
     shapes.write_text("\n".join(LINES))
     before = konv.get_num_threads()
-    words = ["sweep", "threads", "dtypes", "floor", "overhead", "--image", "128", "--channels", "32", "--batch", "4"]
+    words = [*script.STUDIES, "--image", "128", "--channels", "32", "--batch", "4", "--layers", "2"]
     words += ["--rounds", "1", "--ms", "0.1", "--results", str(tmp_path / "out"), "--shapes", str(shapes)]
     try:
         assert script.run(words) == 0
@@ -141,3 +141,21 @@ def test_the_script_keeps_everything(script: ModuleType, tmp_path: Path, capsys:
         assert content["points"]
     assert len(list((tmp_path / "out").glob("sweep-*.svg"))) == 3
     assert "Python over the kernel" in capsys.readouterr().out
+
+
+def test_layers_are_drawn_alike_and_within_bounds() -> None:
+    first, again = (list(islice(drawn.drawn(7), 30)) for _ in range(2))
+    assert first == again
+    assert first != list(islice(drawn.drawn(8), 30))
+    for layer in first:
+        assert 2e6 < layer.flops / 2 < 600e6
+        assert min(layer.output_shape) >= 1
+    assert len({layer.geometry.kernel_size for layer in first}) > 4
+
+
+def test_choices_time_every_plan_and_tell_what_the_chosen_one_loses() -> None:
+    layer = bench.parse_layer(LINES[0])
+    found = studies.choices(layer, 1, 1e-4)
+    assert list(found.seconds) == konv.kernels.candidates(layer.geometry, layer.height, layer.width)
+    assert found.plan == next(iter(found.seconds))
+    assert studies.lost(studies.Point(layer, "a", 0, {"a": 3.0, "b": 2.0})) == 1.5

@@ -1,4 +1,4 @@
-"""Studies of konv alone: time by work, threads and dtype, the cost of a small call, and how near a large one comes.
+"""Studies of konv alone: time by work, threads, dtype and plan, the cost of a small call, how near a large one comes.
 
 ``benchmarks/studies.py`` runs them and keeps what comes out; the comparison with other engines is ``harness.py``.
 """
@@ -216,6 +216,21 @@ def rates(point: Point) -> dict[str, float]:
     """Operations a second of each dtype over float32's; a complex multiply-add is four real ones."""
     base = point.seconds["float32"]
     return {name: (4 if "complex" in name else 1) * base / taken for name, taken in point.seconds.items()}
+
+
+def choices(layer: Layer, rounds: int, seconds: float) -> Point:
+    """Seconds of each plan that is worth timing, by its name; the one that geometry chooses comes first."""
+    prepare(layer)
+    generator, g = np.random.default_rng(0), layer.geometry
+    x, weight = (generator.standard_normal(shape, np.float32) for shape in (layer.input_shape, g.weight_shape))
+    names = kernels.candidates(g, layer.height, layer.width)
+    calls = {name: kernels.contender(x, weight, g, name) for name in names}
+    return Point(layer, names[0], 0, {name: median(t) for name, t in alternate(calls, rounds, seconds).items()})
+
+
+def lost(point: Point) -> float:
+    """How many times as long as the best of its plans the chosen one takes."""
+    return point.seconds[point.plan] / min(point.seconds.values())
 
 
 def overhead(rounds: int, seconds: float) -> Point:
