@@ -72,7 +72,7 @@ template <class T> bool output_channels_in_lanes(const Problem& p, const TileTab
   const bool few_registers = tiles.p_rows < 8, flat = direct::flattens(g);
   if (!pixel_lane::algorithm.fits(g) || (filters >= lanes && k > 16384)) return true;  // a block would outgrow L2
   if (filters < lanes && (g.stride_w == 1 || !few_registers)) return false;
-  if (g.stride_w > 2 && k >= 32) return true;
+  if (g.stride_w > 2 && k >= 32 && filters >= lanes) return true;
   if (few_registers) {
     if (g.taps() == 1 && k >= 64 && pixels <= (filters < 2 * lanes ? 3 : 7) * lanes) return true;
     return !flat && output_lane_time(g, double(lanes)) < pixel_lane_time(g, double(lanes));
