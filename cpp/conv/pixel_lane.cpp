@@ -78,19 +78,18 @@ template <class T> class Driver {
   void lay_out_planes() {
     down_ = StagedAxis(rows_, g_.stride_h, g_.kh, g_.dilation_h, 1);
     across_ = StagedAxis(columns_, g_.stride_w, g_.kw, g_.dilation_w, 1);
-    pitch_ = across_.length;
-    across_.pitch = down_.cells() * pitch_;
+    across_.pitch = down_.cells() * across_.length;
     channel_size_ = across_.runs * across_.pitch;
     if (!channels_apart<T>(channel_size_)) channel_size_ += 64 / index{sizeof(T)};
     planes_size_ = round_up(g_.group_c() * channel_size_ + across_.length + lanes_, lanes_);
     for (index c = 0; c < g_.group_c(); c++)
       for (index i = 0; i < g_.kh; i++)
         for (index j = 0; j < g_.kw; j++)
-          offsets_.push_back(c * channel_size_ + down_.offset(i) * pitch_ + across_.offset(j));
+          offsets_.push_back(c * channel_size_ + down_.offset(i) * across_.length + across_.offset(j));
   }
 
   void run_block(const Share& b, T* planes) const {
-    stage(reader_, planes, pitch_, down_, across_,
+    stage(reader_, planes, across_.length, down_, across_,
           corner_of(g_, b, b.group * g_.group_c(), g_.group_c(), channel_size_));
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index panel = from; panel < to; panel++) add(b, panel, planes, planes + planes_size_);
@@ -102,7 +101,7 @@ template <class T> class Driver {
     const index y_pitch = direct_ ? call_.y.sh : b.columns, ld = direct_ ? call_.y.sc : rows_ * columns_;
     for (index r = 0; r < b.rows; r++)
       tiles_.pixel_lane(static_cast<int>(kept), b.columns, panels_.k, call_.weight + panels_.offset(b.group, panel),
-                        x + r * pitch_, offsets_.data(), call_.bias + channel, y + r * y_pitch, ld);
+                        x + r * across_.length, offsets_.data(), call_.bias + channel, y + r * y_pitch, ld);
     if (!direct_) writer_.write_rows(sums, b.columns, {{b.n, channel, b.row, b.column, kept, ld}, b.rows, b.columns});
   }
 
@@ -117,7 +116,7 @@ template <class T> class Driver {
   int threads_ = 1;
   index rows_ = 1, columns_ = 1, parts_ = 1;  // parts_: shares of the panels
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
-  index pitch_ = 0, channel_size_ = 0, planes_size_ = 0;
+  index channel_size_ = 0, planes_size_ = 0;
   std::vector<index> offsets_;  // of k, in the planes
 };
 

@@ -163,8 +163,9 @@ void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const
 // ---- pixel-lane ----------------------------------------------------------------------------------------------------
 constexpr int p_rows = registers == 32 ? 12 : 6, p_vectors = 6;
 
-// Vectors of pixels beside `rows` rows: sums, pixels and a broadcast fit.
-constexpr int most_vectors(int rows) { return least(p_vectors, (registers - 1) / (rows + 1)); }
+// Vectors of pixels beside `rows` rows: sums, pixels, a broadcast and, under SSE2 (no fused operations), a product fit.
+constexpr int others = vector_bytes == 16 && registers == 16 ? 2 : 1;
+constexpr int most_vectors(int rows) { return least(p_vectors, (registers - others) / (rows + 1)); }
 
 template <class T, class Side>
 using PixelTile = void (*)(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy);
