@@ -241,7 +241,7 @@ template <class T> void pack_pixels(index count, index k, const T* x, index chan
   }
 }
 
-// ---- channels leave the lanes --------------------------------------------------------------------------------------
+// ---- channels leave the lanes and come back -------------------------------------------------------------------------
 // One block, not inlined: in a loop, the compiler would keep (and spill) an address for each of the L rows.
 template <class T> __attribute__((noinline)) void transpose_block(const T* src, index lds, T* dst, index plane) {
   constexpr int L = lanes_of<T>;
@@ -270,7 +270,6 @@ template <class T> void transpose_store(const T* src, index lds, index count, T*
   }
 }
 
-// ---- and come back -------------------------------------------------------------------------------------------------
 template <class T> void transpose_load(const T* src, index plane, index count, int channels, T* dst, index width) {
   constexpr int L = lanes_of<T>;
   for (int l = 0; l < width; l += L)
@@ -290,7 +289,8 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
 }
 
 template <class T> constexpr TileTable<T> table_of() {
-  TileTable<T> t{lanes_of<T>, o_columns, p_rows, most_vectors};
+  TileTable<T> t{};
+  t.lanes = lanes_of<T>, t.o_columns = o_columns, t.p_rows = p_rows, t.vectors = most_vectors;
   t.output_lane = output_lane<T>, t.output_lane_at = output_lane_at<T>;
   t.gather = gather<T>, t.output_lane_gathered = output_lane_gathered<T>;
   t.pixel_lane = pixel_lane<T>, t.pack_pixels = pack_pixels<T>, t.pixel_lane_tiles = pixel_lane_tiles<T>;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 #include "cpu.hpp"
@@ -211,14 +212,19 @@ T exact(const Geometry& g, const std::vector<T>& x, const std::vector<T>& w, T b
   return sum;
 }
 
+std::optional<Plan> plan_if_it_fits(const Problem& p, const std::string& name) {
+  try {
+    return make_plan(p, name);
+  } catch (const std::invalid_argument&) {
+    return std::nullopt;
+  }
+}
+
 template <class T>
 void test_plan(const IsaTable& isa, Scalar scalar, const Geometry& g, const std::string& name, Random& random) {
-  Plan plan;
-  try {
-    plan = make_plan({g, scalar, 1, &isa, Precision::medium}, name);
-  } catch (const std::invalid_argument&) {
-    return;  // this plan is not for this geometry
-  }
+  const auto possible = plan_if_it_fits({g, scalar, 1, &isa, Precision::medium}, name);
+  if (!possible) return;
+  const Plan& plan = *possible;
   const index n = 2, k = g.group_c() * g.taps(), outputs = g.oh * g.ow;
   const auto x = random.small<T>(n * g.c * g.h * g.w), w = random.small<T>(g.oc * k), bias = random.small<T>(g.oc);
   std::vector<T> packed(plan.packed_bytes / sizeof(T) + 64), y(n * g.oc * outputs);
