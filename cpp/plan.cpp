@@ -50,7 +50,7 @@ std::string saving(const winograd::Candidate& transform) {
 // Channels leave the lanes for 6 products an output, more where outputs leave the caches; they fill vectors in part,
 // and are slower by one vector than by two.
 double pixel_lane_time(const Geometry& g, double lanes) {
-  if (g.taps() == 1) return 1 + 8 / double(g.group_oc());
+  if (g.taps() == 1) return 1 + 10 / double(g.group_oc());
   const double vectors = std::ceil(double(g.ow) / lanes), reach = double((g.kh - 1) * g.dilation_h + 1);
   const double across = double((g.ow - 1) * g.stride_w + (g.kw - 1) * g.dilation_w + 1), step = double(g.stride_h);
   const double fit = (double(pixel_lane::cache_bytes / 4) / (double(g.group_c()) * across) - reach) / step + 1;
@@ -60,9 +60,10 @@ double pixel_lane_time(const Geometry& g, double lanes) {
 }
 double output_lane_time(const Geometry& g, double lanes) {
   const double filters = double(g.group_oc()), vectors = std::ceil(filters / lanes);
-  const double leave = 6 + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256));
-  return vectors * lanes / filters * (1 + 0.6 * std::fmod(vectors, 2) / vectors) *
-         (1 + leave / double(g.group_c() * g.taps()));
+  const double leave = 6 + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256)), k = double(g.group_c() * g.taps());
+  const double alone = g.taps() > 1 && panel_vectors(index(vectors)) > 2 ? 0 : 0.6 * std::fmod(vectors, 2);
+  const double pages = g.taps() == 1 ? 1 + 0.15 * std::max(0.0, std::log2(k / 192)) : 1;
+  return (vectors + alone) * lanes / filters * (1 + leave / k) * pages;
 }
 
 // Which direct sum. Where registers are many, few pixels are what was measured (AVX-512); wide strides were not.

@@ -126,7 +126,6 @@ template <class T> class Driver {
 bool fits(const Geometry& g) { return g.groups == g.c && g.c > 0; }
 
 using direct::pack, direct::packed_size;
-
 template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
 
 const Algorithm algorithm = {"depthwise", "depthwise", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};

@@ -39,7 +39,7 @@ template <class T> index tile_rows(const IsaTable& isa, index group_oc) {
 template <class T> Panels panels(const Plan& plan) {
   const Geometry& g = plan.g;
   const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;
-  if (plan.algorithm == &output_lane::algorithm) return {g.group_oc(), k, 2 * lanes, lanes};
+  if (plan.algorithm == &output_lane::algorithm) return output_panels(g.group_oc(), k, lanes);
   const bool alone = plan.algorithm == &depthwise::algorithm;
   return {g.group_oc(), k, alone ? 1 : tile_rows<T>(*plan.isa, g.group_oc()), 1};
 }

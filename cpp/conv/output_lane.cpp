@@ -26,8 +26,8 @@
 namespace konv::output_lane {
 namespace {
 
-constexpr index most_pixels = 256, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
-constexpr index k_step = 128, gathered_step = 256;    // of the sum
+constexpr index most_pixels = 384, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
+constexpr index k_step = 192, gathered_step = 256;    // of the sum
 constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
 constexpr index gathered_for = 10;  // panels: so many repay that what they read was brought into their order first
 
@@ -102,8 +102,7 @@ template <class T> class Driver {
     const index blocks = grid_.count() * g_.groups;
     const index least = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // panels: gathering is nearly the work of one
     if (threads_ > 1) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
-    const index fewest = ceil_div(threads_, blocks);
-    parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), fewest));
+    parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), ceil_div(index{threads_}, blocks)));
     parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
     parts_ = std::clamp<index>(parts_, 1, panels_.count());
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
@@ -176,7 +175,6 @@ template <class T> class Driver {
 bool fits(const Geometry&) { return true; }
 
 using direct::pack, direct::packed_size;
-
 template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
 
 const Algorithm algorithm = {

@@ -12,6 +12,9 @@
 
 namespace konv {
 
+// Vectors of output channels in a panel of the output-lane tile: two, but three where two would leave one alone.
+inline index panel_vectors(index all) { return all % 2 && all % 3 != 1 && all < 20 ? 3 : 2; }
+
 struct Panels {
   index channels;  // output channels of one group
   index k;         // products of one output
@@ -26,6 +29,9 @@ struct Panels {
   // Where panel `panel` of group `group` starts.
   index offset(index group, index panel) const { return group * group_size() + first(panel) * k; }
 };
+inline Panels output_panels(index channels, index k, index lanes) {
+  return {channels, k, lanes * panel_vectors(ceil_div(channels, lanes)), lanes};
+}
 
 // The weight of real channels (o, i) of a group, all taps: dst[kh*kw_count + kw], as T.
 template <class T>

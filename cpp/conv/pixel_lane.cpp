@@ -57,8 +57,7 @@ template <class T> class Driver {
   index block_bytes(index rows, index columns) const {
     const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h, 1),
         across(columns, g_.stride_w, g_.kw, g_.dilation_w, 1);
-    const index sums = panels_.width * (rows * across.length + lanes_);
-    return (g_.group_c() * down.cells() * across.cells() + sums) * index{sizeof(T)};
+    return (g_.group_c() * down.cells() * across.cells() + panels_.width * rows * columns) * index{sizeof(T)};
   }
 
   void cut_planes() {
@@ -126,7 +125,6 @@ template <class T> class Driver {
 bool fits(const Geometry& g) { return g.group_c() * g.taps() <= 1 << 16; }
 
 using direct::pack, direct::packed_size;
-
 template <class T> void run(const Call<T>& call) {
   Geometry g = call.plan.g;
   Call<T> flat = call;

@@ -94,11 +94,10 @@ template <class T> class Windows {
         across_(columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place()) {
     const index pitch = across_.cells(), plane = down_.cells() * pitch, all = images * plane;
     const index channel = channels_apart<T>(all) ? all : all + 64 / index{sizeof(T)};
-    const Steps staged{plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
-                       across_.step(), across_.offset(1)};
+    steps = {plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
+             across_.step(), across_.offset(1)};
     const index h = x.sh, w = x.sw;
-    steps =
-        in_place_ ? Steps{x.sn, x.sc, 1, g.stride_h * h, g.dilation_h * h, g.stride_w * w, g.dilation_w * w} : staged;
+    if (in_place_) steps = {x.sn, x.sc, 1, g.stride_h * h, g.dilation_h * h, g.stride_w * w, g.dilation_w * w};
   }
 
   // T between neighbours: images, elements and parts of channels, outputs and taps of each axis.

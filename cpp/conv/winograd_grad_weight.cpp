@@ -28,7 +28,7 @@ namespace {
 
 constexpr index piece_channels = 56;
 constexpr index most_tiles = 448;  // of a block
-constexpr index max_width = 32;    // of a panel
+constexpr index max_width = 48;    // of a panel
 constexpr index input_share = 8;   // channels of one task
 
 struct Cut : Blocks {

@@ -31,7 +31,7 @@ template <class T> struct Problem {
 
   Problem(const Geometry& g, const IsaTable& isa, index m, index r)
       : g(g), isa(isa), tiling(g, m, r), f(find_transform<T>(isa, tiling.h, tiling.w)), rows(tiling, g.group_c()),
-        lanes(isa.winograd.of<T>().lanes), panels{g.group_oc(), rows.all, 2 * lanes, lanes},
+        lanes(isa.winograd.of<T>().lanes), panels(output_panels(g.group_oc(), rows.all, lanes)),
         windows(tiling.step() > 1) {}
 
   index products() const { return f.products(); }

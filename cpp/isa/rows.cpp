@@ -15,9 +15,7 @@ namespace konv::KONV_ISA {
 namespace {
 
 struct Half { std::uint16_t bits; };
-struct Brain {  // bfloat16: the upper half of a float
-  std::uint16_t bits;
-};
+struct Brain { std::uint16_t bits; };  // bfloat16: the upper half of a float
 
 template <int L> using bits32 = vec<std::uint32_t, L>;
 
@@ -187,6 +185,7 @@ template <class T> KONV_INLINE void zero_margins(T* row, index from, index to, i
 // Split: the even cells of a row in one place, the odd ones in another.
 template <class T, class S, int Stride, bool Split> void load_rows(const BlockLoad<T> b) {
   const index last = b.left + b.count, total = last + b.right;
+  const bool pages = b.blocks > 1 && b.src_distance * sizeof(S) >= 4096;  // a new one each: no cache foresees it
   const auto margins = [&](T* row, index from, index to) KONV_INLINED {
     if (b.framed) return;
     if constexpr (!Split) return zero_margins(row, from, to, total);
@@ -202,6 +201,8 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
         continue;
       }
       margins(row, b.left, last);
+      for (index q = 0; pages && q < b.count * b.stride; q += 64 / index{sizeof(S)})
+        __builtin_prefetch(src + 2 * b.src_distance + q);
       if constexpr (Split) {
         const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
         T* even = row + b.left / 2 + swap * b.half;

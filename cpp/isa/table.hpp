@@ -50,7 +50,7 @@ template <class T> struct RowTable {
 };
 
 // ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
-// k products of each column t and lane l of nv (1 or 2) vectors of output channels, added to init and left in m:
+// k products of each column t and lane l of nv (1 to 3) vectors of output channels, added to init and left in m:
 //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * (what is broadcast for k and t)
 template <class T> struct OutputLane {
   index k;
@@ -71,7 +71,7 @@ template <class T> struct TileTable {
   void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
                          const index* offset);
   // The same in two steps, where the values serve often: columns*k of them in the order of the tiles, then the sums.
-  // ahead: u of the next sums, fetched meanwhile.
+  // nv < 3. ahead: u of the next sums, fetched meanwhile.
   void (*gather)(index columns, index k, const T* x, const index* column, const index* offset, T* v);
   void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const T* ahead);
   // Pixel-lane: for rows r and pixels q

@@ -4,7 +4,7 @@
 // Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. A broadcast takes one value
 // from anywhere, so columns and steps of k may lie at any distances in an image: windows are read where they are.
 //
-//            v[k][t], or x[column[t] + offset[k]]     t = 0 .. NT-1 (14, or 6 where there are 16 registers)
+//            v[k][t], or x[column[t] + offset[k]]     t = 0 .. NT-1 (see columns_beside)
 //           +----------------------
 //   u[k][l] | m[t][l] += u[k][l] * v[k][t]        NV vectors of l; NT * NV sums in registers,
 //           |                                     NV loads and NT broadcasts for each k
@@ -45,7 +45,8 @@ template <class T> KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b
 }
 
 // ---- output-lane ---------------------------------------------------------------------------------------------------
-constexpr int o_columns = registers == 32 ? 14 : 6;
+constexpr int o_columns = registers == 32 ? 14 : 6;  // of one or two vectors of output channels
+constexpr int columns_beside(int nv) { return nv < 3 ? o_columns : registers == 32 ? 9 : 4; }
 
 // What both tiles read of the image, at one k: columns that are broadcast, or pixels.
 template <class T, bool Stream = false> struct Packed {
@@ -103,49 +104,47 @@ __attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* 
 }
 
 template <class T> struct OutputTiles {
-  void (*packed[2][2][o_columns])(const OutputLane<T>&, const T*, index);
-  void (*scattered[2][o_columns])(const OutputLane<T>&, const T*, const index*, const index*);
-
-  template <int... I>
-  constexpr explicit OutputTiles(sequence<I...>)
-      : packed{{{packed_tile<T, 1, I + 1, false>...}, {packed_tile<T, 2, I + 1, false>...}},
-               {{packed_tile<T, 1, I + 1, true>...}, {packed_tile<T, 2, I + 1, true>...}}},
-        scattered{{scattered_tile<T, 1, I + 1>...}, {scattered_tile<T, 2, I + 1>...}} {}
+  void (*packed[2][3][o_columns])(const OutputLane<T>&, const T*, index) = {};  // gathered (of two vectors), streamed
+  void (*scattered[3][o_columns])(const OutputLane<T>&, const T*, const index*, const index*) = {};
+  constexpr OutputTiles() {
+    static_for<3>([&](auto i) {
+      static_for<columns_beside(i + 1)>([&](auto n) {
+        if constexpr (i < 2) packed[false][i][n] = packed_tile<T, i + 1, n + 1, false>;
+        packed[true][i][n] = packed_tile<T, i + 1, n + 1, true>;
+        scattered[i][n] = scattered_tile<T, i + 1, n + 1>;
+      });
+    });
+  }
 };
-template <class T> constexpr OutputTiles<T> output_tiles(make_sequence<o_columns>{});
+template <class T> constexpr OutputTiles<T> output_tiles;
 
 // f(t, n - 1, to) for n columns from t on, as many as one tile takes.
-template <class T, class F> KONV_INLINE void for_tiles(index columns, OutputLane<T> to, F&& f) {
+template <class T, class F> KONV_INLINE void for_tiles(int nv, index columns, OutputLane<T> to, F&& f) {
   for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
-    n = next_group(columns - t, o_columns);
+    n = next_group(columns - t, columns_beside(nv));
     f(t, n - 1, to);
   }
 }
 template <class T> void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
-  for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
+  for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
     output_tiles<T>.packed[true][nv - 1][n](to, v + t, pitch);
   });
 }
 template <class T>
 void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x, const index* column,
                     const index* offset) {
-  for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
+  for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
     output_tiles<T>.scattered[nv - 1][n](to, x, column + t, offset);
   });
 }
 
-// Neighbours in a row of the image are copied at once.
-template <class T, int NT> void gather_tile(index k, const T* x, const index* column, const index* offset, T* v) {
-  bool neighbours = true;
-  for (int t = 1; t < NT; t++) neighbours &= column[t] == column[0] + t;
-  for (; neighbours && k > 0; k--, v += NT) __builtin_memcpy(v, x + column[0] + *offset++, NT * sizeof(T));
-  for (; k > 0; k--, v += NT, offset++) KONV_UNROLL for (int t = 0; t < NT; t++) v[t] = x[column[t] + *offset];
-}
 template <class T> void gather(index columns, index k, const T* x, const index* column, const index* offset, T* v) {
   for (index t = 0, n; t < columns; t += n) {
     n = next_group(columns - t, o_columns);
     static_for<o_columns>([&](auto i) {
-      if (n == i + 1) gather_tile<T, i + 1>(k, x, column + t, offset, v + t * k);
+      constexpr int NT = i + 1;
+      for (index j = 0; n == NT && j < k; j++)
+        KONV_UNROLL for (int c = 0; c < NT; c++) v[t * k + j * NT + c] = x[column[t + c] + offset[j]];
     });
   }
 }
@@ -153,7 +152,7 @@ template <class T>
 void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const T* v, const T* ahead) {
   const index values = all.k * nv * lanes_of<T>;
   index fetched = 0;
-  for_tiles(columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
+  for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
     for (; fetched * columns < values * (t + n + 1); fetched += 64 / index{sizeof(T)})
       __builtin_prefetch(ahead + fetched, 0, 2);
     output_tiles<T>.packed[false][nv - 1][n](to, v + t * to.k, n + 1);
@@ -196,16 +195,15 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
   }
 }
 
-template <class T, class Side> struct PixelTiles { PixelTile<T, Side> of[p_rows][p_vectors]; };
-template <class T, class Side> constexpr PixelTiles<T, Side> make_pixel_tiles() {
-  PixelTiles<T, Side> all{};
-  static_for<p_rows>([&](auto r) {
-    static_for<p_vectors>(
-        [&](auto i) { all.of[r][i] = pixel_tile<T, Side, r + 1, least(i + 1, most_vectors(r + 1))>; });
-  });
-  return all;
-}
-template <class T, class Side> constexpr PixelTiles<T, Side> pixel_tiles = make_pixel_tiles<T, Side>();
+template <class T, class Side> struct PixelTiles {
+  PixelTile<T, Side> of[p_rows][p_vectors] = {};
+  constexpr PixelTiles() {
+    static_for<p_rows>([&](auto r) {
+      static_for<p_vectors>([&](auto i) { of[r][i] = pixel_tile<T, Side, r + 1, least(i + 1, most_vectors(r + 1))>; });
+    });
+  }
+};
+template <class T, class Side> constexpr PixelTiles<T, Side> pixel_tiles;
 
 template <class T>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,

@@ -93,7 +93,7 @@ template <class T> void test_blocks(const IsaTable& isa, Scalar scalar, Random& 
 
 template <class T> void test_output_lane(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
-  for (int nv = 1; nv <= 2; nv++)
+  for (int nv = 1; nv <= 3; nv++)
     for (index columns = 1; columns <= 2 * tiles.o_columns + 3; columns++) {
       const index k = 1 + random.below(40), width = nv * tiles.lanes, ldv = columns + random.below(3);
       const auto u = random.small<T>((k + 16) * width), v = random.small<T>(k * ldv), init = random.small<T>(width);
@@ -107,16 +107,19 @@ template <class T> void test_output_lane(const IsaTable& isa, Random& random) {
           same &= sum == m[t * width + l];
         }
       for (const bool reversed : {false, true}) {  // neighbours, or not
-        std::vector<T> scattered(m.size()), gathered(m.size()), values(columns * k);
+        std::vector<T> scattered(m.size()), values(columns * k);
         std::vector<index> column, offset;
         for (index t = 0; t < columns; t++) column.push_back(reversed ? columns - 1 - t : t);
         for (index i = 0; i < k; i++) offset.push_back(i * ldv);
         tiles.output_lane_at(nv, columns, {k, u.data(), scattered.data(), width, init.data(), 0}, v.data(),
                              column.data(), offset.data());
-        tiles.gather(columns, k, v.data(), column.data(), offset.data(), values.data());
-        tiles.output_lane_gathered(nv, columns, {k, u.data(), gathered.data(), width, init.data(), 0}, values.data(),
-                                   u.data());
-        same &= scattered == gathered;
+        if (nv < 3) {
+          std::vector<T> gathered(m.size());
+          tiles.gather(columns, k, v.data(), column.data(), offset.data(), values.data());
+          tiles.output_lane_gathered(nv, columns, {k, u.data(), gathered.data(), width, init.data(), 0}, values.data(),
+                                     u.data());
+          same &= scattered == gathered;
+        }
         for (index t = 0; t < columns; t++)
           same &= std::equal(&scattered[t * width], &scattered[t * width] + width, &m[column[t] * width]);
       }
