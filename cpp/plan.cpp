@@ -45,10 +45,10 @@ std::string saving(const winograd::Candidate& transform) {
 }
 
 // Times of the two direct sums in products of full vectors, fitted to 2,500 random layers (AVX2; their choice loses
-// 1.5 % to the better one in the mean, with 1x1 kernels 3 %). Pixels must be staged, a cell for 11 products (22 under
-// a stride, 8 under 1x1 kernels), those that blocks of rows share once for each; rows end with a part of a vector.
-// Channels leave the lanes for 6 products an output, more where outputs leave the caches; they fill vectors in part,
-// and are slower by one vector than by two.
+// 1.5 % to the better one in the mean, with 1x1 kernels 2 to 3 %). Pixels must be staged, a cell for 11 products (22
+// under a stride, 10 under 1x1 kernels), shared cells once for each block of rows; rows end with a part of a vector.
+// Channels leave the lanes for 6 products an output, more where outputs leave the caches; they fill vectors in part, a
+// vector alone takes as long as 1.6, and under 1x1 kernels each of many lies in another page.
 double pixel_lane_time(const Geometry& g, double lanes) {
   if (g.taps() == 1) return 1 + 10 / double(g.group_oc());
   const double vectors = std::ceil(double(g.ow) / lanes), reach = double((g.kh - 1) * g.dilation_h + 1);

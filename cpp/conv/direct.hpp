@@ -35,7 +35,7 @@ template <class T> index tile_rows(const IsaTable& isa, index group_oc) {
   return even > 8 && group_oc % 8 == 0 ? 8 : even;
 }
 
-// Weights of a plan: two vectors of output channels, the rows of the pixel-lane tile, or one filter.
+// Weights of a plan: two or three vectors of output channels, the rows of the pixel-lane tile, or one filter.
 template <class T> Panels panels(const Plan& plan) {
   const Geometry& g = plan.g;
   const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;

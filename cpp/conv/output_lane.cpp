@@ -9,7 +9,7 @@
 // Where many panels use the same values, these are first gathered in the order of the tiles: then v and u are walked
 // from end to end, and the next panel's u is fetched meanwhile (1.0 to 1.4 times as fast, by the number of outputs).
 //
-//   weights                 u[panel][k][width]               a panel is two vectors of output channels
+//   weights                 u[panel][k][width]               a panel is two or three vectors of output channels
 //   scratch of a thread     x[channel][image][row][column]   staged
 //                           v[tile][k][pixel of the tile]    gathered, where many panels read it
 //                           m[panel][pixel][width]

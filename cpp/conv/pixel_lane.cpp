@@ -4,7 +4,7 @@
 //
 // The tile loads neighbouring pixels, so each tap must see its pixels side by side: a block of the image is staged once
 // into padded planes, one for each phase of the stride, in which tap (kh, kw) of every output lies at one fixed
-// distance from it. Nothing is unrolled into a matrix.
+// distance from it. Nothing is unrolled into a matrix. A 1x1 kernel needs no planes: see pointwise.cpp.
 //
 //   stride 2, 3x3:   a b a b a b        plane (0,0): a a a    plane (0,1): b b b      tap (kh, kw) is in plane
 //                    c d c d c d                     a a a                 b b b      (kh % 2, kw % 2), moved by
@@ -13,8 +13,6 @@
 //   weights                 w[panel][k][rows]
 //   scratch of a thread     x[channel][column phase][row phase][row][pitch]
 //                           sums[channel][pixel]            unless the tile writes into the output itself
-//
-// A 1x1 kernel needs no planes: see pointwise.cpp.
 //
 // Loops: block of outputs (its planes fit in half of L2) -> panel of output channels (its weights pass through L1) ->
 // row -> vectors of pixels -> k. Threads take blocks; where there are few, shares of the panels too.

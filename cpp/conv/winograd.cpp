@@ -1,8 +1,8 @@
 // Winograd convolution (transforms: isa/toom_cook.hpp, tiles, slices and phases: winograd_tiling.hpp).
 //
-//   x --B^T.B--> V[xi][c][tile]            U[panel][xi][c][2 vectors of output channels] <--G.G^T-- w   (when packed)
+//   x --B^T.B--> V[xi][c][tile]            U[panel][xi][c][2 or 3 vectors of outputs]    <--G.G^T-- w   (when packed)
 //                       \                  /
-//              M[tile][xi][2 vectors] = sum_c U[xi][c] * V[xi][c]      one small product for each xi = (i, j)
+//              M[tile][xi][vectors] = sum_c U[xi][c] * V[xi][c]      one small product for each xi = (i, j)
 //                       |
 //                    A^T.A + bias --> pixels, channels in lanes --> transposed to the rows of y
 //

@@ -3,8 +3,8 @@
 //   dW = G^T [ sum over tiles (A gy A^T) * (B^T x B) ] G          * element by element, for each pair of channels
 //
 //   x  --B^T.B--> V[xi][c][tile]                                              as forward (winograd_input.hpp)
-//   gy --A.A^T--> Y[xi][panel][tile][2 vectors of output channels]            channels into the lanes first: z
-//                 D[xi][c][2 vectors] += sum_tile Y[xi][tile] * V[xi][c][tile]
+//   gy --A.A^T--> Y[xi][panel][tile][2 or 3 vectors of outputs]               channels into the lanes first: z
+//                 D[xi][c][vectors] += sum_tile Y[xi][tile] * V[xi][c][tile]
 //   dW <--G^T.G-- D                                                           for each piece: a panel x some channels
 //
 // It is forward's F(m, r) read in another direction (the transposed bilinear form), so it is as exact.

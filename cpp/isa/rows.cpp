@@ -185,7 +185,6 @@ template <class T> KONV_INLINE void zero_margins(T* row, index from, index to, i
 // Split: the even cells of a row in one place, the odd ones in another.
 template <class T, class S, int Stride, bool Split> void load_rows(const BlockLoad<T> b) {
   const index last = b.left + b.count, total = last + b.right;
-  const bool pages = b.blocks > 1 && b.src_distance * sizeof(S) >= 4096;  // a new one each: no cache foresees it
   const auto margins = [&](T* row, index from, index to) KONV_INLINED {
     if (b.framed) return;
     if constexpr (!Split) return zero_margins(row, from, to, total);
@@ -195,13 +194,14 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
   for (index block = 0; block < b.blocks; block++) {
     T* row = b.dst + block * b.distance;
     const S* src = static_cast<const S*>(b.src) + block * b.src_distance;
+    const bool ahead = block + 2 < b.blocks && b.src_distance * sizeof(S) >= 4096;  // a new page: no cache foresees it
     for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
       if (r < b.top || r >= b.top + b.rows) {
         margins(row, total, total);
         continue;
       }
       margins(row, b.left, last);
-      for (index q = 0; pages && q < b.count * b.stride; q += 64 / index{sizeof(S)})
+      for (index q = 0; ahead && q < b.count * b.stride; q += 64 / index{sizeof(S)})
         __builtin_prefetch(src + 2 * b.src_distance + q);
       if constexpr (Split) {
         const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
