@@ -58,7 +58,7 @@ template <class T> class Driver {
         threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns),
         x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows),
-        gathers_(panels_.count() >= gathered_for) {
+        gathers_(panels_.count() >= gathered_for && panels_.width == 2 * lanes_) {
     choose_parts();
     for (index c = 0; c < channels_; c++)
       for (index i = 0; i < b_.kernel_rows; i++)

@@ -106,7 +106,7 @@ template <class T> void test_output_lane(const IsaTable& isa, Random& random) {
           for (index i = 0; i < k; i++) sum += u[i * width + l] * v[i * ldv + t];
           same &= sum == m[t * width + l];
         }
-      for (const bool reversed : {false, true}) {  // neighbours, or not
+      for (const bool reversed : {false, true}) {  // columns in any order
         std::vector<T> scattered(m.size()), values(columns * k);
         std::vector<index> column, offset;
         for (index t = 0; t < columns; t++) column.push_back(reversed ? columns - 1 - t : t);
