@@ -28,7 +28,6 @@ class Array {
   bool foreign() const { return foreign_; }
   Scalar scalar() const { return scalar_; }
   int parts() const { return parts_; }
-  int ndim() const { return view_.ndim; }
   index size(int axis) const { return view_.shape[axis]; }
   index stride(int axis) const { return view_.strides[axis] / scalar_bytes(scalar_); }  // in scalars
   void* data() const { return view_.buf; }

@@ -12,9 +12,8 @@ std::vector<const IsaTable*> available_isas();
 const IsaTable& current_isa();
 // Throws std::invalid_argument when the name is not among the available ones.
 void use_isa(const std::string& name);
-// Lets the best one multiply and add on this thread for a while, and returns how many operations that were (a multiply
-// and an add are two): the output-lane tile over panels that stay in the first-level cache, as many sums as there are
-// registers, so that neither latency nor memory is in the way.
+// Lets the best one multiply and add on this thread, and returns how many operations that were (a multiply and an add
+// are two): the output-lane tile over panels in L1, so that neither latency nor memory is in the way.
 double multiply_add(bool doubles, index repeats);
 
 }  // namespace konv

@@ -13,8 +13,7 @@
 // one system call instead of one wake-up (0.1 ms), and a call on a crowded machine never slower than one thread.
 //
 // After fork the child has none of the threads: its pool begins anew, whoever had it in use does not exist any more.
-// Nothing here is a mutex, so nothing can be left locked. The pool is never destroyed: workers may outlive the
-// destructors of statics when the interpreter exits.
+// Nothing here is a mutex, so nothing can be left locked. The pool is never destroyed: workers may outlive statics.
 #include "parallel.hpp"
 #include <pthread.h>
 #include <signal.h>

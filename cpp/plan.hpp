@@ -55,8 +55,7 @@ template <class T> struct Call {
   index n;
 };
 
-// What the driver of an algorithm, in cpp/conv, does in the compute type T, that of the plan's sums: functions of these
-// names in the algorithm's namespace.
+// What an algorithm's driver (cpp/conv) does in the compute type T of the plan's sums: functions in its namespace.
 template <class T> struct Driver {
   index (*packed_size)(const Plan& plan);  // in T
   void (*pack)(const Plan& plan, const WeightView& w, T* dst);
@@ -98,8 +97,7 @@ template <class T> void run(const Call<T>& call) {
   plan.algorithm->driver.of<T>().run(call);
 }
 
-// What one call with n images takes besides input, output and packed weight: found by the driver's own sums, without
-// running it. It depends on the thread count.
+// What one call takes besides input, output and packed weight, by the driver's own sums; threads count.
 Scratch scratch_of(const Plan& plan, index n);
 // f(T()) with the type that kernels compute in.
 template <class F> auto with_compute_type(Scalar s, F&& f) {

@@ -10,6 +10,10 @@
 // summed: vectors that are loaded right after narrower stores would wait for those; and their frames of zeros stay for
 // the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read where they
 // lie. Units are independent and handed out in chunks of some ten thousand outputs.
+//
+// Images that come from memory would be waited for at the start of a unit, lines of the output when they are written.
+// So, while a tile is summed, lines of the next unit, or of the next rows in place, and of the output's next rows are
+// fetched: 1.1 to 2 times as fast from 8 MiB on (it costs 2 to 5 % where everything is in a cache).
 #include <algorithm>
 #include "../workspace.hpp"
 #include "direct.hpp"
@@ -20,6 +24,7 @@ namespace {
 
 constexpr index row_unit = 7;  // rows of the register tile
 constexpr index outputs_per_task = 16 << 10;
+constexpr index fetched_bytes = 32 << 10;  // of an image, meanwhile: more would not stay in L1
 
 template <class T> class Driver {
  public:
@@ -27,7 +32,9 @@ template <class T> class Driver {
       : call_(call), g_(call.plan.g), table_(call.plan.isa->depthwise.template of<T>()),
         block_(g_, row_unit, table_.lanes, sizeof(T), true), reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y), grid_(g_, call.n * g_.c, 1, block_.rows, block_.columns),
-        in_place_(lies_in_place()) {}
+        in_place_(lies_in_place()),
+        fetches_(bytes_of(g_, call.x.scalar, call.n) > cached_bytes && block_.columns == g_.ow &&
+                 reader_.in_place(0, 0, 0) && call.x.sh == g_.w && call.y.sh == g_.ow) {}
 
   void run() {
     const index units = grid_.count();
@@ -64,7 +71,7 @@ template <class T> class Driver {
     const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
     return g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && g_.dilation_h == 1 && block_.across.runs == 1 &&
            g_.ow >= 4 * lanes && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
-           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && channels_apart<T>(call_.x.sh);
+           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && (g_.stride_h == 1 || call_.x.sh * sizeof(T) % 4096 != 0);
   }
 
   // The rows of b, in whole tiles, that see neither padding nor the first or last row: vectors may reach over ends.
@@ -98,10 +105,13 @@ template <class T> class Driver {
   // Each filter of `channels` channels from c on, whose rows lie block_.size apart.
   void sum(const Block& b, index c, index channels, DepthwiseBlock<T> to, T* out) const {
     const T* x = to.x;
+    const index now = (to.width > 0 ? row_unit : channels * b.rows) * g_.stride_h * g_.w;
+    const bool fetches = fetches_ && now * index{sizeof(T)} <= fetched_bytes;
     to.offset = block_.offsets.data(), to.column_step = block_.across.step();
     for (index m = 0; m < channels * g_.group_oc(); m++) {
       const index o = c * g_.group_oc() + m;
       T* direct = writer_.in_place(b.n, o);
+      if (fetches) to.next = reader_.in_place(b.n, c + m / g_.group_oc(), 0) + b.row * g_.stride_h * g_.w + now;
       to.x = x + m / g_.group_oc() * block_.size;
       to.w = call_.weight + o * g_.taps(), to.bias = call_.bias[o];
       to.y = direct ? direct + b.row * call_.y.sh + b.column : out;
@@ -118,7 +128,7 @@ template <class T> class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   const Grid grid_;  // of the image's channels
-  const bool in_place_;
+  const bool in_place_, fetches_;
 };
 
 }  // namespace

@@ -125,7 +125,8 @@ template <class T> class DenseTile {
  public:
   explicit DenseTile(const GradWeightCall& call)
       : call_(call), g_(call.g), tiles_(call.isa.tiles.template of<T>()), gy_(call.isa, call.gy, PadMode::zeros),
-        writer_(call), cut_(cut_of(call)), x_(call.isa, call.x, g_, cut_.images, cut_.rows, cut_.columns, g_.kh) {
+        writer_(call), cut_(cut_of(call)),
+        x_(call.isa, call.x, g_, call.n, cut_.images, cut_.rows, cut_.columns, g_.kh) {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
     staged_ = round_up(cut_.channels * x_.channel_size(), 16);

@@ -3,8 +3,8 @@
 //   m[t][o] = bias[o] + sum_k u[k][o] * x[pixel[t] + offset[k]]      k = (channel, kh, kw)
 //
 // The tile broadcasts one value of the image at a time, and it may lie anywhere: the image is read where it is, at any
-// stride, unless it must be padded or converted; then some channels of a block are staged, each value once. At the end
-// channels leave the lanes: m is transposed into the output.
+// stride, unless it must be padded, converted or fetched from memory; then some channels of a block are staged, each
+// value once. At the end channels leave the lanes: m is transposed into the output.
 //
 // Where many panels use the same values, these are first gathered in the order of the tiles: then v and u are walked
 // from end to end, and the next panel's u is fetched meanwhile (1.0 to 1.4 times as fast, by the number of outputs).
@@ -57,7 +57,7 @@ template <class T> class Driver {
         panels_(direct::panels<T>(call.plan)), writer_(*call.plan.isa, call.y),
         threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns),
-        x_(*call.plan.isa, call.x, g_, b_.images, b_.rows, b_.columns, b_.kernel_rows),
+        x_(*call.plan.isa, call.x, g_, call.n, b_.images, b_.rows, b_.columns, b_.kernel_rows),
         gathers_(panels_.count() >= gathered_for && panels_.width == 2 * lanes_) {
     choose_parts();
     for (index c = 0; c < channels_; c++)

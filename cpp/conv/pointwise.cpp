@@ -31,7 +31,8 @@ namespace konv::pointwise {
 namespace {
 
 constexpr index packed_bytes = 128 << 10, copied_bytes = 256 << 10, most_bytes = 512 << 10;  // of a block
-constexpr index fair_pixels = 64;  // of a block: fewer of many channels would be a line or two of each page
+constexpr index fair_pixels = 64;     // of a block: fewer of many channels would be a line or two of each page
+constexpr index far_bytes = 8 << 20;  // of images and outputs, from which on packing always pays, as it fetches
 constexpr index tile_bytes = 1 << 20, line = 64;  // most of a tile; of the cache
 
 template <class T> class Driver {
@@ -95,6 +96,7 @@ template <class T> class Driver {
   // Panels that repay packing. Where channels begin at different places in a line, half of the vectors lie in two.
   index repaying() const {
     if (!channels_apart<T>(call_.x.sc)) return 1;
+    if (bytes_of(g_, call_.x.scalar, call_.n) > far_bytes) return 2;
     return on_line(call_.x.sc) && (on_line(call_.x.sn) || call_.n == 1) ? 7 : 2;
   }
 

@@ -58,6 +58,15 @@ template <class T> void RowReader<T>::read_rows(T* dst, index pitch, const RowBl
   }
 }
 
+template <class T> void RowReader<T>::fetch_next(const RowBlock& b) const {
+  const Inside across(b.column, b.step, b.count, x_.w), down(b.row, b.row_step, b.rows, x_.h);
+  for (index r = down.first; across.first < across.last && r < down.last; r++) {
+    const auto cell = [&](index j) { return at(b.n, b.c + 1, b.row + r * b.row_step, b.column + j * b.step); };
+    const char* from = static_cast<const char*>(cell(across.first));
+    for (; from <= cell(across.last - 1); from += 64) __builtin_prefetch(from);
+  }
+}
+
 template <class T> void RowReader<T>::fold(T* dst, index from, index to, const RowBlock& b, index row) const {
   for (index j = from; j < to; j++) {
     const index source = source_index(b.column + j * b.step, x_.w, mode_);

@@ -33,6 +33,9 @@ template <class T> class RowReader {
   // from dst[.. + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
   void read_rows(T* dst, index pitch, const RowBlock& b) const;
 
+  // Brings the same rows of the next channel into a cache.
+  void fetch_next(const RowBlock& b) const;
+
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
   const T* in_place(index n, index c, index row) const;
  private:

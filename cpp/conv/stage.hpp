@@ -88,10 +88,10 @@ template <class T> bool channels_apart(index distance) { return distance == 0 ||
 template <class T> class Windows {
  public:
   // Blocks of at most images x rows x columns outputs under `kernel_rows` rows of the kernel.
-  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, index images, index rows, index columns,
+  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, index n, index images, index rows, index columns,
           index kernel_rows)
       : x_(x), g_(g), reader_(isa, x, g.mode), down_(rows, g.stride_h, kernel_rows, g.dilation_h),
-        across_(columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place()) {
+        across_(columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place(n)) {
     const index pitch = across_.cells(), plane = down_.cells() * pitch, all = images * plane;
     const index channel = channels_apart<T>(all) ? all : all + 64 / index{sizeof(T)};
     steps = {plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
@@ -131,11 +131,12 @@ template <class T> class Windows {
     return staged;
   }
  private:
-  bool lies_in_place() const {
+  bool lies_in_place(index n) const {
     const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
       return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
     };
-    return x_.scalar == scalar_of<T> && channels_apart<T>(x_.sc) &&
+    const bool far = bytes_of(g_, x_.scalar, n) > cached_bytes && x_.sc * sizeof(T) >= 4096;  // the reader fetches
+    return x_.scalar == scalar_of<T> && channels_apart<T>(x_.sc) && !far &&
            inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
            inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
   }

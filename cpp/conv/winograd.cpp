@@ -33,8 +33,7 @@ constexpr index work_bytes = 320 << 10;     // of M, and of U beside it: they st
 constexpr index weights_in_l2 = 256 << 10;  // U so small that blocks may be, too
 constexpr index weight_bytes = 8 << 10;     // of U that stay in L1 while their part of a slab passes
 
-// ---- blocks --------------------------------------------------------------------------------------------------------
-// A part of a block is a slab of V.
+// ---- blocks: a part of one is a slab of V --------------------------------------------------------------------------
 struct Blocking : Blocks {
   bool shared;            // one V for all threads
   index chunk;            // segments whose products are at work at a time: whole slabs
@@ -107,7 +106,7 @@ template <class T> class Forward {
   Forward(const Call<T>& call)
       : call_(call), p_(call.plan.g, *call.plan.isa, call.plan.tile, call.plan.taps),
         tile_(p_.isa.tiles.template of<T>()), writer_(p_.isa, call.y), b_(choose_blocking(p_, call.n, call.x.scalar)),
-        input_(p_, call.x, b_.pitch), work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
+        input_(p_, call.x, call.n, b_.pitch), work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
 
   void run() {
     const index tasks = b_.blocks * p_.g.groups, channels = p_.rows.channels;

@@ -2,8 +2,8 @@
 //
 // Exactness. Largest error over max|y|, in units of 1e-6, on N(0,1) images and Kaiming-normal weights, worst of three
 // instruction sets and of several draws, against float64; in brackets a direct float32 sum of the same data.
-// 'gradient' is the weight's, which sums tiles instead of channels, blocks of them at a time: a bound for any number of
-// them (a direct sum of 10,000 pixels: 5).
+// 'gradient' is the weight's, which sums tiles instead of channels, in blocks: a bound for any number (a direct sum:
+// 5).
 //
 // The transform itself gives `base`; a long sum adds to it like any other. base * sqrt(1 + channels/36) bounds every
 // figure; a channel counts once for each slice of the kernel (winograd_tiling.hpp), and the slices of a long one, of
@@ -65,8 +65,8 @@ double streaming(double weights) {
 // products run at 0.83 of a direct sum's rate; a group takes two tiles more. The choice loses 2 % to the best.
 //
 // For a gradient, transforms take about 12, a direct sum 0.9 of the products' time; D is transformed once a call for
-// every pair of channels, about 6 multiply-adds for each product: worth it where four images pay for it (a choice must
-// not depend on the batch, and gradients are of batches).
+// every pair of channels, about 6 multiply-adds for each product, counted as of four images (no choice knows the
+// batch).
 Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, Sum sum) {
   const double rows = static_cast<double>(Rows(t, g.group_c()).all);  // of all products of a tile
   const double tiles = static_cast<double>(t.h.phases * t.h.tiles) * static_cast<double>(t.w.phases * t.w.tiles);

@@ -87,9 +87,10 @@ template <class T> struct Scratch {
 
 template <class T> class InputTransform {
  public:
-  InputTransform(const Problem<T>& p, const ImageView& x, index pitch)
+  InputTransform(const Problem<T>& p, const ImageView& x, index n, index pitch)
       : p_(p), x_(x), reader_(p.isa, x, p.g.mode), pitch_(pitch),
-        in_place_(reader_.in_place(0, 0, 0) && p.tiling.w.stride == 1 && p.g.mode == PadMode::zeros) {}
+        in_place_(reader_.in_place(0, 0, 0) && p.tiling.w.stride == 1 && p.g.mode == PadMode::zeros),
+        fetches_(bytes_of(p.g, x.scalar, n) > cached_bytes) {}
 
   // Where the rows of product xi begin.
   index offset(index xi) const { return p_.rows.before[xi] * pitch_ + xi * p_.lanes; }
@@ -124,26 +125,25 @@ template <class T> class InputTransform {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
     const Segment& segment = own.segments[at];
     const index count = p_.tiling.cells(), row = segment.tile_h * h.m, slice_h = slice / w.slices;
+    const bool pairs = w.stride == 2, odd = pairs && slice % 2, due = odd || !pairs;
+    const index pitch = pairs ? 2 * count : count;
     const index column = w.cell(segment.tile_w * w.m, 0, slice % w.slices);
+    const Corner corner{segment.n, c, h.cell(row, segment.phase_h, slice_h), column};
+    RowBlock b{corner, p_.f.ah(), count, h.stride * h.dilation, w.stride};
+    if (pairs) b.column -= odd, b.count = pitch, b.step = 1, b.half = count;
+    if (due && fetches_ && c + 1 < p_.g.c) reader_.fetch_next(b);
     const T* rows[max_products];
     index first = 0, last = count;
     if (in_place_) {
       first = std::clamp<index>(-column, 0, count);
       last = std::clamp<index>(p_.g.w - column, first, count);
-      const T* plane = static_cast<const T*>(x_.plane(segment.n, c)) + column;
-      for (index i = 0; i < p_.f.ah(); i++) {
-        const index y = h.cell(row + i, segment.phase_h, slice_h);
+      const T* plane = static_cast<const T*>(x_.plane(b.n, c)) + column;
+      for (index i = 0, y = b.row; i < b.rows; i++, y += b.row_step)
         rows[i] = y >= 0 && y < p_.g.h ? plane + y * x_.sh : own.strip;
-      }
     } else {
-      const bool pairs = w.stride == 2, odd = pairs && slice % 2;
-      const index pitch = pairs ? 2 * count : count;
       T* strip = own.strip + pairs * at * p_.f.ah() * pitch;
-      const Corner corner{segment.n, c, h.cell(row, segment.phase_h, slice_h), column};
-      RowBlock b{corner, p_.f.ah(), count, h.stride * h.dilation, w.stride};
-      if (pairs) b.column -= odd, b.count = pitch, b.step = 1, b.half = count;
-      if (odd || !pairs) reader_.read_rows(strip, pitch, b);
-      for (index i = 0; i < p_.f.ah(); i++) rows[i] = strip + i * pitch + odd * count;
+      if (due) reader_.read_rows(strip, pitch, b);
+      for (index i = 0; i < b.rows; i++) rows[i] = strip + i * pitch + odd * count;
     }
     p_.f.input_columns(rows, first, last, s, p_.s_pitch());
   }
@@ -163,7 +163,7 @@ template <class T> class InputTransform {
   ImageView x_;
   RowReader<T> reader_;
   index pitch_;
-  bool in_place_;
+  bool in_place_, fetches_;
 };
 
 }  // namespace konv::winograd

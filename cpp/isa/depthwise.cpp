@@ -47,8 +47,7 @@ template <class T, int L, int C> KONV_INLINE auto inside(index at, index width) 
   return (lane >= splat<T, L>(static_cast<T>(-at))) & (lane < splat<T, L>(static_cast<T>(width - at)));
 }
 
-// acc[i] += sum over all columns of KH kernel rows from `row` on. S: row_step, with tap_step 1. Edge: x is column
-// `left`, and some may lie outside the image.
+// acc[i] += the columns of KH kernel rows from `row` on. S: row_step. Edge: x is column `left`, some may lie outside.
 template <class T, int L, int KH, int KW, int S, int C, bool Edge, int R>
 KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index row, index left = 0) {
   const index kw = KW > 0 ? KW : b.kw;
@@ -96,12 +95,23 @@ KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n, index
   }
 }
 
+template <class T> KONV_INLINE void fetch(const T* p, index count) {
+  for (index i = 0; i < count; i += 64 / index{sizeof(T)}) __builtin_prefetch(p + i);
+}
+
 // R output rows, all columns.
 template <class T, int KH, int KW, int S, int C, int R>
 __attribute__((noinline)) void band(const DepthwiseBlock<T>& b, const T* x, T* y) {
   constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
+  const T* next = b.next ? b.next + (y - b.y) * S * C : nullptr;
   index q = 0;
-  for (; q + L <= b.columns; q += L) tile<T, L, KH, KW, S, C, R>(b, x + C * q, y + q, L);
+  for (; q + L <= b.columns; q += L) {
+    if (next) {
+      fetch(next + q * R * S * C, L * R * S * C);
+      fetch(y + R * b.y_pitch + q * R, L * R);
+    }
+    tile<T, L, KH, KW, S, C, R>(b, x + C * q, y + q, L);
+  }
   // What is left: the last vector, or half of one, of the row; of a shorter row, some of its lanes.
   const auto last = [&](auto w) KONV_INLINED {
     const index at = b.columns < w ? 0 : b.columns - w, count = b.columns - at;

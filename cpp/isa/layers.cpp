@@ -3,8 +3,7 @@
 // These layers are bound by memory, so the kernels are plain. Each is written once as the body for W neighbouring
 // lanes; a row is walked with whole vectors, the last one over lanes that are done: nothing past its end is touched.
 //
-// Sums keep four vectors of partial sums: four chains hide the adder's latency, and the error of a sum grows with the
-// n/(4*lanes) additions of one chain instead of with n.
+// Sums are four chains of vectors: they hide the adder's latency, and errors grow with n/(4*lanes) instead of with n.
 //
 // Maxima follow PyTorch's rule, "v > best, or v is NaN"; ranks are told of in layers/pool.cpp.
 #include "simd.hpp"

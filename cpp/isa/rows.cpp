@@ -123,8 +123,7 @@ template <class T, class S, int W, int Stride, int From> KONV_INLINE vec<T, W> l
   return v;
 }
 
-// Stride 0: any other. Vectors reach Stride - 1 elements past the last one that they keep; the last vector of a row
-// reaches as far before its first instead.
+// Stride 0: any other. Vectors reach Stride - 1 elements past the last that they keep; the last of a row, before it.
 template <class T, class S, int Stride> KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
   if constexpr (Stride > 0) {
     const auto load = [&](auto w, index j, auto last) KONV_INLINED {

@@ -8,15 +8,13 @@
 #pragma once
 #include <type_traits>
 #include "../geometry.hpp"
-#include "layers_table.hpp"
 
 namespace konv {
 
 // ---- rows.cpp: blocks of rows in and out of memory -----------------------------------------------------------------
 // Blocks, `distance` apart, in frames of zeros: `top` rows of zeros, `rows` rows, `bottom` rows of zeros. Of the former
 //   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
-// up to left + count + right; nothing else is written. half > 0: cell j of a row goes to j/2, if odd to half + j/2.
-// framed: the zeros are there already.
+// up to left + count + right, and no more. half > 0: cell j goes to j/2, if odd to half + j/2. framed: zeros are there.
 template <class T> struct BlockLoad {
   T* dst;
   index pitch, half;
@@ -70,8 +68,8 @@ template <class T> struct TileTable {
   void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
   void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
                          const index* offset);
-  // The same in two steps, where the values serve often: columns*k of them in the order of the tiles, then the sums.
-  // nv < 3. ahead: u of the next sums, fetched meanwhile.
+  // In two steps, for values that serve often: columns*k of them in the tiles' order; sums, nv < 3, u of the next
+  // ahead.
   void (*gather)(index columns, index k, const T* x, const index* column, const index* offset, T* v);
   void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const T* ahead);
   // Pixel-lane: for rows r and pixels q
@@ -104,18 +102,15 @@ template <class T> struct WinogradTiles {
   T* v;
 };
 
-// One set of functions for each F(mh x mw, rh x rw).
-//
-// A tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw = mw+rw-1) and
-// becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile.
+// F(mh x mw, rh x rw): a tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw
+// = mw+rw-1) and becomes ah*aw products; product xi = i*aw + j belongs to row i and column j of the transformed tile.
 template <class T> struct WinogradTransform {
   int mh, mw, rh, rw;
 
   int ah() const { return mh + rh - 1; }
   int products() const { return ah() * (mw + rw - 1); }
 
-  // B^T over the columns of one row of tiles: image rows x[0..ah) become s[i*pitch + q], first <= q < last. Where these
-  // are less than a vector, a whole one is written.
+  // B^T over the columns of a row of tiles: x[0..ah) become s[i*pitch + q], first <= q < last or at least a vector.
   void (*input_columns)(const T* const* x, index first, index last, T* s, index pitch);
   // B^T over the rows of s.
   void (*input_tiles)(const WinogradTiles<T>&);
@@ -161,6 +156,7 @@ template <class T> struct DepthwiseBlock : TapRows<T, T> {
   T bias = 0;
   index column_step = 1;
   index left = 0, width = 0;  // of an image
+  const T* next = nullptr;    // the image's part after this: fetched meanwhile, as are the next rows of y; or null
 };
 
 // The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum of y * x; no more is read.
@@ -176,6 +172,34 @@ template <class T> struct DepthwiseTable {
   // counts as zero. Vectors reach over the ends of rows; edges are as wide as whole vectors, which the columns hold.
   void (*image_block)(const DepthwiseBlock<T>&);
   void (*gradient)(const DepthwiseGradient<T>&);
+};
+
+// ---- layers.cpp: pooling, normalisation, relu, over rows of the compute type T
+// ---------------------------------------- Which cell of a window is a maximum (layers/pool.cpp): as wide as T, so that
+// one mask chooses both.
+template <class T> using Rank = std::conditional_t<std::is_same_v<T, float>, std::int32_t, index>;
+
+// Ranks at and above this are no cell of the image: padding. Drivers refuse windows whose own ranks would reach it.
+template <class T> constexpr Rank<T> no_cell = Rank<T>{1} << (sizeof(Rank<T>) * 8 - 2);
+
+template <class T> struct LayerKernels {
+  // Nowhere may an output be an input, too.
+  // ---- pooling: output j of n reads taps[j], taps[step + j], ... of k taps; NaN is the maximum
+  void (*sum_taps)(T* out, const T* taps, index step, index k, index n);
+  void (*max_taps)(T* out, const T* taps, index step, index k, index n);
+  // Maxima with ranks: down, tap t of output j has rank t*width + j (scanning order); across, `ranks` tell.
+  using MaxRanks = void(T* out, Rank<T>* rank, const T* taps, const Rank<T>* ranks, index step, index width, index k,
+                        index n);
+  MaxRanks *max_down, *max_across;
+  void (*cells)(index* cell, const Rank<T>* rank, index first, index n);  // first + the rank's cell, or -1
+  void (*divide)(T* y, const T* x, T rows, const T* columns, index n);    // x / (rows*columns)
+  // ---- passes (floating types); n is a few thousand, so that sums stay exact enough and x stays in L1
+  void (*sum)(const T* x, index n, double* sum);
+  void (*moments)(const T* x, index n, double* sums);                               // of x, of (x - mean)^2
+  void (*products)(const T* g, const T* x, T center, index n, double* sums);        // of g, of g*(x - center)
+  void (*affine)(T* y, const T* x, T center, T scale, T shift, index n);            // (x - center)*scale + shift
+  void (*combine)(T* y, const T* g, const T* x, T a, T b, T center, T c, index n);  // a*g + b*(x - center) + c
+  void (*relu)(T* y, const T* g, const T* x, index n);                              // g, but 0 where x <= 0
 };
 
 // ---- all of them ---------------------------------------------------------------------------------------------------
