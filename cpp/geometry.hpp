@@ -59,8 +59,8 @@ struct Geometry {
   index taps() const { return kh * kw; }
 };
 
-// Of n images and their outputs; what is more than cached_bytes comes from memory (measured: 3 to 8 MiB).
-constexpr index cached_bytes = 3 << 20;
+// Of n images and their outputs; what is more than cached_bytes comes from memory (measured: 3.5 to 8 MiB).
+constexpr index cached_bytes = 7 << 19;
 inline index bytes_of(const Geometry& g, Scalar scalar, index n) {
   const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
   return checked_mul(checked_mul(n, values), scalar_bytes(scalar));

@@ -62,21 +62,22 @@ double streaming(double weights) {
 
 // Costs in multiply-adds. Measured on AVX2 (1,600 random layers): for each product of a tile, its transforms take 9 a
 // channel (16 under a dilation or in slices, 24 under a stride; more of many, which leave the caches) and 10 an output;
-// products run at 0.83 of a direct sum's rate; a group takes two tiles more. The choice loses 2 % to the best.
+// products run at 0.83 of a direct sum's rate; a group takes two tiles more; to bring in a row for one tile or two that
+// stand alone in it takes 120. The choice loses 2 % to the best.
 //
 // For a gradient, transforms take about 12, a direct sum 0.9 of the products' time; D is transformed once a call for
-// every pair of channels, about 6 multiply-adds for each product, counted as of four images (no choice knows the
-// batch).
+// every pair of channels, about 6 multiply-adds for each product, spread over four images (no choice knows the batch).
 Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, Sum sum) {
   const double rows = static_cast<double>(Rows(t, g.group_c()).all);  // of all products of a tile
-  const double tiles = static_cast<double>(t.h.phases * t.h.tiles) * static_cast<double>(t.w.phases * t.w.tiles);
+  const double across = double(t.w.phases * t.w.tiles), tiles = double(t.h.phases * t.h.tiles) * across;
   const double oc = static_cast<double>(g.group_oc()), lanes = static_cast<double>(round_up(g.group_oc(), 16));
   const double taps = static_cast<double>(g.group_c() * g.taps()) * oc;
   const double direct = static_cast<double>(g.oh * g.ow) * taps, weights = rows * lanes;
   const double values = lanes * static_cast<double>(t.products());
   const double in = g.stride_h * g.stride_w > 1 ? 24 : t.slices() > 1 || t.w.dilation > 1 ? 16 : 9;
   const double grows = 1 + rows / static_cast<double>(t.products()) / 768;
-  const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 10 * values;
+  const double alone = across > 2 ? 0 : double(g.group_c() * t.slices() * t.h.products()) / across;
+  const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + 10 * values;
   const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms);
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
                                            : (compute + streaming(weights)) / (0.83 * direct + streaming(taps));
