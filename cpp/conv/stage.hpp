@@ -83,8 +83,8 @@ void stage(const RowReader<T>& reader, T* dst, index pitch, const StagedAxis& do
 // Channels that lie at a large power of two meet in few sets of the caches and evict each other.
 template <class T> bool channels_apart(index distance) { return distance == 0 || distance * sizeof(T) % 1024 != 0; }
 
-// The windows of a block of outputs, for tiles that read one value at a time: in the image where they lie, when it
-// needs no padding and no conversion, else staged as x[channel][image][row][column].
+// The windows of a block of outputs, for tiles that read one value at a time: in the image, when it needs no padding,
+// no conversion and no fetching by the reader (1.0 to 1.5), else staged as x[channel][image][row][column].
 template <class T> class Windows {
  public:
   // Blocks of at most images x rows x columns outputs under `kernel_rows` rows of the kernel.
@@ -135,7 +135,7 @@ template <class T> class Windows {
     const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
       return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
     };
-    const bool far = bytes_of(g_, x_.scalar, n) > cached_bytes && x_.sc * sizeof(T) >= 4096;  // the reader fetches
+    const bool far = (g_.stride_w > 1 || bytes_of(g_, x_.scalar, n) > cached_bytes) && x_.sc * sizeof(T) >= 4096;
     return x_.scalar == scalar_of<T> && channels_apart<T>(x_.sc) && !far &&
            inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
            inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
