@@ -97,7 +97,7 @@ template <class T> void run(const Call<T>& call) {
   plan.algorithm->driver.of<T>().run(call);
 }
 
-// What one call takes besides input, output and packed weight, by the driver's own sums; threads count.
+// What one call takes besides input, output and packed weight, by the driver's own sums; it depends on the threads.
 Scratch scratch_of(const Plan& plan, index n);
 // f(T()) with the type that kernels compute in.
 template <class F> auto with_compute_type(Scalar s, F&& f) {

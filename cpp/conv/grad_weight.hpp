@@ -26,8 +26,7 @@ template <class T> class Writer {
  public:
   explicit Writer(const GradWeightCall& call) : call_(call) {}
 
-  // sums[r*pitch + j]: output `output + r` of the group, the j-th of `count` columns from `channel` on. Overwrites
-  // sums.
+  // sums[r*pitch + j]: output `output + r` of the group, the j-th of `count` columns from `channel` on; overwritten.
   void write(T* sums, index pitch, index group, index output, index outputs, index channel, index count) const {
     const Geometry& g = call_.g;
     const index parts = call_.gy.parts, bytes = scalar_bytes(call_.gy.scalar);

@@ -68,8 +68,8 @@ template <class T> struct TileTable {
   void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
   void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
                          const index* offset);
-  // In two steps, for values that serve often: columns*k of them in the tiles' order; sums, nv < 3, u of the next
-  // ahead.
+  // In two steps, for values that serve often: columns*k of them in the order of the tiles; then sums of nv < 3
+  // vectors, while `ahead`, the u of the next sums, is fetched.
   void (*gather)(index columns, index k, const T* x, const index* column, const index* offset, T* v);
   void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const T* ahead);
   // Pixel-lane: for rows r and pixels q
@@ -174,9 +174,8 @@ template <class T> struct DepthwiseTable {
   void (*gradient)(const DepthwiseGradient<T>&);
 };
 
-// ---- layers.cpp: pooling, normalisation, relu, over rows of the compute type T
-// ---------------------------------------- Which cell of a window is a maximum (layers/pool.cpp): as wide as T, so that
-// one mask chooses both.
+// ---- layers.cpp: pooling, normalisation, relu, over rows of the compute type T --------------------------------------
+// Which cell of a window is a maximum (layers/pool.cpp): as wide as T, so that one mask chooses both.
 template <class T> using Rank = std::conditional_t<std::is_same_v<T, float>, std::int32_t, index>;
 
 // Ranks at and above this are no cell of the image: padding. Drivers refuse windows whose own ranks would reach it.

@@ -1,5 +1,5 @@
-// The two register tiles of direct convolution, Winograd's products and the weight's gradient, for all types and
-// widths.
+// The two register tiles that carry direct convolution, the products of Winograd and the gradient of the weight,
+// written once for all types and vector widths.
 //
 // Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. A broadcast takes one value
 // from anywhere, so columns and steps of k may lie at any distances in an image: windows are read where they are.
