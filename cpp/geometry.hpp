@@ -59,6 +59,8 @@ struct Geometry {
   index taps() const { return kh * kw; }
 };
 
+constexpr index page_bytes = 4096;  // no cache foresees what lies in another one
+
 // Of n images and their outputs; what is more than cached_bytes comes from memory (measured: 3.5 to 8 MiB).
 constexpr index cached_bytes = 7 << 19;
 inline index bytes_of(const Geometry& g, Scalar scalar, index n) {

@@ -62,11 +62,19 @@ inline int threads_within(index limit, index per_slot, int threads) {
 constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
-// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Returns their size.
+// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Of these sizes it returns
+// the least, or one that saves 5 %: two threads take as long over three blocks as over four.
 inline index balanced(index count, index most, index others, int threads, index least) {
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);
-  const index blocks = std::max(ceil_div(count, most), std::min(enough, count / std::max(index{1}, least)));
-  return ceil_div(count, std::max(index{1}, blocks));
+  const index fewest = ceil_div(count, most), finest = std::min(enough, count / std::max(index{1}, least));
+  index best = 0, shortest = 0;  // what the busiest thread gets
+  for (index blocks = std::max(fewest, finest); blocks >= fewest; blocks--) {
+    const index size = ceil_div(count, blocks), made = ceil_div(count, size), tasks = made * others;
+    index longest = ceil_div(tasks, threads) * size;
+    if (tasks % threads == 1) longest = std::max(longest - size, longest - (made * size - count));  // the last is short
+    if (best == 0 || 20 * longest < 19 * shortest) best = size, shortest = longest;
+  }
+  return best;
 }
 
 // A 1x1 convolution does not know rows.

@@ -116,10 +116,8 @@ template <class T, class Tile> class Driver {
 //     for 14 columns:  for each panel:  D[panel][column][width] += u * x     x stays in L1, u streams from L2
 //
 // and at the end D is transposed into dW. A pixel is a broadcast scalar, so short rows, strides and taps cost no lanes.
-constexpr index most_outputs = 128;
-constexpr index target_columns = 288;
-constexpr index gy_block_bytes = 128 << 10;
-constexpr index x_block_bytes = 384 << 10;
+constexpr index most_outputs = 128, target_columns = 288;
+constexpr index gy_block_bytes = 128 << 10, x_block_bytes = 384 << 10;
 
 template <class T> class DenseTile {
  public:

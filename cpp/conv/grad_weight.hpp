@@ -50,5 +50,4 @@ template <class T> class Writer {
 };
 
 }  // namespace grad_weight
-
 }  // namespace konv

@@ -26,7 +26,7 @@
 namespace konv::output_lane {
 namespace {
 
-constexpr index most_pixels = 384, fair_pixels = 96;  // of a block; enough that weights from L3 do not hold it up
+constexpr index most_pixels = 384, fair_pixels = 72;  // of a block; enough that weights from L3 do not hold it up
 constexpr index k_step = 192, gathered_step = 256;    // of the sum
 constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
 constexpr index gathered_for = 10;  // panels: so many repay that what they read was brought into their order first
@@ -38,9 +38,8 @@ struct Blocking {
 
   Blocking(const Geometry& g, index n, int threads) {
     columns = ceil_div(g.ow, ceil_div(g.ow, most_pixels));
-    const index across = ceil_div(g.ow, columns);
-    rows = direct::balanced(g.oh, std::clamp<index>(most_pixels / columns, 1, g.oh), n * g.groups * across, threads,
-                            ceil_div(fair_pixels, columns));
+    rows = direct::balanced(g.oh, std::max<index>(1, most_pixels / columns), n * g.groups * ceil_div(g.ow, columns),
+                            threads, ceil_div(fair_pixels, columns));
     images = 1;
     if (rows * columns == g.oh * g.ow)
       images = direct::balanced(n, std::max<index>(1, most_pixels / (rows * columns)), g.groups, threads,
@@ -100,11 +99,10 @@ template <class T> class Driver {
     channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
 
     const index blocks = grid_.count() * g_.groups;
-    const index least = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // panels: gathering is nearly the work of one
-    if (threads_ > 1) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
-    parts_ = std::min(parts_, std::max(ceil_div(panels_.count(), least), ceil_div(index{threads_}, blocks)));
-    parts_ = std::max(parts_, b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes);
-    parts_ = std::clamp<index>(parts_, 1, panels_.count());
+    const index panels = panels_.count(), worth = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // gathering is work, too
+    const index least = std::min(worth, panels * blocks / threads_);                      // every thread gets some
+    parts_ = ceil_div(panels, direct::balanced(panels, panels, blocks, threads_, least));
+    parts_ = std::clamp(b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes, parts_, panels);
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 

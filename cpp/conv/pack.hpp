@@ -58,8 +58,7 @@ void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index
 // All k of output channel o. Real weights whose channels follow each other are one run.
 template <class T>
 void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, index group, index o, T* dst) {
-  const bool one_run = w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps();
-  if (one_run) {
+  if (w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps()) {
     const char* source = static_cast<const char*>(w.data) + (group * w.sg + o * w.so) * scalar_bytes(w.scalar);
     isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps());
     return;

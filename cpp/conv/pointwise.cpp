@@ -49,7 +49,7 @@ template <class T> class Driver {
     if (g.oh > 1) rows_ = direct::balanced(g.oh, std::max<index>(1, most / g.ow), images, threads_, 2 * width_ / g.ow);
     columns_ = head_ = g.ow;
     if (g.oh == 1 || g.ow > most)
-      columns_ = head_ = round_up(direct::balanced(g.ow, most, images, threads_, 2 * width_), width_);
+      columns_ = head_ = width_ * direct::balanced(ceil_div(g.ow, width_), most / width_, images, threads_, 2);
     const index past = static_cast<index>(reinterpret_cast<std::uintptr_t>(call.x.data) % line);
     if (in_place_ && on_line(call.x.sc) && past) head_ = (line - past) / index{sizeof(T)};
     across_ = 1 + ceil_div(std::max<index>(0, g.ow - head_), columns_);
@@ -57,8 +57,7 @@ template <class T> class Driver {
     if (!channels_apart<T>(size_)) size_ += line / index{sizeof(T)};
     blocks_ = ceil_div(g.oh, rows_) * across_;
     const index blocks = images * blocks_;
-    if (threads_ > 1) parts_ = ceil_div(direct::blocks_a_thread * threads_, blocks);
-    parts_ = std::min(parts_, panels_.count());
+    parts_ = std::min(panels_.count(), ceil_div(direct::blocks_a_thread * threads_, blocks));
     threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 

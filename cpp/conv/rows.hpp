@@ -32,7 +32,6 @@ template <class T> class RowReader {
   // dst[p*distance + r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them
   // from dst[.. + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
   void read_rows(T* dst, index pitch, const RowBlock& b) const;
-
   // Brings the same rows of the next channel into a cache.
   void fetch_next(const RowBlock& b) const;
 

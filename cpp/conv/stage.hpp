@@ -135,7 +135,7 @@ template <class T> class Windows {
     const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
       return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
     };
-    const bool far = (g_.stride_w > 1 || bytes_of(g_, x_.scalar, n) > cached_bytes) && x_.sc * sizeof(T) >= 4096;
+    const bool far = (g_.stride_w > 1 || bytes_of(g_, x_.scalar, n) > cached_bytes) && x_.sc * sizeof(T) >= page_bytes;
     return x_.scalar == scalar_of<T> && channels_apart<T>(x_.sc) && !far &&
            inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
            inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);

@@ -224,9 +224,8 @@ KONV_INLINE void add_columns(vec<T> (&acc)[P][Q], const DepthwiseGradient<T>& g,
     KONV_UNROLL for (int i = 0; i < R; i++) y[i] = columns(g.y + q + (done + i) * g.y_pitch);
     KONV_UNROLL for (int b = 0; b < Q; b++) {
       const T* column = x + q + done * g.row_step * g.pitch + offset[b];
-      const auto row = [&](index r) KONV_INLINED { return columns(column + r * g.pitch); };
       KONV_UNROLL for (int r = 0; r < (R - 1) * S + P; r++) {
-        const vec<T> v = row(r);
+        const vec<T> v = columns(column + r * g.pitch);
         KONV_UNROLL for (int i = 0; i < R; i++) {
           const int a = r - i * S;
           if (a >= 0 && a < P) acc[a][b] += y[i] * v;

@@ -193,7 +193,7 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
   for (index block = 0; block < b.blocks; block++) {
     T* row = b.dst + block * b.distance;
     const S* src = static_cast<const S*>(b.src) + block * b.src_distance;
-    const bool ahead = block + 2 < b.blocks && b.src_distance * sizeof(S) >= 4096;  // a new page: no cache foresees it
+    const bool ahead = block + 2 < b.blocks && b.src_distance * sizeof(S) >= page_bytes;
     for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
       if (r < b.top || r >= b.top + b.rows) {
         margins(row, total, total);

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <vector>
+#include "conv/direct.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
 #include "plan.hpp"
@@ -288,6 +289,28 @@ Geometry long_rows(Random& random) {
   return g;
 }
 
+// What the busier of two threads gets of `count` in blocks of `size`, of which each has a share of neighbours.
+index busier(index count, index size) {
+  const index blocks = (count + size - 1) / size, half = blocks / 2 * size;
+  return std::max(std::min(half, count), count - half);
+}
+
+void test_balanced() {
+  Random random;
+  for (int i = 0; i < 300; i++) {
+    const index count = 1 + random.below(200), most = 1 + random.below(200), least = random.below(40);
+    const std::string what = "blocks of " + std::to_string(count) + ", at most " + std::to_string(most);
+    for (int threads : {1, 2, 3, 16}) {
+      const index size = direct::balanced(count, most, 1 + random.below(9), threads, least);
+      check(size >= 1 && size <= most, what);
+    }
+    const index size = direct::balanced(count, most, 1, 2, least), fewest = (count + most - 1) / most;
+    for (index blocks = fewest; blocks <= 12 && blocks * least <= count; blocks++)
+      check(19 * busier(count, size) <= 20 * busier(count, (count + blocks - 1) / blocks), what + ": uneven");
+  }
+  check(direct::balanced(80, 80, 1, 2, 32) == 40, "panels for two threads");
+}
+
 template <class T> void test_isa(const IsaTable& isa, const std::vector<Scalar>& scalars, Scalar plain) {
   Random random;
   for (Scalar scalar : scalars) test_rows<T>(isa, scalar, random), test_blocks<T>(isa, scalar, random);
@@ -317,6 +340,7 @@ int main() {
     std::printf("%-9s %s\n", isa->name, failures == before ? "good" : "FAILED");
   }
   if (!checks) std::printf("this CPU runs none of the instruction sets that were built\n");
+  else test_balanced();
   std::printf("%d checks, %d failures\n", checks, failures);
   return failures || !checks ? 1 : 0;
 }
