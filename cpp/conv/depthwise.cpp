@@ -66,8 +66,7 @@ template <class T> class Driver {
     }, slots);
   }
  private:
-  // Long rows under 3x3 taps gain by it (1.1 to 1.5), shorter ones lose more at their edges; rows of 4 KiB would meet
-  // on one set of L1 (0.4 to 0.95).
+  // Long rows under 3x3 taps gain by it (1.1 to 1.5), short ones lose at their edges, those of 4 KiB by meeting in L1.
   bool lies_in_place() const {
     const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
     return g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && g_.dilation_h == 1 && block_.across.runs == 1 &&

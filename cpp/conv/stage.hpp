@@ -56,6 +56,7 @@ struct StagedAxis {
     runs = shared ? phases : taps;
     length = shared ? ceil_div(range, phases) : n;
     pitch = lanes ? round_up(length, lanes) + lanes : length;
+    if (runs * pitch % 512 == 0) pitch += lanes;  // rows of 4 KiB would meet on one set of L1 (half the speed)
   }
   index cells() const { return runs * pitch; }
   // In scratch: the first output under a tap, and from one output to the next.
