@@ -29,8 +29,7 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
   with_compute_type(p.sums, [&](auto t) {
     using T = decltype(t);
     if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
-    else if (&algorithm != &depthwise::algorithm)
-      plan.tile = static_cast<int>(direct::tile_rows<T>(*p.isa, p.g.group_oc()));
+    else if (&algorithm != &depthwise::algorithm) plan.tile = static_cast<int>(direct::tile_rows<T>(p));
   });
   return plan;
 }

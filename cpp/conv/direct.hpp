@@ -28,11 +28,12 @@ template <class T> void run(const Call<T>& call, const Geometry& g);
 namespace konv::direct {
 
 // Rows of output channels of the pixel-lane tile. Near-equal panels; where registers are many, 8 rows leave room for
-// three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels.
-template <class T> index tile_rows(const IsaTable& isa, index group_oc) {
-  const index most = isa.tiles.of<T>().p_rows;
-  const index even = ceil_div(group_oc, ceil_div(group_oc, most));
-  return even > 8 && group_oc % 8 == 0 ? 8 : even;
+// three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels. Both parts of a
+// complex channel are in one panel, so that one thread writes them: each lies in the gaps of the other (isa/rows.cpp).
+template <class T> index tile_rows(const Problem& p) {
+  const index all = p.g.group_oc(), most = p.isa->tiles.of<T>().p_rows;
+  const index even = round_up(ceil_div(all, ceil_div(all, most)), p.parts);
+  return even > 8 && all % 8 == 0 ? 8 : even;
 }
 
 // Weights of a plan: two or three vectors of output channels, the rows of the pixel-lane tile, or one filter.
@@ -41,7 +42,7 @@ template <class T> Panels panels(const Plan& plan) {
   const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;
   if (plan.algorithm == &output_lane::algorithm) return output_panels(g.group_oc(), k, lanes);
   const bool alone = plan.algorithm == &depthwise::algorithm;
-  return {g.group_oc(), k, alone ? 1 : tile_rows<T>(*plan.isa, g.group_oc()), 1};
+  return {g.group_oc(), k, alone ? 1 : tile_rows<T>(plan), 1};
 }
 template <class T> index packed_size(const Plan& plan) {
   return checked_mul(plan.g.groups, panels<T>(plan).group_size());

@@ -46,6 +46,15 @@ def test_candidates_run_and_agree(name: str, dtype: str) -> None:
         assert np.array_equal(raw, y.ravel())
 
 
+@pytest.mark.parametrize("outputs", range(1, 30))
+def test_both_parts_of_a_complex_channel_are_written_by_one_thread(isa: str, outputs: int) -> None:
+    # A row of one part is written with what lies between: two threads would overwrite each other's parts.
+    with kernels.force_plan("pixel_lane"):
+        for kernel in (1, 3):
+            plan = kernels.plan(ConvGeometry.of(2, outputs, kernel, padding=kernel // 2), 9, 9, "complex64")
+            assert plan.tile % 2 == 0
+
+
 def test_candidates_keep_to_the_precision() -> None:
     geometry, h, w = GEOMETRIES["3x3"]
     before = kernels.get_float32_precision()
