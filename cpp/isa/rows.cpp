@@ -156,7 +156,7 @@ template <int W, int From, int I> struct SpreadLanes {
 template <class T, class S> KONV_INLINE void store_row(S* dst, index stride, const T* src, index count) {
   const auto put = [&](auto w, index j, auto) KONV_INLINED { store_as<T, S, w>(dst + j, load<T, w>(src + j)); };
   if (stride == 1 && in_vectors<T>(count, put)) return;
-  // Every second cell: those between are written back as they are, so that no other thread may write them meanwhile.
+  // Every second cell: those between are written back as they are, and no other thread may write them meanwhile.
   if constexpr (__is_same(S, T)) {
     const auto spread = [&](auto w, index j, auto last) KONV_INLINED {
       S* to = dst + 2 * j - last;
