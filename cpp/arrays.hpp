@@ -50,7 +50,6 @@ class Array {
 };
 
 // Lets other Python threads run while this lives.
-//
 // When the interpreter ends under a daemon thread, taking the GIL back unwinds that thread (before Python 3.14), and
 // unwinding a destructor would end the process with an error. The thread sleeps on instead, as in Python 3.14.
 class ReleaseGil {

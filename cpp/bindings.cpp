@@ -159,7 +159,7 @@ NB_MODULE(_core, m) {
   m.def("current_isa", [] { return current_isa().name; });
   m.def("use_isa", &use_isa, "name"_a);
   m.def("vector_bytes", [] { return current_isa().tiles.of<float>().lanes * static_cast<int>(sizeof(float)); });
-  m.def("multiply_add", &multiply_add, "doubles"_a, "repeats"_a, nb::call_guard<ReleaseGil>(),
+  m.def("multiply_add", &multiply_add, "dtype"_a, "repeats"_a, nb::call_guard<ReleaseGil>(),
         "Keeps this thread's multipliers busy; returns how many operations they did.");
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, "n"_a);

@@ -26,7 +26,6 @@ struct Image {
 };
 
 // ---- pooling --------------------------------------------------------------------------------------------------------
-
 PoolAxis windows(index size, index dilation, Sizes first, Sizes taps, Sizes counts, index kernel, index stride,
                  index spread, index pad) {
   const std::size_t outputs = first.size();
@@ -82,7 +81,6 @@ std::optional<Memory> max_pool2d_gradient(nb::handle grad, nb::handle places, in
 }
 
 // ---- passes ---------------------------------------------------------------------------------------------------------
-
 struct PassForm {
   const char* name;
   Pass pass;

@@ -27,7 +27,9 @@ bool has_avx2() {
   return has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+[[maybe_unused]] bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 [[maybe_unused]] bool has_wide() { return has_avx2(); }  // see CMakeLists.txt
+[[maybe_unused]] bool has_wide_bf16() { return has_avx2(); }
 #endif
 [[maybe_unused]] bool has_neon() { return true; }  // part of every aarch64
 [[maybe_unused]] bool has_baseline() { return true; }
@@ -62,10 +64,9 @@ void use_isa(const std::string& name) {
   throw std::invalid_argument("instruction set '" + name + "' is not available here; there are " + names);
 }
 
-double multiply_add(bool doubles, index repeats) {
-  const auto run = [&](auto t) {
-    using T = decltype(t);
-    const TileTable<T>& tiles = available_isas().front()->tiles.of<T>();
+double multiply_add(const std::string& dtype, index repeats) {
+  const IsaTable& isa = *available_isas().front();
+  const auto run = [&]<class T>(const TileTable<T>& tiles) {
     constexpr index depth = 128;  // two vectors and a row of columns for each step: at most 16 + 7 KiB
     const index width = 2 * tiles.lanes, columns = tiles.o_columns;
     const index cells = depth * (width + columns) + 2 * columns * width;
@@ -76,7 +77,8 @@ double multiply_add(bool doubles, index repeats) {
     for (index i = 0; i < repeats; i++) tiles.output_lane(2, columns, {depth, u, m, width, init, width}, v, columns);
     return 2.0 * static_cast<double>(repeats * depth * width * columns);
   };
-  return doubles ? run(double()) : run(float());
+  if (dtype == "bfloat16" && isa.pairs) return 2 * run(*isa.pairs);
+  return dtype == "float64" ? run(isa.tiles.f64) : run(isa.tiles.f32);
 }
 
 }  // namespace konv

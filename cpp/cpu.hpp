@@ -13,7 +13,8 @@ const IsaTable& current_isa();
 // Throws std::invalid_argument when the name is not among the available ones.
 void use_isa(const std::string& name);
 // Lets the best one multiply and add on this thread, and returns how many operations that were (a multiply and an add
-// are two): the output-lane tile over panels in L1, so that neither latency nor memory is in the way.
-double multiply_add(bool doubles, index repeats);
+// are two): the output-lane tile over panels in L1, so that neither latency nor memory is in the way. The sums are
+// those of the dtype: "float64", "bfloat16" (pairs, where there are) or any that is added in float.
+double multiply_add(const std::string& dtype, index repeats);
 
 }  // namespace konv

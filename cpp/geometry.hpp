@@ -13,11 +13,12 @@ using index = std::int64_t;
 
 enum class PadMode : std::uint8_t { zeros, reflect, replicate, circular };
 
-// What memory holds, the floating ones first. A complex array is its scalar type with parts = 2.
-enum class Scalar : std::uint8_t { f32, f64, f16, bf16, i8, i16, i32, i64, u8, count };
+// What memory holds, the floating ones first. A complex array is its scalar type with parts = 2. bf16x2 are two
+// channels of bfloat16 seen as one: the second lies half as far as the next pair.
+enum class Scalar : std::uint8_t { f32, f64, f16, bf16, i8, i16, i32, i64, u8, bf16x2, count };
 
 constexpr index scalar_bytes(Scalar s) {
-  constexpr index bytes[] = {4, 8, 2, 2, 1, 2, 4, 8, 1};
+  constexpr index bytes[] = {4, 8, 2, 2, 1, 2, 4, 8, 1, 2};
   return bytes[static_cast<int>(s)];
 }
 constexpr bool is_floating(Scalar s) { return s <= Scalar::bf16; }
@@ -59,7 +60,7 @@ struct Geometry {
   index taps() const { return kh * kw; }
 };
 
-constexpr index page_bytes = 4096;  // no cache foresees what lies in another one
+constexpr index page_bytes = 4096;  // no cache foresees the next one; equal places of all share one set of L1
 
 // Of n images and their outputs; what is more than cached_bytes comes from memory (measured: 3.5 to 8 MiB).
 constexpr index cached_bytes = 7 << 19;

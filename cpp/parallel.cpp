@@ -4,10 +4,8 @@
 // the others' when it is done: threads seldom write the same cache lines, and the next call finds its memory in the
 // same caches (up to 1.7 times as fast as tasks dealt one by one). One call at a time owns the pool; whoever finds it
 // owned runs its tasks alone, so callers never wait for each other and cannot deadlock.
-//
 //   caller    claim pool - write job - open door - call workers - take tasks ... - close door - wait until empty
 //   worker    idle: spin, then sleep - called: enter if the door is open - take tasks ... - leave
-//
 // The door is one word: the number of workers inside, and a bit that says whether more may enter. A worker that wakes
 // up too late finds it closed and goes back to sleep; nobody waits for it. That makes a call on sleeping workers cost
 // one system call instead of one wake-up (0.1 ms), and a call on a crowded machine never slower than one thread.

@@ -23,7 +23,6 @@ void run_tasks(index tasks, TaskFn fn, void* context, int max_threads);
 // f(task, slot) for every task in [0, tasks), a share of neighbours to each thread; slot < num_threads() names the
 // scratch a task may use. Results must not depend on who runs what. Several Python threads may call at once: one gets
 // the pool, the others run their tasks themselves; a call made by a task runs inside that task, with slot 0.
-//
 // Another thread may change num_threads() at any time: who sizes scratch by it reads it once and gives the same number
 // as max_threads, because slot < max_threads always holds. f must not throw.
 template <class F> void parallel_for(index tasks, F&& f, int max_threads = 1 << 20) {

@@ -1,5 +1,4 @@
 // Which algorithm runs for which geometry, and why. See plan.hpp for what a choice may depend on.
-//
 //   groups of one channel and few filters            depthwise
 //   most products would be with padding              regions, each with a plan of its own
 //   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
@@ -30,6 +29,7 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
     using T = decltype(t);
     if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
     else if (&algorithm != &depthwise::algorithm) plan.tile = static_cast<int>(direct::tile_rows<T>(p));
+    if (&algorithm != &depthwise::algorithm && direct::in_pairs(p)) plan.name += " of pairs";
   });
   return plan;
 }
@@ -89,13 +89,13 @@ bool filters_share_pixels(const Geometry& g) {
 Plan choose(const Problem& p) {
   if (can_run(p, depthwise::algorithm) && !filters_share_pixels(p.g))
     return plan_of(p, depthwise::algorithm, "every channel has filters of its own");
-  std::vector<winograd::Candidate> transforms;
-  if (is_floating(p.scalar)) transforms = winograd::candidates(p.g, p.precision, p.scalar);
+  const auto transforms = winograd::candidates(p.g, p.precision, p.scalar);
   const double transformed = transforms.empty() ? 1 : transforms.front().cost;
   const bool large = p.g.oh * p.g.ow >= 48 * std::ssize(regions::cut(p.g));  // each is a call of its own
   if (large && regions::share(p.g) + 0.1 < std::min(0.8, transformed))
     return plan_of(p, regions::algorithm, "products with padding are left out");
-  if (transformed < 1) return plan_of(p, transforms.front(), saving(transforms.front()));
+  const double untransformed = direct::in_pairs(p) ? 0.6 : 1;  // half of the products, and the staging; not measured
+  if (transformed < untransformed) return plan_of(p, transforms.front(), saving(transforms.front()));
   return with_compute_type(p.sums, [&](auto t) {
     if (output_channels_in_lanes(p, p.isa->tiles.of<decltype(t)>()))
       return plan_of(p, output_lane::algorithm, "direct sums: output channels fill the vectors");
@@ -111,9 +111,8 @@ Plan force(const Problem& p, const std::string& name) {
   for (const Algorithm* algorithm :
        {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm, &regions::algorithm})
     if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
-  if (is_floating(p.scalar))
-    for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
-      if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
+  for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
+    if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
                               "winograd, pixel_lane, output_lane, depthwise and regions");
 }
@@ -175,9 +174,8 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   };
   add(chosen.algorithm == &winograd::algorithm ? chosen.name : chosen.algorithm->name);
   int transforms = 2;
-  if (is_floating(p.scalar))
-    for (const auto& transform : winograd::candidates(p.g, p.precision, p.scalar))
-      add(transform.name, transforms-- > 0 && transform.cost < hopeless);
+  for (const auto& transform : winograd::candidates(p.g, p.precision, p.scalar))
+    add(transform.name, transforms-- > 0 && transform.cost < hopeless);
   const bool alone = can_run(p, depthwise::algorithm);
   add(depthwise::algorithm.name, alone);
   add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));

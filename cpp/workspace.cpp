@@ -1,6 +1,5 @@
 // Blocks that are given back stand in a few places until another call can use them. A thread that finds another one at
 // work there does without: nobody waits, so that nobody can wait for a thread that a fork has lost.
-//
 // Fresh pages cost about 0.25 us per KiB (the kernel clears them), as much as a small layer takes to compute; that is
 // what keeping blocks saves, of scratch and of results alike (1.2 to 1.7 on results of 64 MiB to 1 GiB). What is kept
 // is bounded, and the pages of large blocks are the system's whenever it needs them. Small blocks are malloc's
@@ -92,7 +91,7 @@ index whole_lines(index bytes) { return checked_add(bytes, alignment - 1) / alig
 // One odd cache line more a slot: slices a power of two apart would fight for the same sets of the cache.
 index slice(index bytes) {
   const index lines = whole_lines(bytes);
-  return lines && lines % 4096 == 0 ? lines + alignment : lines;
+  return lines && lines % page_bytes == 0 ? lines + alignment : lines;
 }
 
 thread_local bool dry_run = false;

@@ -1,9 +1,7 @@
 // Driver of depthwise convolution.
 //
 // A unit of work is a block of output rows (and, in wide images, of columns) of one image channel:
-//
 //     image channel --stage--> padded rows, columns split by stride phase --block()--> output rows, filter by filter
-//
 // The staged block fits L1 (24 KB) with room for the output rows beside it, so each image value is read from memory
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
 // multiplier reuses the staged block. Of small images several channels are staged by one call before the first is
@@ -71,7 +69,7 @@ template <class T> class Driver {
     const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
     return g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && g_.dilation_h == 1 && block_.across.runs == 1 &&
            g_.ow >= 4 * lanes && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
-           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && call_.x.sh * sizeof(T) % 4096 != 0;
+           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && call_.x.sh * sizeof(T) % page_bytes != 0;
   }
 
   // The rows of b, in whole tiles, that see neither padding nor the first or last row: vectors may reach over ends.

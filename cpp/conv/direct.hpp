@@ -1,6 +1,5 @@
 // Direct convolution: two drivers, one for each register tile. Both add the products of one output in the same order,
 // k = (channel, kh, kw), onto the bias, so that they agree to the last bit on one instruction set.
-//
 //   pixel_lane   pixels in the lanes: over padded planes of one block; under a 1x1 kernel see pointwise.cpp
 //   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
 //   regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
@@ -8,6 +7,7 @@
 #include <algorithm>
 #include "../parallel.hpp"
 #include "../plan.hpp"
+#include "../workspace.hpp"
 #include "pack.hpp"
 
 namespace konv::regions {
@@ -27,19 +27,39 @@ template <class T> void run(const Call<T>& call, const Geometry& g);
 
 namespace konv::direct {
 
+// bfloat16 in pairs: channels 2c and 2c + 1 of the image and of the weight are one, where the CPU multiplies so.
+inline bool in_pairs(const Problem& p) {
+  return p.isa->pairs && p.scalar == Scalar::bf16 && p.parts == 1 && p.g.group_c() % 2 == 0;
+}
+template <class T> const TileTable<T>& tiles(const Problem& p) {
+  if constexpr (std::is_same_v<T, float>)
+    if (in_pairs(p)) return *p.isa->pairs;
+  return p.isa->tiles.of<T>();
+}
+// What tiles see: of a geometry, and of an image or a weight whose channels lie `apart`.
+inline Geometry seen(const Problem& p) {
+  Geometry g = p.g;
+  if (in_pairs(p)) g.c /= 2;
+  return g;
+}
+template <class V> V seen(const Problem& p, V v, index V::* apart) {
+  if (in_pairs(p)) v.scalar = Scalar::bf16x2, v.*apart *= 2;
+  return v;
+}
+
 // Rows of output channels of the pixel-lane tile. Near-equal panels; where registers are many, 8 rows leave room for
 // three vectors of pixels, which is better than 10 or 11 rows with two when it divides the channels. Both parts of a
 // complex channel are in one panel, so that one thread writes them: each lies in the gaps of the other (isa/rows.cpp).
 template <class T> index tile_rows(const Problem& p) {
-  const index all = p.g.group_oc(), most = p.isa->tiles.of<T>().p_rows;
+  const index all = p.g.group_oc(), most = tiles<T>(p).p_rows;
   const index even = round_up(ceil_div(all, ceil_div(all, most)), p.parts);
   return even > 8 && all % 8 == 0 ? 8 : even;
 }
 
 // Weights of a plan: two or three vectors of output channels, the rows of the pixel-lane tile, or one filter.
 template <class T> Panels panels(const Plan& plan) {
-  const Geometry& g = plan.g;
-  const index k = g.group_c() * g.taps(), lanes = plan.isa->tiles.of<T>().lanes;
+  const Geometry g = seen(plan);
+  const index k = g.group_c() * g.taps(), lanes = tiles<T>(plan).lanes;
   if (plan.algorithm == &output_lane::algorithm) return output_panels(g.group_oc(), k, lanes);
   const bool alone = plan.algorithm == &depthwise::algorithm;
   return {g.group_oc(), k, alone ? 1 : tile_rows<T>(plan), 1};
@@ -48,16 +68,20 @@ template <class T> index packed_size(const Plan& plan) {
   return checked_mul(plan.g.groups, panels<T>(plan).group_size());
 }
 template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
-  pack_panels<T>(*plan.isa, w, plan.g, panels<T>(plan), dst);
+  pack_panels<T>(*plan.isa, seen(plan, w, &WeightView::si), seen(plan), panels<T>(plan), dst);
 }
 
 inline int useful_threads(const Geometry& g, index n) {
   return threads_for(double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps()));
 }
 
-// Threads whose scratch stays within the limit: with very many, fewer must do.
-inline int threads_within(index limit, index per_slot, int threads) {
-  return static_cast<int>(std::clamp<index>(limit / (per_slot + 64), 1, threads));
+// f(task, slot, its scratch of so many T) on at most so many threads: with very many, fewer must do.
+template <class T, class F>
+void each_task(const Call<T>& call, const Geometry& g, index tasks, int threads, index values, F&& f) {
+  const index bytes = round_up(values * index{sizeof(T)}, 64), limit = scratch_limit(g, call.x.scalar, call.n);
+  const int slots = static_cast<int>(std::clamp<index>(limit / (bytes + 64), 1, std::min<index>(threads, tasks)));
+  const Workspace scratch(0, bytes, slots);
+  parallel_for(tasks, [&](index task, int slot) { f(task, slot, scratch.slot<T>(slot)); }, slots);
 }
 
 constexpr index blocks_a_thread = 6;

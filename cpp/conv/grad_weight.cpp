@@ -7,7 +7,6 @@
 //
 // Complex numbers: the two parts are channels of their own, and real sums are counted in output channel o and column
 // (channel / parts, tap, channel % parts). The four real sums of a weight are joined when dW is written.
-//
 // There are two ways to sum a cell over a block, DenseTile and DepthwiseTile.
 #include "grad_weight.hpp"
 #include <algorithm>
@@ -110,11 +109,9 @@ template <class T, class Tile> class Driver {
 
 // ---- output channels in the lanes ----------------------------------------------------------------------------------
 // A cell is at most 128 output channels x about 288 columns, a block some hundred pixels:
-//
 //     gy  channels x rows   --transpose-->  u[panel][pixel][width]           L2; a panel is two vectors of channels
 //     x   channels x rows   --stage------>  x[channel][image][row][column]   L2; or the image, when it has no padding
 //     for 14 columns:  for each panel:  D[panel][column][width] += u * x     x stays in L1, u streams from L2
-//
 // and at the end D is transposed into dW. A pixel is a broadcast scalar, so short rows, strides and taps cost no lanes.
 constexpr index most_outputs = 128, target_columns = 288;
 constexpr index gy_block_bytes = 128 << 10, x_block_bytes = 384 << 10;
@@ -226,7 +223,6 @@ template <class T> class DenseTile {
 // A cell is one image channel (both parts of a complex one) against the output channels of its group. Blocks of rows
 // are staged as in the forward pass (padded, columns split by stride phase, 24 KB, so that they stay in L1 while every
 // tap walks them) and each output channel's rows of gy are read from memory, or copied when they are not rows of T:
-//
 //     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
 template <class T> class DepthwiseTile {
  public:

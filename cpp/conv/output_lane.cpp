@@ -1,25 +1,20 @@
 // Direct convolution with output channels in the lanes.
-//
 //   m[t][o] = bias[o] + sum_k u[k][o] * x[pixel[t] + offset[k]]      k = (channel, kh, kw)
-//
 // The tile broadcasts one value of the image at a time, and it may lie anywhere: the image is read where it is, at any
 // stride, unless it must be padded, converted or fetched from memory; then some channels of a block are staged, each
 // value once. At the end channels leave the lanes: m is transposed into the output.
 //
 // Where many panels use the same values, these are first gathered in the order of the tiles: then v and u are walked
 // from end to end, and the next panel's u is fetched meanwhile (1.0 to 1.4 times as fast, by the number of outputs).
-//
 //   weights                 u[panel][k][width]               a panel is two or three vectors of output channels
 //   scratch of a thread     x[channel][image][row][column]   staged
 //                           v[tile][k][pixel of the tile]    gathered, where many panels read it
 //                           m[panel][pixel][width]
 //                           rows[lane][pixel]                what the writer must convert or spread
-//
 // Loops: block of pixels (some rows, or some small images) and part of the panels -> part of k, so that a panel's u
 // stays in L1 and what was gathered in L2 -> panel -> tile of pixels. Cutting k does not change the order of additions:
 // sums continue from m. Threads take blocks; where there are few, parts of the panels too.
 // Source: M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
-#include "../workspace.hpp"
 #include "direct.hpp"
 #include "stage.hpp"
 
@@ -51,8 +46,8 @@ struct Blocking {
 
 template <class T> class Driver {
  public:
-  explicit Driver(const Call<T>& call)
-      : call_(call), g_(call.plan.g), tiles_(call.plan.isa->tiles.template of<T>()), lanes_(tiles_.lanes),
+  Driver(const Call<T>& call, const Geometry& g)
+      : call_(call), g_(g), tiles_(direct::tiles<T>(call.plan)), lanes_(tiles_.lanes),
         panels_(direct::panels<T>(call.plan)), writer_(*call.plan.isa, call.y),
         threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns),
@@ -70,17 +65,13 @@ template <class T> class Driver {
     const index staged = round_up(channels_ * x_.channel_size(), lanes_);
     const index gathered = gathers_ ? round_up(pixels * std::ssize(offsets_), lanes_) : 0;
     const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
-    const index all = places + staged + gathered + sums + lanes_ * (pixels + lanes_);
-    const index slot_bytes = round_up(all * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
-    const Workspace scratch(0, slot_bytes, threads_);
-    const index blocks = grid_.count();
-    parallel_for(g_.groups * blocks * parts_, [&](index task, int slot) {
+    const index all = places + staged + gathered + sums + lanes_ * (pixels + lanes_), blocks = grid_.count();
+    direct::each_task(call_, g_, g_.groups * blocks * parts_, threads_, all, [&](index task, int, T* place) {
+      T *x = place + places, *v = x + staged, *m = v + gathered;
       const index i = task / parts_;
-      T *place = scratch.template slot<T>(slot), *x = place + places, *v = x + staged, *m = v + gathered;
       run_block({grid_.at(i % blocks), i / blocks, task % parts_},
                 {reinterpret_cast<index*>(place), x, v, m, m + sums});
-    }, threads_);
+    });
   }
  private:
   struct Slices {
@@ -103,7 +94,6 @@ template <class T> class Driver {
     const index least = std::min(worth, panels * blocks / threads_);                      // every thread gets some
     parts_ = ceil_div(panels, direct::balanced(panels, panels, blocks, threads_, least));
     parts_ = std::clamp(b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes, parts_, panels);
-    threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 
   void run_block(const Share& b, const Slices& own) const {
@@ -173,7 +163,10 @@ template <class T> class Driver {
 bool fits(const Geometry&) { return true; }
 
 using direct::pack, direct::packed_size;
-template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
+template <class T> void run(const Call<T>& call) {
+  const ImageView x = direct::seen(call.plan, call.x, &ImageView::sc);
+  Driver<T>({call.plan, call.weight, call.bias, x, call.y, call.n}, direct::seen(call.plan)).run();
+}
 
 const Algorithm algorithm = {
     "output_lane", "direct output_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};

@@ -1,10 +1,8 @@
 // Weights in the order in which register tiles read them, and the tiling of output channels that goes with it.
-//
 //   memory            w[o][i][kh][kw], any strides, any storage type, real or complex
 //   packed, a group   panel 0: k = 0: w[o0] w[o1] .. w[o(width-1)]     k = (i, kh, kw), kh and kw fastest
 //                              k = 1: w[o0] ...
 //                     panel 1: ...
-//
 // All panels but the last hold `width` channels. The last holds what is left, rounded up to `unit` (a vector for the
 // output-lane tile, 1 for the pixel-lane tile) and filled with zeros.
 #pragma once
@@ -47,9 +45,9 @@ void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index
   const index at = g * w.sg + o / w.parts * w.so + i / w.parts * w.si + (p != q);
   const char* source = static_cast<const char*>(w.data) + at * bytes;
   if (w.sh == w.sw * kw || kh == 1) {
-    rows.load(w.scalar, dst, source, w.sw, kh * kw);
+    rows.load(w.scalar, dst, source, w.sw, kh * kw, w.si);
   } else {
-    for (index r = 0; r < kh; r++) rows.load(w.scalar, dst + r * kw, source + r * w.sh * bytes, w.sw, kw);
+    for (index r = 0; r < kh; r++) rows.load(w.scalar, dst + r * kw, source + r * w.sh * bytes, w.sw, kw, w.si);
   }
   if (p < q)
     for (index t = 0; t < kh * kw; t++) dst[t] = T(0) - dst[t];
@@ -60,7 +58,7 @@ template <class T>
 void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, index group, index o, T* dst) {
   if (w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps()) {
     const char* source = static_cast<const char*>(w.data) + (group * w.sg + o * w.so) * scalar_bytes(w.scalar);
-    isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps());
+    isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps(), w.si);
     return;
   }
   for (index i = 0; i < g.group_c(); i++) read_taps<T>(isa, w, group, o, i, g.kh, g.kw, dst + i * g.taps());

@@ -1,24 +1,18 @@
 // Direct convolution with pixels in the lanes.
-//
 //   y[o][q] = bias[o] + sum_k w[o][k] * x[offset[k] + q]      k = (channel, kh, kw)
-//
 // The tile loads neighbouring pixels, so each tap must see its pixels side by side: a block of the image is staged once
 // into padded planes, one for each phase of the stride, in which tap (kh, kw) of every output lies at one fixed
 // distance from it. Nothing is unrolled into a matrix. A 1x1 kernel needs no planes: see pointwise.cpp.
-//
 //   stride 2, 3x3:   a b a b a b        plane (0,0): a a a    plane (0,1): b b b      tap (kh, kw) is in plane
 //                    c d c d c d                     a a a                 b b b      (kh % 2, kw % 2), moved by
 //                    a b a b a b        plane (1,0): c c c    plane (1,1): d d d      (kh / 2, kw / 2)
-//
 //   weights                 w[panel][k][rows]
 //   scratch of a thread     x[channel][column phase][row phase][row][pitch]
 //                           sums[channel][pixel]            unless the tile writes into the output itself
-//
 // Loops: block of outputs (its planes fit in half of L2) -> panel of output channels (its weights pass through L1) ->
 // row -> vectors of pixels -> k. Threads take blocks; where there are few, shares of the panels too.
 // Source: the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
 #include <vector>
-#include "../workspace.hpp"
 #include "direct.hpp"
 #include "stage.hpp"
 
@@ -30,7 +24,7 @@ constexpr index wide_block = 192;  // columns below which a row is not cut for t
 template <class T> class Driver {
  public:
   Driver(const Call<T>& call, const Geometry& g)
-      : call_(call), g_(g), tiles_(call.plan.isa->tiles.template of<T>()), lanes_(tiles_.lanes),
+      : call_(call), g_(g), tiles_(direct::tiles<T>(call.plan)), lanes_(tiles_.lanes),
         panels_(direct::panels<T>(call.plan)), reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y), direct_(writer_.in_place(0, 0)) {}
 
@@ -41,15 +35,11 @@ template <class T> class Driver {
     const Grid grid(g_, call_.n, 1, rows_, columns_);
     const index blocks = g_.groups * grid.count();
     parts_ = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
-    threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
-    const index sums = direct_ ? 0 : panels_.width * rows_ * columns_;
-    const index slot_bytes = round_up((planes_size_ + sums + lanes_) * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
-    const Workspace scratch(0, slot_bytes, threads_);
-    parallel_for(blocks * parts_, [&](index task, int slot) {
+    const index values = planes_size_ + (direct_ ? 0 : panels_.width * rows_ * columns_) + lanes_;
+    direct::each_task(call_, g_, blocks * parts_, threads_, values, [&](index task, int, T* planes) {
       const index i = task / parts_;
-      run_block({grid.at(i % grid.count()), i / grid.count(), task % parts_}, scratch.template slot<T>(slot));
-    }, threads_);
+      run_block({grid.at(i % grid.count()), i / grid.count(), task % parts_}, planes);
+    });
   }
  private:
   index block_bytes(index rows, index columns) const {
@@ -124,8 +114,9 @@ bool fits(const Geometry& g) { return g.group_c() * g.taps() <= 1 << 16; }
 
 using direct::pack, direct::packed_size;
 template <class T> void run(const Call<T>& call) {
-  Geometry g = call.plan.g;
+  Geometry g = direct::seen(call.plan);
   Call<T> flat = call;
+  flat.x = direct::seen(call.plan, call.x, &ImageView::sc);
   direct::one_row(g, flat.x, flat.y);
   if (g.taps() == 1) pointwise::run(flat, g);
   else Driver<T>(flat, g).run();

@@ -1,20 +1,15 @@
 // 1x1 convolution: the image is one long row of pixels, a matrix times the weights.
-//
 //   y[o][q] = bias[o] + sum_c w[o][c] * x[c][q]
-//
 // The pixel-lane tile could read x where it lies, channel after channel, but these are as far apart as an image is
 // large: each lies in a page of its own, and many meet in few sets of the caches. So the pixels of some tiles are
 // packed first, in the order in which the tile reads them (0.9 to 1.5 times as fast; up to 3.9 where channels begin at
 // different places in a cache line, as in images of 65 x 65).
-//
 //   x  c0  | tile 0 | tile 1 | ..      v  | c0 c1 c2 .. of tile 0 | c0 c1 c2 .. of tile 1 | ..
 //      c1  | tile 0 | tile 1 | ..
-//
 //   weights                 w[panel][c][rows]
 //   scratch of a thread     v[tile][c][pixel]
 //                           x[c][pixel]          copied
 //                           sums[o][pixel]       what the writer must convert or spread
-//
 // Few panels do not repay the packing: they read pixels in place, from the first cache line on (NumPy's large arrays
 // begin 16 bytes after one: 1.0 to 1.4). What comes before it, and a last block that fills no vectors, is packed.
 // What must be converted, and the pixels that a stride or padding leaves of some rows, is copied before it is packed.
@@ -23,7 +18,6 @@
 // Threads take blocks and, where there are few, shares of the panels; the block that a thread holds is not packed
 // again. Source: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008.
 #include <vector>
-#include "../workspace.hpp"
 #include "direct.hpp"
 #include "stage.hpp"
 
@@ -38,7 +32,7 @@ constexpr index tile_bytes = 1 << 20, line = 64;  // most of a tile; of the cach
 template <class T> class Driver {
  public:
   Driver(const Call<T>& call, const Geometry& g)
-      : call_(call), g_(g), tiles_(call.plan.isa->tiles.template of<T>()), panels_(direct::panels<T>(call.plan)),
+      : call_(call), g_(g), tiles_(direct::tiles<T>(call.plan)), panels_(direct::panels<T>(call.plan)),
         reader_(*call.plan.isa, call.x, g.mode), writer_(*call.plan.isa, call.y), width_(tile_width()),
         copies_(!reader_.in_place(0, 0, 0) || !direct::flattens(g) || g.oh > 1),
         direct_(writer_.in_place(0, 0) && (g.oh == 1 || call.y.sh == g.ow)),
@@ -58,22 +52,19 @@ template <class T> class Driver {
     blocks_ = ceil_div(g.oh, rows_) * across_;
     const index blocks = images * blocks_;
     parts_ = std::min(panels_.count(), ceil_div(direct::blocks_a_thread * threads_, blocks));
-    threads_ = static_cast<int>(std::min<index>(threads_, blocks * parts_));
   }
 
   void run() {
     const index packed = std::max<index>(1, panels_.k) * size_, copied = copies_ ? packed : 0;
-    const index slot_bytes = round_up((packed + copied + panels_.width * size_) * index{sizeof(T)}, 64);
-    threads_ = direct::threads_within(scratch_limit(g_, call_.x.scalar, call_.n), slot_bytes, threads_);
-    const Workspace scratch(0, slot_bytes, threads_);
+    const index tasks = call_.n * g_.groups * blocks_ * parts_, values = packed + copied + panels_.width * size_;
     std::vector<index> held(static_cast<std::size_t>(threads_), -1);  // the block that each thread has packed
-    parallel_for(call_.n * g_.groups * blocks_ * parts_, [&](index task, int slot) {
-      T *v = scratch.template slot<T>(slot), *x = v + packed;
+    direct::each_task(call_, g_, tasks, threads_, values, [&](index task, int slot, T* v) {
+      T* x = v + packed;
       const Share b = share(task);
       if (std::exchange(held[static_cast<std::size_t>(slot)], task / parts_) != task / parts_) pack(b, v, x);
       const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
       for (index panel = from; panel < to; panel++) add(b, panel, v, x + copied);
-    }, threads_);
+    });
   }
  private:
   Share share(index task) const {

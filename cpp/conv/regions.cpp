@@ -2,10 +2,8 @@
 //
 // Under a dilation about as large as the image, most taps of most outputs lie in the padding: at a dilation of 18 on
 // 32 x 32 pixels, 61 % of all products. Along each axis the outputs fall into runs:
-//
 //     outputs   0 ............... 13   14 .. 17   18 ............... 31
 //     taps             1, 2               1               0, 1
-//
 // A run of rows and a run of columns make a region: a convolution of its own, with fewer taps and no padding, with its
 // own plan and packed weight. What is left out are products with zeros (or with NaN, of an infinite weight).
 #include "direct.hpp"

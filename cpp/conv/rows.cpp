@@ -70,7 +70,7 @@ template <class T> void RowReader<T>::fetch_next(const RowBlock& b) const {
 template <class T> void RowReader<T>::fold(T* dst, index from, index to, const RowBlock& b, index row) const {
   for (index j = from; j < to; j++) {
     const index source = source_index(b.column + j * b.step, x_.w, mode_);
-    if (source >= 0) table_.load(x_.scalar, dst + j, at(b.n, b.c, row, source), 1, 1);
+    if (source >= 0) table_.load(x_.scalar, dst + j, at(b.n, b.c, row, source), 1, 1, x_.sc);
   }
 }
 

@@ -37,10 +37,8 @@ struct Grid {
 // Along one axis. A block of n outputs at stride s under k taps of dilation d reads one range of neighbouring cells,
 // split into the phases of the stride where vectors of neighbouring outputs are loaded; or, where the taps lie so far
 // apart (or so close under the stride) that most of the range would not be used, one run a tap:
-//
-//     shared   phase p of P (1 or s): cells p, p+P, p+2P ...   output j, tap a  ->  run (a*d) % P, place (a*d)/P +
-//     j*s/P apart    run a of k:            cells a*d, a*d+s ...     output j, tap a  ->  run a,         place j
-//
+//     shared   phase p of P (1 or s): cells p, p+P, p+2P ..   output j, tap a -> run (a*d) % P, place (a*d + j*s)/P
+//     apart    run a of k:            cells a*d, a*d+s ...     output j, tap a -> run a,         place j
 // Either way scratch never grows with the dilation.
 struct StagedAxis {
   index stride, dilation;

@@ -1,11 +1,9 @@
 // Winograd convolution (transforms: isa/toom_cook.hpp, tiles, slices and phases: winograd_tiling.hpp).
-//
 //   x --B^T.B--> V[xi][c][tile]            U[panel][xi][c][2 or 3 vectors of outputs]    <--G.G^T-- w   (when packed)
 //                       \                  /
 //              M[tile][xi][vectors] = sum_c U[xi][c] * V[xi][c]      one small product for each xi = (i, j)
 //                       |
 //                    A^T.A + bias --> pixels, channels in lanes --> transposed to the rows of y
-//
 // V lies in slabs of some tens of tiles, each V[xi][c][tile] of its own, so that the product walks one short piece of
 // memory from end to end instead of stepping over rows of the whole block (with 256 channels, three times as fast).
 //

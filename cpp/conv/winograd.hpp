@@ -19,8 +19,8 @@ struct Candidate {
 // What is summed: outputs, or the gradient of the weight (stride 1 and real numbers alone).
 enum class Sum : std::uint8_t { outputs, gradient };
 
-// Transforms exact enough for the setting, the cheapest first; none for Precision::highest. The bound of error counts
-// for float32; float64 is exact to 1e-13 under every transform, and float16 and bfloat16 round their outputs far more.
+// Transforms exact enough for the setting, the cheapest first; none for Precision::highest or integers. The bound of
+// error counts for float32; float64 is exact to 1e-13 under each, and float16 and bfloat16 round outputs far more.
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum = Sum::outputs);
 
 template <class T> void grad_weight(const GradWeightCall& call);

@@ -2,8 +2,7 @@
 //
 // Exactness. Largest error over max|y|, in units of 1e-6, on N(0,1) images and Kaiming-normal weights, worst of three
 // instruction sets and of several draws, against float64; in brackets a direct float32 sum of the same data.
-// 'gradient' is the weight's, which sums tiles instead of channels, in blocks: a bound for any number (a direct sum:
-// 5).
+// 'gradient' is the weight's, which sums tiles, not channels, in blocks: a bound for any number (a direct sum: 5).
 //
 // The transform itself gives `base`; a long sum adds to it like any other. base * sqrt(1 + channels/36) bounds every
 // figure; a channel counts once for each slice of the kernel (winograd_tiling.hpp), and the slices of a long one, of
@@ -64,7 +63,6 @@ double streaming(double weights) {
 // channel (16 under a dilation or in slices, 24 under a stride; more of many, which leave the caches) and 10 an output;
 // products run at 0.83 of a direct sum's rate; a group takes two tiles more; to bring in a row for one tile or two that
 // stand alone in it takes 120. The choice loses 2 % to the best.
-//
 // For a gradient, transforms take about 12, a direct sum 0.9 of the products' time; D is transformed once a call for
 // every pair of channels, about 6 multiply-adds for each product, spread over four images (no choice knows the batch).
 Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, Sum sum) {
@@ -93,7 +91,8 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, S
 
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum) {
   std::vector<Candidate> all;
-  if (precision == Precision::highest || g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
+  if (precision == Precision::highest || !is_floating(scalar)) return all;
+  if (g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
   for (const Transform& f : known) {
     if (!matches(f, g)) continue;
     const Tiling t(g, f.m, f.r);

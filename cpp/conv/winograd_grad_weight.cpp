@@ -1,18 +1,14 @@
 // The gradient of the weight by Winograd's transforms: forward's products, summed over tiles instead of channels.
-//
 //   dW = G^T [ sum over tiles (A gy A^T) * (B^T x B) ] G          * element by element, for each pair of channels
-//
 //   x  --B^T.B--> V[xi][c][tile]                                              as forward (winograd_input.hpp)
 //   gy --A.A^T--> Y[xi][panel][tile][2 or 3 vectors of outputs]               channels into the lanes first: z
 //                 D[xi][c][vectors] += sum_tile Y[xi][tile] * V[xi][c][tile]
 //   dW <--G^T.G-- D                                                           for each piece: a panel x some channels
-//
 // It is forward's F(m, r) read in another direction (the transposed bilinear form), so it is as exact.
 //
 // Tiles of all images are cut into blocks whose V and Y fit the budget of scratch; D lives on from block to block. With
 // a single block (small images, small batches), D never exists as a whole: each task takes a piece through all xi in
 // its own L2 and finishes it. Where even D would be too large, ranges of output channels are done one by one.
-//
 // Each block of tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.

@@ -96,7 +96,6 @@ template <class T> class InputTransform {
   index offset(index xi) const { return p_.rows.before[xi] * pitch_ + xi * p_.lanes; }
 
   // Channels [from, to) of a group, segments [first, first + count), into V.
-  //
   // First all columns of a channel, then all rows: loads would wait for vectors just stored at other places.
   void run(const Scratch<T>& own, index first, index count, index group, index from, index to, T* v) const {
     const index step = p_.f.ah() * p_.s_pitch();

@@ -2,7 +2,6 @@
 //
 // Along each axis, output o under tap k reads image cell o*stride + k*dilation - pad. A tile always sees a plain
 // convolution of r taps over neighbouring cells: a kernel is cut into slices, a dilated image into phases.
-//
 //   stride s    taps p, p+s, p+2s ... are slice p < s; r = ceil(k / s). What a slice reads is one more channel.
 //               y[o] = sum_p sum_a w[a*s + p] * x_p[o + a],   x_p[i] = x[i*s + p - pad]
 //   k > r       under a stride of 1, r neighbouring taps are a slice.
@@ -11,7 +10,6 @@
 //               y_q[o] = sum_a w[a] * x_q[o + a],             x_q[i] = x[i*d + q - pad]
 //               Phases of rows count as images. Those of columns lie side by side, in the image as in a row of tiles:
 //               tile (t, q) starts at column t*m*d + q and is tile t*d + q of its row.
-//
 // Some slices may have less than r taps. What is missing begins with the leading coefficient, which the point at
 // infinity multiplies: those products are left out, so that 3x3 with stride 2 costs (2m+1)^2 products of 9m^2.
 //
@@ -89,12 +87,9 @@ struct Tiling {
 };
 
 // Rows of the products' operands: product xi sums over channels * (slices that reach it) rows, slice by slice.
-//
 //   xi = 0   slice 1: c0 c1 ..   slice 0: c0 c1 ..   ...        each row `pitch` long
 //   xi = 1   ...                                                 `gap` further
-//
 // Slices are written in falling order: what one writes out of its reach, the next overwrites, and slice 0 reaches all.
-//
 // Without a gap, the same row of all xi would often fall on one cache set (strides of many powers of two).
 struct Rows {
   index channels, all = 0;

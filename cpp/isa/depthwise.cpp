@@ -3,15 +3,12 @@
 // A depthwise sum has no second channel to share a loaded vector with, so the rows share it. For one column b of the
 // kernel, the R output rows of a tile need (R-1)*stride + kh image rows; each is loaded once and feeds every tap of
 // that column (picture: kh = 3, stride 1, R = 3):
-//
 //     image row   0   1   2   3   4          5 loads, 9 multiply-adds
 //     output 0    w0  w1  w2
 //     output 1        w0  w1  w2
 //     output 2            w0  w1  w2
-//
 // The R sums, the weights of the column and one row stay in registers (7 + 7 + 1 of 16 for 7x7). The loop over b is not
 // unrolled: the weights of all columns would not fit. Kernels of other heights run in pieces of up to 4 rows.
-//
 // Columns: offset[b] says where column b of the kernel starts in a staged row, so that column strides and dilations are
 // the driver's business; but a stride of 2 both ways picks its columns while it loads them (on 14x14 images 1.2 to 1.37
 // times as fast as splitting rows before). The last vector of a row overlaps the one before and writes the same again.

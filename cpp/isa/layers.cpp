@@ -2,9 +2,7 @@
 //
 // These layers are bound by memory, so the kernels are plain. Each is written once as the body for W neighbouring
 // lanes; a row is walked with whole vectors, the last one over lanes that are done: nothing past its end is touched.
-//
 // Sums are four chains of vectors: they hide the adder's latency, and errors grow with n/(4*lanes) instead of with n.
-//
 // Maxima follow PyTorch's rule, "v > best, or v is NaN"; ranks are told of in layers/pool.cpp.
 #include "simd.hpp"
 #include "table.hpp"
@@ -73,7 +71,6 @@ template <class T> void divide(T* y, const T* x, T rows, const T* columns, index
 }
 
 // ---- sums -----------------------------------------------------------------------------------------------------------
-
 // term(j, W, s) adds elements j .. j+W of a row to the partial sums s[0..Sums); out[i] is the total of sum i.
 template <class T, int Sums, class F> KONV_INLINE void total(index n, double* out, F&& term) {
   constexpr int L = lanes_of<T>;

@@ -1,11 +1,8 @@
 // Rows of numbers between memory and the type that kernels compute in.
-//
 //   memory   f16  . . f16  . . f16  . .      any storage type, any stride (negative and zero too)
 //   kernels  f32 f32 f32 ...                 float, double or index; contiguous
-//
 // Contiguous rows are converted a vector at a time; of every second, third or fourth element, that many vectors are
 // loaded and their lanes brought together; everything else goes element by element. Nothing outside the row is touched.
-//
 // float16 and bfloat16 round to nearest, ties to even, and keep NaN: F16C and AVX-512 have instructions for float16;
 // the rest is done on the bits (F. Giesen, "float->half variants", 2012). Integers wrap.
 #include "simd.hpp"
@@ -16,15 +13,31 @@ namespace {
 
 struct Half { std::uint16_t bits; };
 struct Brain { std::uint16_t bits; };  // bfloat16: the upper half of a float
+struct BrainPair : Brain {};           // two of them in the place of a float, from two places in memory
+
+struct Two {
+  const std::uint16_t* p;
+  index apart;
+  KONV_INLINE Two operator+(index j) const { return {p + j, apart}; }
+};
+template <class S, class T> KONV_INLINE auto source(const BlockLoad<T>& b) {
+  if constexpr (__is_same(S, BrainPair)) return Two{static_cast<const std::uint16_t*>(b.src), b.src_distance / 2};
+  else return static_cast<const S*>(b.src);
+}
+KONV_INLINE void fetch(const void* p) { __builtin_prefetch(p); }
+KONV_INLINE void fetch(Two s) { fetch(s.p), fetch(s.p + s.apart); }
 
 template <int L> using bits32 = vec<std::uint32_t, L>;
 
 // ---- one vector from memory: the storage type S decides ------------------------------------------------------------
-template <class T, class S, int L = lanes_of<T>> KONV_INLINE vec<T, L> load_as(const S* p) {
+template <class T, class S, int L = lanes_of<T>, class Source> KONV_INLINE vec<T, L> load_as(Source p) {
   if constexpr (__is_same(S, T)) {
     return load<T, L>(p);
   } else if constexpr (__is_same(S, Brain)) {
     return (vec<T, L>)(load_as<std::uint32_t, std::uint16_t, L>(&p->bits) << 16);
+  } else if constexpr (__is_same(S, BrainPair)) {
+    const auto bits = [](auto at) KONV_INLINED { return load_as<std::uint32_t, std::uint16_t, L>(at); };
+    return (vec<T, L>)(bits(p.p) | bits(p.p + p.apart) << 16);
   } else if constexpr (__is_same(S, Half)) {
 #if defined(__AVX512F__)
     if constexpr (L == 16)
@@ -115,7 +128,7 @@ template <int W, int Stride, int From, int I> struct StrideLanes {
     return I == 1 && q < W ? q : j;
   }
 };
-template <class T, class S, int W, int Stride, int From> KONV_INLINE vec<T, W> load_strided(const S* p) {
+template <class T, class S, int W, int Stride, int From, class Source> KONV_INLINE vec<T, W> load_strided(Source p) {
   vec<T, W> v = load_as<T, S, W>(p);
   static_for<Stride - 1>([&](auto i) KONV_INLINED {
     v = shuffle<StrideLanes<W, Stride, From, i + 1>, T, W>(v, load_as<T, S, W>(p + (i + 1) * W));
@@ -124,11 +137,12 @@ template <class T, class S, int W, int Stride, int From> KONV_INLINE vec<T, W> l
 }
 
 // Stride 0: any other. Vectors reach Stride - 1 elements past the last that they keep; the last of a row, before it.
-template <class T, class S, int Stride> KONV_INLINE void load_row(T* dst, const S* src, index stride, index count) {
+template <class T, class S, int Stride, class Source>
+KONV_INLINE void load_row(T* dst, Source src, index stride, index count) {
   if constexpr (Stride > 0) {
     const auto load = [&](auto w, index j, auto last) KONV_INLINED {
       constexpr int from = last * (Stride - 1);
-      store<T, w>(dst + j, load_strided<T, S, w, Stride, from>(src + j * Stride - from));
+      store<T, w>(dst + j, load_strided<T, S, w, Stride, from>(src + (j * Stride - from)));
     };
     if (in_vectors<T, (Stride > 1)>(count, load)) return;
   }
@@ -136,7 +150,8 @@ template <class T, class S, int Stride> KONV_INLINE void load_row(T* dst, const 
 }
 
 // even[j] is element 2j of `count`, odd[j] element 2j + 1.
-template <class T, class S> KONV_INLINE void load_pairs(T* even, T* odd, const S* src, index stride, index count) {
+template <class T, class S, class Source>
+KONV_INLINE void load_split(T* even, T* odd, Source src, index stride, index count) {
   const auto load = [&](auto w, index j, auto) KONV_INLINED {
     const vec<T, w> u = load_as<T, S, w>(src + 2 * j), v = load_as<T, S, w>(src + 2 * j + w);
     store<T, w>(even + j, shuffle<StrideLanes<w, 2, 0, 1>, T, w>(u, v));
@@ -192,7 +207,7 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
   };
   for (index block = 0; block < b.blocks; block++) {
     T* row = b.dst + block * b.distance;
-    const S* src = static_cast<const S*>(b.src) + block * b.src_distance;
+    auto src = source<S>(b) + block * b.src_distance;
     const bool ahead = block + 2 < b.blocks && b.src_distance * sizeof(S) >= page_bytes;
     for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
       if (r < b.top || r >= b.top + b.rows) {
@@ -201,16 +216,16 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
       }
       margins(row, b.left, last);
       for (index q = 0; ahead && q < b.count * b.stride; q += 64 / index{sizeof(S)})
-        __builtin_prefetch(src + 2 * b.src_distance + q);
+        fetch(src + 2 * b.src_distance + q);
       if constexpr (Split) {
         const index swap = b.left % 2;  // the image's first column is an odd cell of the frame
         T* even = row + b.left / 2 + swap * b.half;
         T* odd = row + (b.left + 1) / 2 + (1 - swap) * b.half;
-        load_pairs<T, S>(even, odd, src, b.stride, b.count);
+        load_split<T, S>(even, odd, src, b.stride, b.count);
       } else {
         load_row<T, S, Stride>(row + b.left, src, b.stride, b.count);
       }
-      src += b.src_pitch;
+      src = src + b.src_pitch;
     }
   }
 }
@@ -223,16 +238,17 @@ template <class T, class S> void load_block(const BlockLoad<T>& b) {
 }
 
 template <class T, class S> void store_block(const BlockStore<T>& b) {
-  S* dst = static_cast<S*>(b.dst);
-  for (index r = 0; r < b.rows; r++) store_row<T, S>(dst + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
+  if constexpr (!__is_same(S, BrainPair))  // which is only read
+    for (index r = 0; r < b.rows; r++)
+      store_row<T, S>(static_cast<S*>(b.dst) + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
 }
 
 }  // namespace
 
-// In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8.
+// In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8, bf16x2.
 // clang-format off
 #define KONV_FLOATS(f) {f<float, float>, nullptr, f<float, Half>, f<float, Brain>, f<float, std::int8_t>, nullptr, \
-                        nullptr, nullptr, f<float, std::uint8_t>}
+                        nullptr, nullptr, f<float, std::uint8_t>, f<float, BrainPair>}
 #define KONV_DOUBLES(f) {nullptr, f<double, double>, nullptr, nullptr, f<double, std::int8_t>, \
                          f<double, std::int16_t>, nullptr, nullptr, f<double, std::uint8_t>}
 #define KONV_INTEGERS(f) {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, \

@@ -3,7 +3,6 @@
 // Each cpp/isa/<family>.cpp is compiled once per instruction set into its own namespace (konv::baseline, konv::avx2,
 // konv::avx512, konv::neon) and defines that family's tables there; table.cpp, compiled the same way, gathers them.
 // Drivers (cpp/conv, cpp/layers) are compiled once, for the baseline, and reach vectors only through these tables.
-//
 // The compute type T is float (for f32, f16, bf16), double (f64) or index; integers take any (summed_in in plan.cpp).
 #pragma once
 #include <type_traits>
@@ -15,6 +14,7 @@ namespace konv {
 // Blocks, `distance` apart, in frames of zeros: `top` rows of zeros, `rows` rows, `bottom` rows of zeros. Of the former
 //   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
 // up to left + count + right, and no more. half > 0: cell j goes to j/2, if odd to half + j/2. framed: zeros are there.
+// Of bf16x2, the second of each pair lies src_distance/2 further.
 template <class T> struct BlockLoad {
   T* dst;
   index pitch, half;
@@ -39,8 +39,8 @@ template <class T> struct RowTable {
   void (*load_block[static_cast<int>(Scalar::count)])(const BlockLoad<T>&);
   void (*store_block[static_cast<int>(Scalar::count)])(const BlockStore<T>&);
   // One row: dst[j] = src[j*stride], dst[j*stride] = src[j].
-  void load(Scalar scalar, T* dst, const void* src, index stride, index count) const {
-    load_block[static_cast<int>(scalar)]({dst, 0, 0, src, 0, stride, 0, 1, 0, 0, count, 0});
+  void load(Scalar scalar, T* dst, const void* src, index stride, index count, index src_distance = 0) const {
+    load_block[static_cast<int>(scalar)]({dst, 0, 0, src, 0, stride, 0, 1, 0, 0, count, 0, 1, 0, src_distance});
   }
   void store(Scalar scalar, void* dst, index stride, const T* src, index count) const {
     store_block[static_cast<int>(scalar)]({dst, 0, stride, src, 0, 1, count});
@@ -216,12 +216,15 @@ template <template <class> class Table> struct Family {
 };
 
 struct IsaTable {
-  const char* name;  // "baseline", "avx2", "avx512", "neon"
+  const char* name;  // "baseline", "avx2", "avx512", "avx512_bf16", "neon"
   const Family<RowTable>& rows;
   const Family<TileTable>& tiles;
   const Family<WinogradTable>& winograd;
   const Family<DepthwiseTable>& depthwise;
   const Family<LayerKernels>& layers;
+  // Tiles of which every value of u, v, w and x is a pair of bfloat16, as load_block makes of bf16x2, and every product
+  // the sum of two; null where the CPU has no instruction for it.
+  const TileTable<float>* pairs = nullptr;
 };
 
 }  // namespace konv

@@ -3,19 +3,17 @@
 //
 // Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. A broadcast takes one value
 // from anywhere, so columns and steps of k may lie at any distances in an image: windows are read where they are.
-//
 //            v[k][t], or x[column[t] + offset[k]]     t = 0 .. NT-1 (see columns_beside)
 //           +----------------------
 //   u[k][l] | m[t][l] += u[k][l] * v[k][t]        NV vectors of l; NT * NV sums in registers,
 //           |                                     NV loads and NT broadcasts for each k
-//
 // Pixel-lane: lanes are neighbouring pixels, weights are broadcast, and a table of offsets says where tap k lies.
-//
 //            x[offset[k] + q]   q = 0 .. NV*L-1
 //           +----------------------
 //   w[k][r] | y[r][q] += w[k][r] * x[offset[k] + q]
-//
 // Both add the products of one output in the order of k, from a given value on: cutting the sum keeps its bits.
+// Pairs: every value of u, v, w and x is two numbers of bfloat16, every product the sum of theirs, which AVX512-BF16
+// adds by one instruction. All else is as for float.
 //
 // Registers (AVX-512, AVX2): output-lane 28 + 2 + 1 of 32, 12 + 2 + 1 of 16; pixel-lane at most 27 + 3 + 1, 12 + 3 + 1.
 // One broadcast feeds NV fused multiply-adds, one vector feeds NT or MR of them, so the two load ports keep ahead of
@@ -34,9 +32,19 @@ constexpr index next_group(index left, index most) {
   return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
 
-// Integers wrap, which C++ promises for unsigned ones alone.
-template <class T> KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
-  if constexpr (__is_same(T, index)) {
+// Integers wrap, which C++ promises for unsigned ones alone. The instruction for pairs takes denormal numbers for
+// zeros; it stands here as assembly because only some CPUs of this instruction set have it.
+template <class T, bool Pairs = false> KONV_INLINE vec<T> add_product(vec<T> sum, vec<T> a, vec<T> b) {
+  if constexpr (Pairs) {
+#if defined(__AVX512F__)
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+#else
+    using bits = vec<std::uint32_t>;
+    sum += (vec<T>)((bits)a & 0xffff0000) * (vec<T>)((bits)b & 0xffff0000);
+    return sum + (vec<T>)((bits)a << 16) * (vec<T>)((bits)b << 16);
+#endif
+  } else if constexpr (__is_same(T, index)) {
     using bits = vec<std::uint64_t>;
     return (vec<T>)((bits)sum + (bits)a * (bits)b);
   } else {
@@ -66,7 +74,8 @@ template <class T, int NT = 1> struct Scattered {
   KONV_INLINE void next() { offset++; }
 };
 
-template <class T, int NV, int NT, class Side> KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
+template <class T, bool Pairs, int NV, int NT, class Side>
+KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[NT][NV];
   KONV_UNROLL for (int t = 0; t < NT; t++) {
@@ -82,7 +91,7 @@ template <class T, int NV, int NT, class Side> KONV_INLINE void output_tile(cons
     KONV_UNROLL for (int i = 0; i < NV; i++) a[i] = load<T>(u + i * L);
     KONV_UNROLL for (int t = 0; t < NT; t++) {
       const vec<T> b = splat<T>(side.at(t));
-      KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = add_product<T>(sum[t][i], a[i], b);
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = add_product<T, Pairs>(sum[t][i], a[i], b);
     }
   }
   KONV_UNROLL for (int t = 0; t < NT; t++) {
@@ -91,32 +100,32 @@ template <class T, int NV, int NT, class Side> KONV_INLINE void output_tile(cons
 }
 
 // stream: u comes from L2 or beyond; elsewhere it is used again from L1, or was fetched ahead.
-template <class T, int NV, int NT, bool Stream>
+template <class T, bool Pairs, int NV, int NT, bool Stream>
 __attribute__((noinline)) void packed_tile(const OutputLane<T>& to, const T* v, index pitch) {
-  output_tile<T, NV, NT>(to, Packed<T, Stream>{v, pitch});
+  output_tile<T, Pairs, NV, NT>(to, Packed<T, Stream>{v, pitch});
 }
-template <class T, int NV, int NT>
+template <class T, bool Pairs, int NV, int NT>
 __attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* x, const index* column,
                                               const index* offset) {
   Scattered<T, NT> side{{}, offset};
   KONV_UNROLL for (int t = 0; t < NT; t++) side.column[t] = x + column[t];
-  output_tile<T, NV, NT>(to, side);
+  output_tile<T, Pairs, NV, NT>(to, side);
 }
 
-template <class T> struct OutputTiles {
+template <class T, bool Pairs> struct OutputTiles {
   void (*packed[2][3][o_columns])(const OutputLane<T>&, const T*, index) = {};  // gathered (of two vectors), streamed
   void (*scattered[3][o_columns])(const OutputLane<T>&, const T*, const index*, const index*) = {};
   constexpr OutputTiles() {
     static_for<3>([&](auto i) {
       static_for<columns_beside(i + 1)>([&](auto n) {
-        if constexpr (i < 2) packed[false][i][n] = packed_tile<T, i + 1, n + 1, false>;
-        packed[true][i][n] = packed_tile<T, i + 1, n + 1, true>;
-        scattered[i][n] = scattered_tile<T, i + 1, n + 1>;
+        if constexpr (i < 2) packed[false][i][n] = packed_tile<T, Pairs, i + 1, n + 1, false>;
+        packed[true][i][n] = packed_tile<T, Pairs, i + 1, n + 1, true>;
+        scattered[i][n] = scattered_tile<T, Pairs, i + 1, n + 1>;
       });
     });
   }
 };
-template <class T> constexpr OutputTiles<T> output_tiles;
+template <class T, bool Pairs> constexpr OutputTiles<T, Pairs> output_tiles;
 
 // f(t, n - 1, to) for n columns from t on, as many as one tile takes.
 template <class T, class F> KONV_INLINE void for_tiles(int nv, index columns, OutputLane<T> to, F&& f) {
@@ -125,16 +134,17 @@ template <class T, class F> KONV_INLINE void for_tiles(int nv, index columns, Ou
     f(t, n - 1, to);
   }
 }
-template <class T> void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
+template <class T, bool Pairs>
+void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
   for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    output_tiles<T>.packed[true][nv - 1][n](to, v + t, pitch);
+    output_tiles<T, Pairs>.packed[true][nv - 1][n](to, v + t, pitch);
   });
 }
-template <class T>
+template <class T, bool Pairs>
 void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x, const index* column,
                     const index* offset) {
   for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    output_tiles<T>.scattered[nv - 1][n](to, x, column + t, offset);
+    output_tiles<T, Pairs>.scattered[nv - 1][n](to, x, column + t, offset);
   });
 }
 
@@ -148,14 +158,14 @@ template <class T> void gather(index columns, index k, const T* x, const index* 
     });
   }
 }
-template <class T>
+template <class T, bool Pairs>
 void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const T* v, const T* ahead) {
   const index values = all.k * nv * lanes_of<T>;
   index fetched = 0;
   for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
     for (; fetched * columns < values * (t + n + 1); fetched += 64 / index{sizeof(T)})
       __builtin_prefetch(ahead + fetched, 0, 2);
-    output_tiles<T>.packed[false][nv - 1][n](to, v + t * to.k, n + 1);
+    output_tiles<T, Pairs>.packed[false][nv - 1][n](to, v + t * to.k, n + 1);
   });
 }
 
@@ -169,7 +179,7 @@ constexpr int most_vectors(int rows) { return least(p_vectors, (registers - othe
 template <class T, class Side>
 using PixelTile = void (*)(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy);
 
-template <class T, class Side, int MR, int NV>
+template <class T, bool Pairs, class Side, int MR, int NV>
 __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) {
   constexpr int L = lanes_of<T>;
   vec<T> sum[MR][NV];  // only the last vector can be partial: the caller cuts rows into whole vectors first
@@ -183,7 +193,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
     KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
     KONV_UNROLL for (int r = 0; r < MR; r++) {
       const vec<T> a = splat<T>(w[r]);
-      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = add_product<T>(sum[r][i], a, b[i]);
+      KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = add_product<T, Pairs>(sum[r][i], a, b[i]);
     }
   }
   KONV_UNROLL for (int r = 0; r < MR; r++) {
@@ -195,34 +205,35 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
   }
 }
 
-template <class T, class Side> struct PixelTiles {
+template <class T, bool Pairs, class Side> struct PixelTiles {
   PixelTile<T, Side> of[p_rows][p_vectors] = {};
   constexpr PixelTiles() {
     static_for<p_rows>([&](auto r) {
-      static_for<p_vectors>([&](auto i) { of[r][i] = pixel_tile<T, Side, r + 1, least(i + 1, most_vectors(r + 1))>; });
+      static_for<p_vectors>(
+          [&](auto i) { of[r][i] = pixel_tile<T, Pairs, Side, r + 1, least(i + 1, most_vectors(r + 1))>; });
     });
   }
 };
-template <class T, class Side> constexpr PixelTiles<T, Side> pixel_tiles;
+template <class T, bool Pairs, class Side> constexpr PixelTiles<T, Pairs, Side> pixel_tiles;
 
-template <class T>
+template <class T, bool Pairs>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
                 index ldy) {
   constexpr int L = lanes_of<T>;
   const index vectors = ceil_div(count, L);
   for (index v = 0; v < vectors;) {
     const index n = next_group(vectors - v, most_vectors(rows)), left = count - v * L;
-    pixel_tiles<T, Scattered<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {{x + v * L}, offset}, bias,
-                                                     y + v * L, ldy);
+    pixel_tiles<T, Pairs, Scattered<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {{x + v * L}, offset},
+                                                            bias, y + v * L, ldy);
     v += n;
   }
 }
-template <class T>
+template <class T, bool Pairs>
 void pixel_lane_tiles(int rows, index count, index width, index k, const T* w, const T* x, index step, index next,
                       const T* bias, T* y, index ldy) {
   for (; count > 0; count -= width, x += next, y += width) {
     const index n = count < width ? count : width;
-    pixel_tiles<T, Packed<T>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias, y, ldy);
+    pixel_tiles<T, Pairs, Packed<T>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias, y, ldy);
   }
 }
 
@@ -286,12 +297,13 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
     }
 }
 
-template <class T> constexpr TileTable<T> table_of() {
+template <class T, bool Pairs = false> constexpr TileTable<T> table_of() {
   TileTable<T> t{};
   t.lanes = lanes_of<T>, t.o_columns = o_columns, t.p_rows = p_rows, t.vectors = most_vectors;
-  t.output_lane = output_lane<T>, t.output_lane_at = output_lane_at<T>;
-  t.gather = gather<T>, t.output_lane_gathered = output_lane_gathered<T>;
-  t.pixel_lane = pixel_lane<T>, t.pack_pixels = pack_pixels<T>, t.pixel_lane_tiles = pixel_lane_tiles<T>;
+  t.output_lane = output_lane<T, Pairs>, t.output_lane_at = output_lane_at<T, Pairs>;
+  t.gather = gather<T>, t.output_lane_gathered = output_lane_gathered<T, Pairs>;
+  t.pixel_lane = pixel_lane<T, Pairs>, t.pixel_lane_tiles = pixel_lane_tiles<T, Pairs>;
+  t.pack_pixels = pack_pixels<T>;
   t.transpose_store = transpose_store<T>, t.transpose_load = transpose_load<T>;
   return t;
 }
@@ -299,5 +311,8 @@ template <class T> constexpr TileTable<T> table_of() {
 }  // namespace
 
 extern constinit const Family<TileTable> tiles = {table_of<float>(), table_of<double>(), table_of<index>()};
+#if defined(KONV_PAIRS)
+extern constinit const TileTable<float> pairs = table_of<float, true>();
+#endif
 
 }  // namespace konv::KONV_ISA

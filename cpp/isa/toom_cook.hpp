@@ -2,18 +2,15 @@
 //
 // Idea. Reverse the roles in a polynomial product: y = A^T [ (G w) * (B^T x) ], where each product is the value of the
 // polynomials at one point p_j (the last point is infinity, the leading coefficient):
-//
 //   G   (A x r)  row j evaluates the filter at p_j:        p_j^k / N_j,  N_j = prod_{i != j} (p_j - p_i)
 //   A^T (m x A)  column j puts it back:                    p_j^i
 //   B^T (A x A)  row j holds the coefficients of           prod_{i != j} (x - p_i)      (Lagrange interpolation)
-//
 // Everything follows from the points, at compile time. They decide how exact the result is: large powers and large
 // coefficients of both signs cancel. 0, +-3/4, +-3/2 give F(4,3) a fifth of the error of the textbook's 0, +-1, +-2.
 // All are fractions of powers of two, so B and A^T are exact.
 //
 // Points come in pairs +-p, and that halves the work: rows p and -p of B^T (and of A) are E + O and E - O with the same
 // E and O, and columns p and -p of A^T want only the sum and the difference of their products.
-//
 // Source: S. Winograd, "Arithmetic Complexity of Computations", 1980, chapter IV; A. Lavin, S. Gray, "Fast Algorithms
 // for Convolutional Neural Networks", CVPR 2016; B. Barabasz et al., "Error Analysis and Improving the Accuracy of
 // Winograd Convolution for Deep Neural Networks", TOMS 2020 (choice of points).

@@ -1,12 +1,10 @@
 // The transforms of Winograd convolution F(mh x mw, rh x rw), from the matrices of toom_cook.hpp.
-//
 //   image rows                    s: transformed columns         v[xi][tile]
 //   x[0]    ....................  s[0]   ....................    one tile a lane
 //   x[1]    ....................  s[1]   ....................
 //    :      |<-aw->|               :
 //   x[ah-1] ....|<-aw->|........  s[ah-1]
 //               mw apart
-//
 // 1. input_columns works on whole rows, a vector of columns at a time: no shuffles, and the rows are read where they
 //    are. s is small (ah rows of one channel of some rows of tiles) and stays in L1.
 // 2. input_tiles needs value j of every tile in one vector: 8 columns of each tile are loaded, wherever it begins, and

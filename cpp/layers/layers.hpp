@@ -7,7 +7,6 @@ namespace konv {
 
 // ---- pooling: the maximum or the average of windows of every channel ------------------------------------------------
 // The windows along one axis: output i takes the `taps[i]` cells first[i], first[i] + dilation, ... of the image.
-//
 // Where kernel > 0 the same windows follow a rule: put cell m at m*spread + pad of a row that holds padding elsewhere;
 // output i takes the `kernel` places i*stride, i*stride + dilation, ... (spread: of a transpose, the stride.)
 struct PoolAxis {

@@ -1,8 +1,6 @@
 // Passes over images, a piece of a channel at a time.
-//
 //   channel (h, w)   |-- piece 0: rows 0 .. r --|-- piece 1 --|--   about 4096 cells, which stay in L1 between the
 //                                                                  passes of a kernel; rows longer than that are cut
-//
 // Statistics of a piece are summed in the compute type T by vectors, pieces are put together in double (T. Chan, G.
 // Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983). Pieces are cut by the image's shape alone
 // and joined in order, so the bits do not depend on the number of threads.

@@ -1,9 +1,7 @@
 // Maxima and averages, a row of outputs at a time, for neighbouring rows side by side:
-//
 //   image   r0 . . . . . .  |
 //           r1 . . . . . .  | down -> # . . . . . . # | # . . . . . . # | ...   across -> o o o o o o ... -> y y y
 //           r2 . . . . . .  |         <---- pitch --->  the next row                      every stride-th
-//
 // Down costs one pass of vectors over the window's rows as they lie in memory. Across, a window begins at every cell:
 // each tap is the same row again, further right, and vectors stay full where images are narrow. To throw away what lies
 // between the outputs costs less than to bring the cells of every tap together first; that is done for windows that
@@ -12,7 +10,6 @@
 // Where a maximum lies is told by PyTorch's rule, "v > best, or v is NaN", scanning the window row by row. Ranks make
 // that independent of the order: the least rank wins among equal cells and among NaNs. The rank of a cell is its
 // distance k from the first cell of the window's first row, or ~k if it is NaN; padding ranks behind them all.
-//
 // The gradient of averages is a sum of windows too: each cell takes the outputs whose windows hold it, divided as they
 // were. No sum is ever split between tasks: the bits do not depend on the number of threads.
 #include <limits>

@@ -29,7 +29,7 @@ def available() -> list[str]:
 
 
 def current() -> str:
-    """The instruction set whose kernels run: ``'avx512'``, ``'avx2'``, ``'baseline'`` or ``'neon'``."""
+    """The instruction set in use: ``'avx512_bf16'``, ``'avx512'``, ``'avx2'``, ``'baseline'`` or ``'neon'``."""
     return kernels.current_isa()
 
 

@@ -41,6 +41,8 @@ def lanes(dtype: Any = "float32") -> int:
 def fma_peak(dtype: Any = "float32", seconds: float = 0.1) -> float:
     """Operations a second (a multiply and an add are two) that the vectors of as many threads as konv's can do.
 
+    Those of bfloat16 are pairs where the best instruction set has them, which is twice float32's or less.
+
     Measured in many short runs of which the best counts, by each thread's own clock, which stands still while another
     program has the core: other programs do not lower it.
     """
@@ -54,14 +56,14 @@ def fma_rates(
     from concurrent.futures import ThreadPoolExecutor  # `import konv` does without it
 
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    doubles = name not in ("float16", "bfloat16", "float32", "complex64")
+    added = name if name == "bfloat16" else "float32" if name in ("float16", "float32", "complex64") else "float64"
     threads = get_num_threads()
     together = threading.Barrier(threads)
 
     def rate(repeats: int) -> float:
         together.wait()
         start = clock()
-        operations = _core.multiply_add(doubles, repeats)
+        operations = _core.multiply_add(added, repeats)
         return operations / (clock() - start)
 
     rates: list[float] = []

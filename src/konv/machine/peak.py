@@ -42,8 +42,8 @@ class Bound:
 def bound(flops: int, moved: int, dtype: str = "float32") -> Bound:
     """The bound of ``flops`` operations of ``dtype`` and ``moved`` bytes, each read or written once.
 
-    Kernels add in double precision for numbers of eight bytes a part, in single precision for all others. An
-    algorithm that needs fewer operations than the direct sum can pass it.
+    Kernels add in double precision for numbers of eight bytes a part, in single precision for all others, of bfloat16
+    in pairs where the CPU has them. An algorithm that needs fewer operations than the direct sum can pass it.
 
     Source: S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model", CACM 52(4),
     2009, https://doi.org/10.1145/1498765.1498785.
@@ -53,7 +53,7 @@ def bound(flops: int, moved: int, dtype: str = "float32") -> Bound:
         >>> bound(flops=10**12, moved=8).limit
         'multiply-adds'
     """
-    top = peak("float64" if dtype in ("float64", "complex128", "int64") else "float32")
+    top = peak("float64" if dtype in ("complex128", "int64") else dtype)
     by_flops, by_bytes = flops / top.flops, moved / top.bytes
     return Bound(max(by_flops, by_bytes), "multiply-adds" if by_flops >= by_bytes else "bytes", top)
 
@@ -66,7 +66,7 @@ def peak(dtype: str = "float32") -> Peak:
         >>> peak().flops > 1e8, peak().bytes > 1e7
         (True, True)
     """
-    return _peak("float64" if dtype == "float64" else "float32", kernels.get_num_threads())
+    return _peak(dtype if dtype in ("float64", "bfloat16") else "float32", kernels.get_num_threads())
 
 
 @lru_cache(maxsize=16)
