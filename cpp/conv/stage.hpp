@@ -54,7 +54,7 @@ struct StagedAxis {
     runs = shared ? phases : taps;
     length = shared ? ceil_div(range, phases) : n;
     pitch = lanes ? round_up(length, lanes) + lanes : length;
-    if (runs * pitch % 512 == 0) pitch += lanes;  // rows of 4 KiB would meet on one set of L1 (half the speed)
+    if (runs * pitch % (page_bytes / 8) == 0) pitch += lanes;  // rows of pages would meet in L1 (half the speed)
   }
   index cells() const { return runs * pitch; }
   // In scratch: the first output under a tap, and from one output to the next.
@@ -80,7 +80,7 @@ void stage(const RowReader<T>& reader, T* dst, index pitch, const StagedAxis& do
 }
 
 // Channels that lie at a large power of two meet in few sets of the caches and evict each other.
-template <class T> bool channels_apart(index distance) { return distance == 0 || distance * sizeof(T) % 1024 != 0; }
+template <class T> bool channels_apart(index distance) { return !distance || distance * sizeof(T) % (page_bytes / 4); }
 
 // The windows of a block of outputs, for tiles that read one value at a time: in the image, when it needs no padding,
 // no conversion and no fetching by the reader (1.0 to 1.5), else staged as x[channel][image][row][column].
