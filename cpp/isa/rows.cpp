@@ -15,6 +15,7 @@ struct Half { std::uint16_t bits; };
 struct Brain { std::uint16_t bits; };  // bfloat16: the upper half of a float
 struct BrainPair : Brain {};           // two of them in the place of a float, from two places in memory
 
+// The place of the first, and how much further the other one lies.
 struct Two {
   const std::uint16_t* p;
   index apart;
