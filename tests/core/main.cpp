@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 #include "conv/direct.hpp"
-#include "conv/rows.hpp"
 #include "conv/stage.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
@@ -201,6 +200,20 @@ template <class T> void test_moves(const IsaTable& isa, Random& random) {
 }
 
 // ---- plans ---------------------------------------------------------------------------------------------------------
+// The cell of the image that is seen at place i of its padded axis, or -1. As the modes are defined, step by step.
+index seen_at(index i, index size, PadMode mode) {
+  if (mode == PadMode::zeros) return i < 0 || i >= size ? -1 : i;
+  while (mode == PadMode::circular && i < 0) i += size;
+  if (mode == PadMode::circular) return i % size;
+  index at = 0, step = 1;  // walk there from cell 0, turned back at the ends or held by them
+  for (index walked = 0; walked < std::abs(i); walked++) {
+    if (mode == PadMode::replicate) at = i < 0 ? 0 : std::min(at + 1, size - 1);
+    else if (at + step < 0 || at + step >= size) step = -step, at += step;
+    else at += step;
+  }
+  return at;
+}
+
 template <class T>
 T exact(const Geometry& g, const std::vector<T>& x, const std::vector<T>& w, T bias, index n, index o, index i,
         index j) {
@@ -209,8 +222,8 @@ T exact(const Geometry& g, const std::vector<T>& x, const std::vector<T>& w, T b
   for (index c = 0; c < g.group_c(); c++)
     for (index a = 0; a < g.kh; a++)
       for (index b = 0; b < g.kw; b++) {
-        const index row = source_index(i * g.stride_h + a * g.dilation_h - g.pad_top, g.h, g.mode);
-        const index column = source_index(j * g.stride_w + b * g.dilation_w - g.pad_left, g.w, g.mode);
+        const index row = seen_at(i * g.stride_h + a * g.dilation_h - g.pad_top, g.h, g.mode);
+        const index column = seen_at(j * g.stride_w + b * g.dilation_w - g.pad_left, g.w, g.mode);
         if (row < 0 || column < 0) continue;
         const index channel = group * g.group_c() + c;
         sum += x[((n * g.c + channel) * g.h + row) * g.w + column] * w[((o * g.group_c() + c) * g.kh + a) * g.kw + b];

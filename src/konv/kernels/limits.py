@@ -41,7 +41,7 @@ def lanes(dtype: Any = "float32") -> int:
 def fma_peak(dtype: Any = "float32", seconds: float = 0.1) -> float:
     """Operations a second (a multiply and an add are two) that the vectors of as many threads as konv's can do.
 
-    Those of bfloat16 are pairs where the best instruction set has them, which is twice float32's or less.
+    Those of bfloat16 are counted in pairs where the best instruction set multiplies so.
 
     Measured in many short runs of which the best counts, by each thread's own clock, which stands still while another
     program has the core: other programs do not lower it.
