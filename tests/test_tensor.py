@@ -100,6 +100,28 @@ def test_replacing_data_is_noticed():
         y.backward()
 
 
+def test_memory_shared_through_data_has_one_version():
+    owner = konv.ones(3, requires_grad=True)
+    view = owner.detach()
+    tied = konv.nn.Parameter(konv.zeros(3))
+    tied.data = view
+    loss = (owner * owner).sum()
+    tied.data.mul_(3)
+    assert owner.tolist() == view.tolist() == tied.tolist() == [3, 3, 3]
+    assert owner._version == view._version == tied._version == 1
+    with pytest.raises(RuntimeError, match="version 1; expected version 0"):
+        loss.backward()
+
+
+def test_a_view_that_gets_other_memory_is_no_view_any_more():
+    base = konv.ones(2, 2, requires_grad=True) * 1
+    view = base[0]
+    view.data = konv.full((2,), 5.0)
+    base.mul_(2)
+    assert view.tolist() == [5, 5]
+    assert base.tolist() == [[2, 2], [2, 2]]
+
+
 def test_sizes_and_strides():
     t = konv.zeros(2, 3, 4)
     assert repr(t.shape) == "torch.Size([2, 3, 4])"

@@ -142,14 +142,15 @@ class Function:
             return self._to_save
         return tuple([self._unpack(*entry) for entry in self._saved])
 
-    def _unpack(self, tensor: Tensor | None, version: int, output_nr: int) -> Tensor | None:
+    def _unpack(self, tensor: Tensor | None, counter: Any, version: int, output_nr: int) -> Tensor | None:
         if tensor is None:
             return None
-        if tensor._counter.value != version:
+        if tensor._counter is not counter or counter.value != version:
+            other = f"is at version {counter.value}; expected version {version} instead"
             raise AutogradError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"[{tensor._dtype!r} {list(tensor.shape)}], saved by {self.name}, is at version "
-                f"{tensor._counter.value}; expected version {version} instead"
+                f"[{tensor._dtype!r} {list(tensor.shape)}], saved by {self.name}, "
+                + (other if tensor._counter is counter else "was given other memory through its data since")
             )
         if output_nr >= 0:  # an output of this very node was kept without its link here: that would be a cycle
             tensor = tensor._alias()
@@ -306,13 +307,15 @@ def _same_memory(ctx: Function, out: Tensor) -> Tensor:
     return again
 
 
-def _pack(tensor: Tensor | None, outs: list[Any]) -> tuple[Tensor | None, int, int]:
+def _pack(tensor: Tensor | None, outs: list[Any]) -> tuple[Tensor | None, Any, int, int]:
+    """What ``saved_tensors`` gives back, with the memory's counter, its value, and the number among the outputs."""
     if tensor is None:
-        return None, 0, -1
+        return None, None, 0, -1
+    counter = tensor._counter
     for nr, out in enumerate(outs):
         if tensor is out and out._grad_fn is not None:
-            return tensor._alias(), tensor._counter.value, nr
-    return tensor, tensor._counter.value, -1
+            return tensor._alias(), counter, counter.value, nr
+    return tensor, counter, counter.value, -1
 
 
 def _rebase(ctx: Function, out: Tensor, nr: int) -> None:

@@ -321,13 +321,9 @@ class Tensor:
             raise ArgumentTypeError(f"data: expected a Tensor, got {type(value).__name__}")
         if value._dtype is not self._dtype and self._grad_fn is not None:
             raise AutogradError("data: the dtype of a computed tensor cannot be changed")
-        counter = VersionCounter()
-        counter.value = self._counter.value + 1  # whoever saved the old memory for backward must notice
-        counter.exported = value._counter.exported
-        self._counter.value += 1
         self._array, self._dtype, self._meta = value._array, value._dtype, value._meta
-        self._counter = value._counter = counter
-        self._packed = None
+        self._counter = value._counter  # the counter is the memory's: whoever saved this tensor sees another one
+        self._packed = self._base = self._recipe = None
 
     # ---- Python's protocols ----------------------------------------------------------------------------------------
 

@@ -205,6 +205,17 @@ def test_packed_weights_are_never_stale():
     check()
     layer.weight.data = konv.rand(32, 16, 3, 3)
     check()
+    flat = konv.rand(32 * 16 * 3 * 3)
+    layer.weight.data = flat.view(32, 16, 3, 3)  # as whoever keeps all parameters in one tensor does
+    check()
+    flat.mul_(2)
+    check()
+    layer.weight.detach().mul_(2)
+    check()
+    flat.numpy()[:] = 0.5
+    check()
+    layer.weight.data = konv.rand(32, 16, 3, 3)
+    check()
     view = layer.weight.detach().numpy()
     check()
     view[:] = 0.25  # behind our back: memory that was handed out is packed anew at each call

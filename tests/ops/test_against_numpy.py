@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 import konv
+import konv.nn.functional as F
 
 shapes = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=4, min_side=0)
 arrays = hnp.arrays(
@@ -105,3 +106,32 @@ def test_numpy_calls_tensors():
     assert isinstance(np.ones(2) * t, konv.Tensor)
     assert np.concatenate([t, t]).shape == (4, 2)
     assert np.array_equal(np.asarray(t), t.numpy())
+
+
+COPIES = {
+    "flip one row": lambda x: x.flip(0),
+    "flip nothing": lambda x: x.flip(()),
+    "flip back": lambda x: x.flip(3),
+    "roll by nothing": lambda x: x.roll(0, 3),
+    "roll all round": lambda x: x.roll((6, 2), (3, 1)),
+    "repeat once": lambda x: x.repeat(1, 1, 1, 1),
+    "resize to itself": lambda x: F.interpolate(x, size=(1, 6)),
+    "pad by nothing": lambda x: F.pad(x, (0, 0)),
+    "unfold 1x1": lambda x: F.unfold(x, 1),
+    "fold 1x1": lambda x: F.fold(x.reshape(1, 2, 6), (1, 6), 1),
+    "join one": lambda x: konv.cat([x]),
+    "sum of one": lambda x: x.sum(0),
+    "sort one": lambda x: x.sort(0)[0],
+    "clone": lambda x: x.clone(),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_copies_shares_no_memory_even_with_nothing_to_do(name, backwards):
+    memory = np.arange(12, dtype=np.float32).reshape(1, 2, 1, 6)
+    x = konv.from_numpy(memory[..., ::-1] if backwards else memory)
+    made = COPIES[name](x)
+    assert not np.shares_memory(made.numpy(), memory)
+    made.zero_()
+    np.testing.assert_array_equal(memory.ravel(), np.arange(12))

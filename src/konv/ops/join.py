@@ -190,7 +190,7 @@ class Flip(Function):
         ctx.dims = dims
         if x._meta:
             return Tensor._wrap_meta(x._array.shape, x._dtype)
-        return Tensor._wrap(np.ascontiguousarray(np.flip(x._array, dims)), x._dtype)
+        return Tensor._wrap(np.flip(x._array, dims).copy(), x._dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -207,19 +207,20 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    """Elements shifted along ``dims``, those that fall off one end coming in at the other."""
+    """Elements shifted along ``dims``, those that fall off one end coming in at the other; a copy."""
     if dims is None:
         return roll(input.flatten(), shifts, 0).reshape(input.shape)
     moves = [shifts] if isinstance(shifts, int) else list(shifts)
     axes = [dims] if isinstance(dims, int) else list(dims)
     if len(moves) != len(axes):
         raise ShapeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)}")
+    rolled = input
     for move, dim in zip(moves, axes, strict=True):
         size = input._array.shape[normalize_dim(dim, input._array.ndim)]
         cut = move % size if size else 0
         if cut:
-            input = cat([narrow(input, dim, size - cut, cut), narrow(input, dim, 0, size - cut)], dim)
-    return input
+            rolled = cat([narrow(rolled, dim, size - cut, cut), narrow(rolled, dim, 0, size - cut)], dim)
+    return input.clone() if rolled is input else rolled
 
 
 def repeat(input: Tensor, *sizes: Any) -> Tensor:
