@@ -36,12 +36,11 @@ class Array {
   void expect(Scalar scalar, int parts, std::initializer_list<index> shape, const char* who) const;
   static constexpr index any = -1;
 
-  ImageView image() const {
+  template <class V> V view() const {
     return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
   }
-  OutputView output() const {
-    return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
-  }
+  ImageView image() const { return view<ImageView>(); }
+  OutputView output() const { return view<OutputView>(); }
  private:
   Py_buffer view_;
   Scalar scalar_ = Scalar::f32;

@@ -48,8 +48,10 @@ Problem make_problem(const std::vector<index>& s, const std::string& mode, const
   if (!format) throw std::invalid_argument("konv: unknown dtype '" + dtype + "'");
   if (s.size() != 15) throw std::invalid_argument("konv: a problem has 15 sizes");
   const index c = checked_mul(s[0], format->parts), oc = checked_mul(s[3], format->parts);
-  const Geometry g{c,    s[1], s[2],  oc,    s[4],  s[5],  s[6],  s[7],
-                   s[8], s[9], s[10], s[11], s[12], s[13], s[14], by_name<PadMode>(modes, mode)};
+  Geometry g{c,    s[1], s[2],  oc,    s[4],  s[5],  s[6],  s[7],
+             s[8], s[9], s[10], s[11], s[12], s[13], s[14], by_name<PadMode>(modes, mode)};
+  if (g.oh == 1) g.stride_h = 1;  // never taken, and perhaps too large to count with
+  if (g.ow == 1) g.stride_w = 1;
   check_sizes(g, format->scalar);
   return {g, format->scalar, format->parts, &current_isa(), by_name<Precision>(precisions, precision)};
 }

@@ -35,7 +35,8 @@ PoolAxis windows(index size, index dilation, Sizes first, Sizes taps, Sizes coun
   for (std::size_t i = 0; i < outputs; i++)
     if (taps[i] && (taps[i] < 0 || first[i] < 0 || first[i] >= size || taps[i] - 1 > (size - 1 - first[i]) / dilation))
       refuse("pooling windows must lie inside the image");
-  if (std::find(counts.begin(), counts.end(), 0) != counts.end()) refuse("a divisor must not be zero");
+  for (index count : counts)  // so that the product of two does not wrap, not to zero either
+    if (!count || count != static_cast<std::int32_t>(count)) refuse("a divisor must fit in 32 bits and not be zero");
   const index placed = checked_add(checked_mul(size, spread), pad);
   const index read = checked_add(checked_mul(static_cast<index>(outputs), stride), checked_mul(kernel, dilation));
   if (std::max(placed, read) >= no_cell<index>) refuse("pooling windows are too large");

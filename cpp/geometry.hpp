@@ -41,7 +41,7 @@ inline index checked_add(index a, index b) {
   return r;
 }
 
-constexpr index ceil_div(index a, index b) { return (a + b - 1) / b; }
+constexpr index ceil_div(index a, index b) { return a / b + (a % b > 0); }
 constexpr index round_up(index a, index b) { return ceil_div(a, b) * b; }
 
 // One convolution for any number of images. End pads follow from oh, ow; negative ones, of gradients, crop the image.

@@ -186,11 +186,9 @@ namespace detail {
 void run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
   const int slots = static_cast<int>(std::min<index>(tasks, std::min(num_threads(), max_threads)));
   const bool nested = std::exchange(inside_task, true);
-  if (slots > 1 && !nested && forks_are_seen && pool.claim()) {
-    pool.run({fn, context, tasks, slots});
-  } else {
-    for (index i = 0; i < tasks; i++) fn(context, i, 0);
-  }
+  const bool shared = slots > 1 && !nested && forks_are_seen && pool.claim();
+  if (shared) pool.run({fn, context, tasks, slots});
+  for (index i = 0; !shared && i < tasks; i++) fn(context, i, 0);
   inside_task = nested;
 }
 

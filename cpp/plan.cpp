@@ -149,11 +149,11 @@ void check_sizes(const Geometry& g, Scalar scalar) {
   checked_mul(checked_mul(checked_mul(g.c, g.h), g.w), bytes);
   checked_mul(checked_mul(checked_mul(g.oc, g.oh), g.ow), bytes);
   checked_mul(checked_mul(checked_mul(g.oc + 64, g.group_c()), checked_mul(g.kh, g.kw)), bytes);
-  // The last cell that a window reads, in rows and in columns.
-  checked_add(checked_mul(g.oh, g.stride_h), checked_mul(g.kh, g.dilation_h));
-  checked_add(checked_mul(g.ow, g.stride_w), checked_mul(g.kw, g.dilation_w));
   for (index pad : {g.pad_top, g.pad_left})
     if (pad < -(index{1} << 61) || pad > index{1} << 61) throw std::overflow_error("konv: a pad does not fit");
+  // The last cell that a window reads, in rows and in columns.
+  checked_add(std::abs(g.pad_top), checked_add(checked_mul(g.oh, g.stride_h), checked_mul(g.kh, g.dilation_h)));
+  checked_add(std::abs(g.pad_left), checked_add(checked_mul(g.ow, g.stride_w), checked_mul(g.kw, g.dilation_w)));
 }
 
 Plan make_plan(const Problem& p, const std::string& forced) {

@@ -105,6 +105,7 @@ Scratch asked(index shared, index per_slot, int slots) {
 }  // namespace
 
 Memory::Memory(index bytes, bool scratch) : bytes_(bytes) {
+  if (bytes < 0) throw std::bad_alloc();
   index capacity = checked_add(whole_lines(bytes), alignment);
   // On large pages, packed weights are read 1.00 to 1.07 times as fast.
   const index page = capacity > 4 * mebibyte ? 2 * mebibyte : alignment;

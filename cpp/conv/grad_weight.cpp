@@ -137,7 +137,6 @@ template <class T> class DenseTile {
   Cut cut() const { return cut_; }
 
   void add(const Cell& cell, const Block& b, bool first, T* sums, T* scratch) const {
-    alignas(64) static constexpr T zeros[64] = {};
     T* u = scratch;
     load_gy(cell, b, u, u + u_ + staged_);
     const T* x =
@@ -151,7 +150,7 @@ template <class T> class DenseTile {
         const index width = vectors(cell, p) * lanes();
         T* d = sums + p * columns + t * width;
         tiles_.output_lane_at(vectors(cell, p), count,
-                              {pixels, u + p * pixels, d, width, first ? zeros : d, first ? 0 : width}, x,
+                              {pixels, u + p * pixels, d, width, first ? no_sums<T> : d, first ? 0 : width}, x,
                               columns_.data() + t, place);
       }
     }

@@ -44,11 +44,8 @@ void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index
   const index p = o % w.parts, q = i % w.parts;
   const index at = g * w.sg + o / w.parts * w.so + i / w.parts * w.si + (p != q);
   const char* source = static_cast<const char*>(w.data) + at * bytes;
-  if (w.sh == w.sw * kw || kh == 1) {
-    rows.load(w.scalar, dst, source, w.sw, kh * kw, w.si);
-  } else {
-    for (index r = 0; r < kh; r++) rows.load(w.scalar, dst + r * kw, source + r * w.sh * bytes, w.sw, kw, w.si);
-  }
+  if (w.sh == w.sw * kw) kw *= kh, kh = 1;  // one run
+  for (index r = 0; r < kh; r++) rows.load(w.scalar, dst + r * kw, source + r * w.sh * bytes, w.sw, kw, w.si);
   if (p < q)
     for (index t = 0; t < kh * kw; t++) dst[t] = T(0) - dst[t];
 }

@@ -45,7 +45,7 @@ template <class T> class Driver {
     if (g.oh == 1 || g.ow > most)
       columns_ = head_ = width_ * direct::balanced(ceil_div(g.ow, width_), most / width_, images, threads_, 2);
     const index past = static_cast<index>(reinterpret_cast<std::uintptr_t>(call.x.data) % line);
-    if (in_place_ && on_line(call.x.sc) && past) head_ = (line - past) / index{sizeof(T)};
+    if (in_place_ && on_line(call.x.sc) && past) head_ = std::min(columns_, (line - past) / index{sizeof(T)});
     across_ = 1 + ceil_div(std::max<index>(0, g.ow - head_), columns_);
     size_ = round_up(rows_ * columns_, width_);
     if (!channels_apart<T>(size_)) size_ += line / index{sizeof(T)};

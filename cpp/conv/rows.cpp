@@ -24,7 +24,7 @@ RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
 // Zero padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins
 // of zeros, over which the cells are then folded that lie before column 0 and after column w.
 template <class T> void RowReader<T>::read_rows(T* dst, index pitch, const RowBlock& b) const {
-  if (b.channels > 1 && (mode_ != PadMode::zeros || x_.parts > 1)) {
+  if (b.channels != 1 && (mode_ != PadMode::zeros || x_.parts > 1)) {
     RowBlock one = b;
     for (one.channels = 1; one.c < b.c + b.channels; one.c++, dst += b.distance) read_rows(dst, pitch, one);
     return;
@@ -63,7 +63,8 @@ template <class T> void RowReader<T>::fetch_next(const RowBlock& b) const {
   for (index r = down.first; across.first < across.last && r < down.last; r++) {
     const auto cell = [&](index j) { return at(b.n, b.c + 1, b.row + r * b.row_step, b.column + j * b.step); };
     const char* from = static_cast<const char*>(cell(across.first));
-    for (; from <= cell(across.last - 1); from += 64) __builtin_prefetch(from);
+    for (; from <= cell(across.last - 1); from += std::max<index>(64, b.step * x_.sw * scalar_bytes(x_.scalar)))
+      __builtin_prefetch(from);
   }
 }
 

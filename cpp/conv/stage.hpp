@@ -49,7 +49,7 @@ struct StagedAxis {
   // lanes: of the vectors of outputs, for which each run has room past its end, or 0. whole: they pick their cells.
   StagedAxis(index n, index stride, index taps, index dilation, index lanes = 0, bool whole = false)
       : stride(stride), dilation(dilation) {
-    const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes && !whole ? stride : 1;
+    const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes && !whole && n > 1 ? stride : 1;
     shared = range <= n * taps;
     runs = shared ? phases : taps;
     length = shared ? ceil_div(range, phases) : n;

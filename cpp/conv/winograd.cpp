@@ -148,7 +148,6 @@ template <class T> class Forward {
 
   // Piece i: panels [first, last) of output channels, segments [from, to).
   void multiply(const Scratch<T>& own, const Block& block, index i) const {
-    alignas(64) static constexpr T zeros[64] = {};
     const index each = p_.tiling.tiles(), products = p_.products();
     const index first = i / block.chunks * b_.together, last = std::min(first + b_.together, p_.panels.count());
     const index from = block.first + i % block.chunks * b_.chunk, to = std::min(from + b_.chunk, block.end);
@@ -164,7 +163,7 @@ template <class T> class Forward {
             const T* u = call_.weight + p_.panels.offset(block.group, panel) + (p_.rows.before[xi] + k) * width;
             T* m = own.m + (panel - first) * m_panel + (s - from) * each * per_tile + xi * width;
             tile_.output_lane(static_cast<int>(width / p_.lanes), std::min(b_.part, to - s) * each,
-                              {std::min(k_step, all - k), u, m, per_tile, k ? m : zeros, k ? per_tile : 0}, v,
+                              {std::min(k_step, all - k), u, m, per_tile, k ? m : no_sums<T>, k ? per_tile : 0}, v,
                               b_.pitch);
           }
       }
@@ -267,8 +266,6 @@ template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
 
 template <class T> void run(const Call<T>& call) { Forward<T>(call).run(); }
 
-bool fits(const Geometry& g) { return !candidates(g, Precision::medium, Scalar::f32).empty(); }
-
-const Algorithm algorithm = {"winograd", "", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};
+const Algorithm algorithm = {"winograd", "", nullptr, {KONV_DRIVER(float), KONV_DRIVER(double)}};
 
 }  // namespace konv::winograd

@@ -56,15 +56,10 @@ template <class T> Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
     cut.y = checked_mul(p.products(), checked_add(checked_mul(tiles, outputs), p.panels.width));
     cut.d = single ? 0 : checked_mul(piece_products * pieces, outputs);
     cut.bytes = checked_mul(checked_add(checked_add(cut.v, cut.y), cut.d), sizeof(T));
-    if (cut.bytes <= budget) return cut;
-    if (cut.most() > 1 && tiles >= (cut.range > 1 ? 49 : 14)) {
-      cut.blocks = std::min(cut.segments, cut.blocks + ceil_div(cut.blocks, 8));
-    } else if (cut.range > 1) {
-      cut.range = ceil_div(cut.range, 2);
-      cut.blocks = fewest;
-    } else {
-      return cut;
-    }
+    const bool shorter = cut.most() > 1 && tiles >= (cut.range > 1 ? 49 : 14);
+    if (cut.bytes <= budget || (!shorter && cut.range == 1)) return cut;
+    if (!shorter) cut.range = ceil_div(cut.range, 2);
+    cut.blocks = shorter ? std::min(cut.segments, cut.blocks + ceil_div(cut.blocks, 8)) : fewest;
   }
 }
 
@@ -165,10 +160,9 @@ template <class T> class Gradient {
 
   // d[c][width] += sum over tiles of y[tile][width] * v[c][tile].
   void add_products(const T* y, const T* v, index tiles, index count, index width, bool first, T* d) const {
-    alignas(64) static constexpr T zeros[max_width] = {};
     alignas(64) T sum[piece_channels * max_width];
-    tiles_.output_lane_at(static_cast<int>(width / p_.lanes), count, {tiles, y, first ? d : sum, width, zeros, 0}, v,
-                          columns_.data(), steps_.data());
+    tiles_.output_lane_at(static_cast<int>(width / p_.lanes), count, {tiles, y, first ? d : sum, width, no_sums<T>, 0},
+                          v, columns_.data(), steps_.data());
     for (index k = 0; !first && k < count * width; k++) d[k] += sum[k];
   }
 

@@ -64,9 +64,11 @@ template <class T> void cells(index* cell, const Rank<T>* rank, index first, ind
   });
 }
 
+// The least integer over -1 wraps, as in NumPy; the instruction would trap.
 template <class T> void divide(T* y, const T* x, T rows, const T* columns, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
-    store<T, w>(y + j, load<T, w>(x + j) / (splat<T, w>(rows) * load<T, w>(columns + j)));
+    const vec<T, w> v = load<T, w>(x + j), by = splat<T, w>(rows) * load<T, w>(columns + j);
+    store<T, w>(y + j, by == -1 ? -v : v / (by == -1 ? -by : by));
   });
 }
 

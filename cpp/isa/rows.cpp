@@ -209,6 +209,7 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
   for (index block = 0; block < b.blocks; block++) {
     T* row = b.dst + block * b.distance;
     auto src = source<S>(b) + block * b.src_distance;
+    constexpr index line = 64 / index{sizeof(S)};
     const bool ahead = block + 2 < b.blocks && b.src_distance * sizeof(S) >= page_bytes;
     for (index r = 0; r < b.top + b.rows + b.bottom; r++, row += b.pitch) {
       if (r < b.top || r >= b.top + b.rows) {
@@ -216,7 +217,7 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
         continue;
       }
       margins(row, b.left, last);
-      for (index q = 0; ahead && q < b.count * b.stride; q += 64 / index{sizeof(S)})
+      for (index q = 0; ahead && q < b.count * b.stride; q += b.stride < line ? line : b.stride)
         fetch(src + 2 * b.src_distance + q);
       if constexpr (Split) {
         const index swap = b.left % 2;  // the image's first column is an odd cell of the frame

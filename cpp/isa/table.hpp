@@ -58,6 +58,7 @@ template <class T> struct OutputLane {
   const T* init;
   index ldi;
 };
+template <class T> alignas(64) inline constexpr T no_sums[64] = {};  // an init: three of the longest vectors and more
 
 template <class T> struct TileTable {
   int lanes;                 // T in one vector

@@ -47,9 +47,8 @@ template <class T, bool Pairs = false> KONV_INLINE vec<T> add_product(vec<T> sum
   } else if constexpr (__is_same(T, index)) {
     using bits = vec<std::uint64_t>;
     return (vec<T>)((bits)sum + (bits)a * (bits)b);
-  } else {
-    return sum + a * b;
   }
+  return sum + a * b;
 }
 
 // ---- output-lane ---------------------------------------------------------------------------------------------------

@@ -25,10 +25,10 @@ void fill_rows(const RowWriter<T>& writer, const OutputView& y, const RowBlock& 
 
 // f(scratch, first, last) for ranges of units worth handing out, with scratch for `count` T. `work`: cells of a unit.
 template <class T, class F> void each_range(index units, index work, index count, F&& f) {
-  const int slots = num_threads();
+  const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1)), ranges = ceil_div(units, grain);
+  const int slots = static_cast<int>(std::clamp<index>(ranges, 1, num_threads()));
   const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);
-  const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1));
-  parallel_for(ceil_div(units, grain), [&](index i, int slot) {
+  parallel_for(ranges, [&](index i, int slot) {
     f(workspace.slot<T>(slot), i * grain, std::min(units, (i + 1) * grain));
   }, slots);
 }

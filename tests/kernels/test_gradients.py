@@ -243,8 +243,20 @@ def test_packed_weights_are_the_weights(isa: str, problem: Any) -> None:
     kept = kernels.conv2d_grad_input(p.gy, p.weight * 0, p.geometry, (8, 9), packed)
     np.testing.assert_array_equal(kept, fresh)
     other = ConvGeometry.of(5, 6, 3, 1, 1)
-    with pytest.raises(ArgumentError, match="another plan"):
+    with pytest.raises(ArgumentError, match="another layer"):
         kernels.conv2d_grad_input(np.ones((1, 6, 8, 9), np.float32), p.weight, other, (8, 9), packed)
+    with pytest.raises(ArgumentError, match="another size"):
+        kernels.conv2d_grad_input(p.gy, p.weight, p.geometry, (8, 10), packed)
+
+
+def test_a_packed_weight_outlives_a_change_of_settings(problem: Any) -> None:
+    p = problem(ConvGeometry.of(8, 16, 3, padding=1), 1, 9, 12)
+    with kernels.force_plan("pixel_lane"):
+        packed = kernels.pack_grad_input(p.weight, p.geometry, 9, 12)
+        before = kernels.conv2d_grad_input(p.gy, p.weight, p.geometry, (9, 12), packed)
+    with kernels.force_plan("output_lane"):  # as another thread may do between the two
+        after = kernels.conv2d_grad_input(p.gy, p.weight, p.geometry, (9, 12), packed)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_the_border_checks_every_array(problem: Any) -> None:

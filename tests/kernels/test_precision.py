@@ -86,6 +86,42 @@ def test_settings_keep_their_word(isa: str, kernel: str, precision: str, most: f
             assert error <= most * np.abs(expected).max()
 
 
+# (channels, filters, kernel, dilation, padding, image): windows see a few cells of the image, outputs are small.
+MOSTLY_PADDING = [
+    (64, 64, 7, 1, 6, (1, 1)),
+    (128, 16, 7, 1, 6, (1, 1)),
+    (64, 64, 5, 2, 8, (1, 1)),
+    (128, 64, 7, 1, 5, (1, 6)),
+    (16, 16, 5, 1, 4, (2, 2)),
+    (3, 16, 3, 1, 2, (1, 1)),
+    (1, 16, 5, 1, 2, (24, 24)),
+]
+
+
+@pytest.mark.parametrize("channels, filters, kernel, dilation, padding, image", MOSTLY_PADDING)
+def test_high_keeps_its_word_where_windows_see_little(
+    channels: int, filters: int, kernel: int, dilation: int, padding: int, image: tuple[int, int]
+) -> None:
+    geometry = ConvGeometry.of(channels, filters, kernel, 1, padding, dilation)
+    rng = np.random.default_rng(7)
+
+    def worst(precision: str) -> float:
+        kernels.set_float32_precision(precision)
+        names = kernels.candidates(geometry, *image)
+        errors = []
+        for _ in range(4):
+            x = rng.standard_normal((2, channels, *image)).astype(np.float32)
+            weight = (rng.standard_normal(geometry.weight_shape) * np.sqrt(2 / geometry.fan_in)).astype(np.float32)
+            expected = exact(x, weight, geometry)
+            for name in names:
+                with kernels.force_plan(name):
+                    error = np.abs(kernels.conv2d(x, weight, None, geometry) - expected).max()
+                errors.append(error / np.abs(expected).max())
+        return max(errors)
+
+    assert worst("high") < min(1e-5, 16 * worst("highest"))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_not_finite_numbers_stay_in_their_window_or_tile(isa: str, kernel: str, value: float) -> None:

@@ -136,9 +136,10 @@ def geometries(draw: st.DrawFn) -> tuple[str, ConvGeometry, int, int, int]:
     )
     n = draw(st.integers(1, 3)) if h * w > 60 else draw(st.integers(1, 20))
     try:
-        geometry.output_size(h, w)
+        output = geometry.output_size(h, w)
     except ShapeError:
         assume(False)
+    assume(all(d <= size for d, size in zip(dilation, output, strict=True)))  # such phases are not transformed
     return name, geometry, n, h, w
 
 
@@ -317,7 +318,7 @@ def test_errors_of_the_gradient(isa: str, name: str, size: tuple[int, int, int])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_gradient_of_any_geometry(isa: str, options: Any, dtype: str) -> None:
     bound = {"float32": 4e-6, "float64": 1e-13, "float16": 6e-4}[dtype]
-    for c, o, n, h, w in ((6, 10, 2, 13, 11), (130, 70, 1, 9, 28), (4, 2, 30, 7, 8), (2, 34, 1, 8, 300)):
+    for c, o, n, h, w in ((6, 10, 2, 13, 11), (130, 70, 1, 9, 28), (4, 2, 30, 7, 9), (2, 34, 1, 8, 300)):
         geometry = ConvGeometry.of(c, o, 3, **options)
         assert gradient_error("F(4x4,3x3)", geometry, n, h, w, dtype) < bound
 

@@ -132,6 +132,46 @@ def test_a_packed_weight_refuses_what_a_new_one_does():
         layer(everywhere)
 
 
+def test_a_weight_need_not_be_a_parameter():
+    layer, x = Conv2d(2, 4, 3), konv.rand(1, 2, 5, 5)
+    expected = layer(x).detach() * 2
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    del layer.weight, layer.bias
+    layer.weight = weight * 2  # computed, as under weight normalisation
+    layer.register_buffer("bias", bias * 2)
+    np.testing.assert_allclose(layer(x).numpy(), expected.numpy(), rtol=1e-6)
+    del layer.bias
+    layer.bias = None
+    assert layer(x).shape == (1, 4, 3, 3)
+    del layer.bias
+    with pytest.raises(AttributeError, match="bias"):
+        layer(x)
+    layer.bias = None
+    layer.weight = None
+    with pytest.raises(TypeError, match="the weight is a NoneType"):
+        layer(x)
+
+
+def test_subclasses_may_change_the_weight():
+    class Standardised(Conv2d):
+        def forward(self, x):
+            return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+    layer = Standardised(2, 4, 3, padding=1, bias=False)
+    found = layer(konv.ones(1, 2, 5, 5)).detach()
+    centred = layer.weight.detach() - layer.weight.detach().mean()
+    np.testing.assert_allclose(found[0, :, 2, 2].numpy(), centred.sum((1, 2, 3)).numpy(), atol=1e-5)
+
+
+def test_options_are_looked_up_by_their_type_too():
+    x, weight = konv.zeros(1, 3, 8, 8), konv.zeros(4, 3, 3, 3)
+    assert F.conv2d(x, weight, stride=2).shape == (1, 4, 3, 3)
+    for options in ({"stride": 2.0}, {"stride": (2, 2.0)}, {"groups": 1.0}, {"padding": ((0, 0.0), (0, 0))}):
+        with pytest.raises(TypeError):
+            F.conv2d(x, weight, **options)
+    assert F.conv2d(x, weight, stride=np.int64(2)).shape == (1, 4, 3, 3)
+
+
 def test_mixed_dtypes_and_devices_are_refused():
     layer = Conv2d(1, 1, 1)
     with pytest.raises(errors.DtypeError, match=r"the input is torch.float64 and the weight is torch.float32"):

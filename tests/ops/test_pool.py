@@ -104,6 +104,14 @@ def test_meta_and_empty():
     assert tuple(F.adaptive_avg_pool2d(konv.ones(1, 2, 3, 3), 0).shape) == (1, 2, 0, 0)
 
 
+def test_the_least_integer_over_minus_one_wraps():
+    least = -(2**63)
+    x = konv.tensor([[[[least, 5], [-7, 0]] * 5] * 3])
+    y = F.avg_pool2d(x, 1, divisor_override=-1)
+    assert y[0, 0, :2].tolist() == [[least, -5], [7, 0]]
+    assert F.avg_pool2d(x, 1, divisor_override=-2)[0, 0, :2].tolist() == [[2**62, -2], [3, 0]]
+
+
 IMAGE = konv.zeros(1, 3, 8, 8)
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: F.max_pool2d(IMAGE, 0), RuntimeError, "kernel_size must be at least 1"),
@@ -121,6 +129,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: F.max_pool2d(IMAGE.to(konv.bool), 2), NotImplementedError, "not implemented for torch.bool"),
     (lambda: F.avg_pool2d(IMAGE, 2, divisor_override=0), RuntimeError, "divisor must not be zero"),
     (lambda: F.avg_pool2d(IMAGE, 2, divisor_override=2.5), TypeError, "divisor_override must be a whole number"),
+    (lambda: F.avg_pool2d(IMAGE.long(), 2**32, 2**32, 2**31), ValueError, "divisor must fit in 32 bits"),
     (lambda: F.avg_pool2d(IMAGE.int(), 2), NotImplementedError, "not implemented for torch.int32"),
     (lambda: F.adaptive_avg_pool2d(IMAGE, -1), RuntimeError, "output_size must be at least 0"),
     (lambda: F.adaptive_avg_pool2d(IMAGE, (1, 2, 3)), RuntimeError, "output_size must be 2 numbers"),

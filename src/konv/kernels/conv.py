@@ -124,7 +124,8 @@ def named_plan(geometry: ConvGeometry, h: int, w: int, name: str, forced: str) -
     except OverflowError:
         size = " x ".join(map(str, (geometry.out_channels, *geometry.output_size(h, w))))
         got = f"an image of {h} x {w} makes an output of {size}"
-        raise ArgumentRangeError(text("conv2d", got, "sizes must fit in 64 bits", "use less padding")) from None
+        fix = "use a smaller padding, stride or dilation"
+        raise ArgumentRangeError(text("conv2d", got, "sizes must fit in 64 bits", fix)) from None
     except ValueError as error:
         raise ArgumentError(str(error)) from None
 

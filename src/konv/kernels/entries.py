@@ -1,6 +1,7 @@
 """Plans that were made, found again: at once by the identity of a geometry, else by its value.
 
-A plan holds for the settings under which it was made; every change of them empties both tables.
+A plan holds for the settings under which it was made. Their version is read before it is made and is part of the key:
+a plan that was made while they changed is never found again. Every change empties both tables.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ settings.on_change(_plans.clear)
 
 def find(make: Make, geometry: ConvGeometry, h: int, w: int, dtype: np.dtype[Any]) -> Entry:
     """The plan that ``make`` makes for images of ``h`` x ``w``, and what goes with it."""
-    key = (make, id(geometry), h, w, dtype)
+    key = (make, id(geometry), h, w, dtype, settings.settings_version())
     found = _entries.get(key)
     if found is None:
         planned = plan(make, geometry, h, w, dtype)
@@ -48,7 +49,7 @@ def find(make: Make, geometry: ConvGeometry, h: int, w: int, dtype: np.dtype[Any
 def plan(make: Make, geometry: ConvGeometry, h: int, w: int, dtype: Any) -> Any:
     """The plan alone."""
     name = np.dtype(dtype).name
-    key = (make, geometry, h, w, name)
+    key = (make, geometry, h, w, name, settings.settings_version())
     found = _plans.get(key)
     if found is None:
         found = make(geometry, h, w, name)

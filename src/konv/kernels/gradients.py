@@ -34,7 +34,6 @@ class GradInputPlan(NamedTuple):
     """What fills the gradient of images of one size."""
 
     phases: list[Phase]
-    layouts: list[tuple[Any, ...]]  # what the packed weights depend on
     shape: tuple[int, int, int]  # what the phases fill: channels, rows, columns
     gaps: bool  # there are cells in it that no tap reaches
     borders: Pads | None  # those in it that are folded back
@@ -47,9 +46,10 @@ class GradInputPlan(NamedTuple):
 
 
 class PackedGradient(NamedTuple):
-    """A weight as the phases of a plan read it."""
+    """A weight as the phases of a plan read it, and that plan: another setting may have made another one since."""
 
-    layouts: list[tuple[Any, ...]]
+    size: Pair  # of the images
+    entry: entries.Entry
     weights: list[_core.Packed]
 
 
@@ -89,12 +89,12 @@ def conv2d_grad_input(
         [[1.0, 3.0, 2.0], [3.0, 7.0, 4.0]]
     """
     h, w = size
-    entry = entries.find(make_grad_input_plan, geometry, h, w, gy.dtype)
-    plan: GradInputPlan = entry.plan
     if packed is None:
         packed = pack_grad_input(weight, geometry, h, w)
-    elif packed.layouts != plan.layouts:
-        raise ArgumentError("konv: the weight was packed for another plan")
+    entry = packed.entry
+    plan: GradInputPlan = entry.plan
+    if packed.size != size or (entry.geometry is not geometry and entry.geometry != geometry):
+        raise ArgumentError("konv: the weight was packed for images of another size, or for another layer")
     shape = (gy.shape[0], geometry.in_channels, h, w)
     ins = (raw(gy), None if bias is None else raw(bias)) if entry.raw else (gy, bias)
     try:
@@ -140,10 +140,10 @@ def pack_grad_input(weight: Array, geometry: ConvGeometry, h: int, w: int) -> Pa
 
     It stays valid until the weight or the settings change.
     """
-    plan: GradInputPlan = entries.find(make_grad_input_plan, geometry, h, w, weight.dtype).plan
+    entry = entries.find(make_grad_input_plan, geometry, h, w, weight.dtype)
     exchanged = by_group(weight, geometry).swapaxes(1, 2).conj()  # of real numbers still a view
-    weights = [call(_core.pack_weight, phase.plan, exchanged[phase.taps]) for phase in plan.phases]
-    return PackedGradient(plan.layouts, weights)
+    weights = [call(_core.pack_weight, phase.plan, exchanged[phase.taps]) for phase in entry.plan.phases]
+    return PackedGradient((h, w), entry, weights)
 
 
 def grad_input_plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float32") -> GradInputPlan:
@@ -176,7 +176,6 @@ def make_grad_input_plan(geometry: ConvGeometry, h: int, w: int, name: str) -> G
     gaps, folds = filled < rows * columns, (rows, columns) != (h, w)
     return GradInputPlan(
         phases=phases,
-        layouts=[(phase.plan.layout, phase.taps) for phase in phases],
         shape=(channels, rows, columns),
         gaps=gaps,
         borders=around if folds else None,

@@ -68,8 +68,11 @@ class _Convolution(Module):
             self.__dict__["_geometry"] = None
         super().__setattr__(name, value)
 
-    def _fitting(self, weight: Tensor) -> ConvGeometry:
+    def _fitting(self, weight: Any) -> ConvGeometry:
         """The geometry for the weight as it is now: a replaced weight may have other channels than the attributes."""
+        if not isinstance(weight, Tensor):
+            got = f"the weight is a {type(weight).__name__}"
+            raise ArgumentTypeError(text(type(self).__name__, got, "it must be a tensor"))
         geometry = self._geometry or self.geometry
         shape = weight._array.shape
         if shape == geometry.weight_shape or len(shape) != 4:
@@ -183,10 +186,18 @@ class Conv2d(_Convolution):
     def forward(self, input: Any) -> Tensor:
         """Convolve ``input``, (N, C_in, H, W) or (C_in, H, W)."""
         own: Any = self._parameters  # half a microsecond quicker than two attributes, on every call
-        weight, geometry = own["weight"], self._geometry
+        geometry = self._geometry
+        try:
+            weight, bias = own["weight"], own["bias"]
+        except KeyError:  # a buffer, or a tensor that was computed
+            weight, bias = self.weight, self.bias
         if geometry is None or weight._array.shape != geometry.weight_shape:
             geometry = self._fitting(weight)
-        return convolve(input, weight, own["bias"], geometry)
+        return convolve(input, weight, bias, geometry)
+
+    def _conv_forward(self, input: Any, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What subclasses call with a weight that they have changed, as in PyTorch."""
+        return convolve(input, weight, bias, self._fitting(weight))
 
     def plan(self, input_shape: tuple[int, ...]) -> ConvPlan:
         """What runs for inputs of this shape: algorithm, reason, tile, memory, and the bound of this machine.

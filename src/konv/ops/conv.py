@@ -303,6 +303,16 @@ def _hashable(value: Any) -> Any:
     return tuple(_hashable(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
+def _geometry_of(shape: tuple[int, ...], options: tuple[Any, ...], *others: Any) -> ConvGeometry:
+    """A geometry that was made before, or a new one. Only ints and words are looked up: 2.0 equals 2."""
+    found = _geometry if _is_plain(options) else _geometry.__wrapped__
+    return found(shape, *options, *others)
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, (int, str))
+
+
 def conv2d(
     input: Any,
     weight: Any,
@@ -344,7 +354,7 @@ def conv2d(
     if bias is not None:
         bias = as_tensor_operand(bias, "conv2d")
     options = _hashable((stride, padding, dilation, groups))
-    return convolve(input, weight, bias, _geometry(weight._array.shape, *options, "conv2d"), "conv2d")
+    return convolve(input, weight, bias, _geometry_of(weight._array.shape, options, "conv2d"), "conv2d")
 
 
 def conv_transpose2d(
@@ -385,6 +395,6 @@ def conv_transpose2d(
     weight = as_tensor_operand(weight, who)
     if bias is not None:
         bias = as_tensor_operand(bias, who)
-    stride, padding, dilation, groups, extra = _hashable((stride, padding, dilation, groups, output_padding))
-    geometry = _geometry(weight._array.shape, stride, padding, dilation, groups, who, extra)
+    options = _hashable((stride, padding, dilation, groups))
+    geometry = _geometry_of(weight._array.shape, options, who, _hashable(output_padding))
     return convolve_transposed(input, weight, bias, geometry, who)
