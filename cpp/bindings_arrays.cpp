@@ -82,9 +82,9 @@ void Array::expect(Scalar scalar, int parts, std::initializer_list<index> shape,
     if (!holds) throw std::invalid_argument(std::string("konv: ") + who + rule);
   };
   require(std::cmp_equal(shape.size(), view_.ndim), " does not have as many axes as it must");
-  require(scalar_ == scalar && parts_ == parts, " does not have the plan's dtype");
+  require(scalar_ == scalar && parts_ == parts, " does not have the dtype that it must");
   for (int axis = 0; axis < view_.ndim; axis++)
-    require(shape.begin()[axis] == any || shape.begin()[axis] == size(axis), " does not have the plan's shape");
+    require(shape.begin()[axis] == any || shape.begin()[axis] == size(axis), " does not have the shape that it must");
 }
 
 }  // namespace konv

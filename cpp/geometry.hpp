@@ -60,10 +60,10 @@ struct Geometry {
   index taps() const { return kh * kw; }
 };
 
-constexpr index page_bytes = 4096;  // no cache foresees the next one; equal places of all share one set of L1
+constexpr index page_bytes = 4096;  // hardware fetches ahead within one; cells whole pages apart share a set of L1
 
-// Of n images and their outputs; what is more than cached_bytes comes from memory (measured: 3.5 to 8 MiB).
-constexpr index cached_bytes = 7 << 19;
+constexpr index cached_bytes = 7 << 19;  // 3.5 MiB: more images and outputs come from memory (measured: 3.5 to 8)
+// Of n images and their outputs.
 inline index bytes_of(const Geometry& g, Scalar scalar, index n) {
   const index values = checked_add(checked_mul(g.c, g.h * g.w), checked_mul(g.oc, g.oh * g.ow));
   return checked_mul(checked_mul(n, values), scalar_bytes(scalar));

@@ -10,7 +10,7 @@ int num_threads();            // 1 until it is set
 void set_num_threads(int n);  // 1 <= n; threads start at the first use and again after fork
 void set_cpus(int n);         // that this process may use: with more threads, those without work do not spin
 
-// Threads that so many products feed: one for every eighth of a million, some microseconds; a join costs one.
+// How many threads so many products are worth: one for every 125,000, which take some microseconds; a join costs one.
 inline int threads_for(double products) {
   return static_cast<int>(std::clamp(products / 125e3, 1.0, double(num_threads())));
 }

@@ -47,7 +47,7 @@ std::string saving(const winograd::Candidate& transform) {
 // 1.5 % to the better one in the mean, with 1x1 kernels 2 to 3 %). Pixels must be staged, a cell for 11 products (22
 // under a stride, 10 under 1x1 kernels), shared cells once for each block of rows; rows end with a part of a vector.
 // Channels leave the lanes for 6 products an output, more where outputs leave the caches; they fill vectors in part, a
-// vector alone takes as long as 1.6 (by the fit also one of three under 1x1, where many channels lie in many pages).
+// vector alone takes as long as 1.6 (under 1x1 kernels also the last of three: many channels lie in many pages).
 double pixel_lane_time(const Geometry& g, double lanes) {
   if (g.taps() == 1) return 1 + 10 / double(g.group_oc());
   const double vectors = std::ceil(double(g.ow) / lanes), reach = double((g.kh - 1) * g.dilation_h + 1);

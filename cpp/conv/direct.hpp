@@ -36,7 +36,7 @@ template <class T> const TileTable<T>& tiles(const Problem& p) {
     if (in_pairs(p)) return *p.isa->pairs;
   return p.isa->tiles.of<T>();
 }
-// What tiles see: of a geometry, and of an image or a weight whose channels lie `apart`.
+// The problem as tiles see it: two channels of a pair are one. `apart` names the channels' distance in a view.
 inline Geometry seen(const Problem& p) {
   Geometry g = p.g;
   if (in_pairs(p)) g.c /= 2;
@@ -86,15 +86,16 @@ void each_task(const Call<T>& call, const Geometry& g, index tasks, int threads,
 
 constexpr index blocks_a_thread = 6;
 
-// Cuts `count` into near-equal blocks of at most `most` and, where that makes too few for `others` times as many to
-// share out evenly, of at least `least`: who is slowed down by other work then takes fewer. Of these sizes it returns
-// the least, or one that saves 5 %: two threads take as long over three blocks as over four.
-inline index balanced(index count, index most, index others, int threads, index least) {
-  const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, others);
+// Cuts `count` into near-equal blocks of at most `most`, each of which occurs `copies` times (images, groups). Where
+// that makes too few to share out evenly, blocks get smaller, down to `least`: who is slowed down by other work then
+// takes fewer. Of these sizes it returns the least, or one that saves 5 %: two threads take as long over three blocks
+// as over four.
+inline index balanced(index count, index most, index copies, int threads, index least) {
+  const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, copies);
   const index fewest = ceil_div(count, most), finest = std::min(enough, count / std::max(index{1}, least));
   index best = 0, shortest = 0;  // what the busiest thread gets
   for (index blocks = std::max(fewest, finest); blocks >= fewest; blocks--) {
-    const index size = ceil_div(count, blocks), made = ceil_div(count, size), tasks = made * others;
+    const index size = ceil_div(count, blocks), made = ceil_div(count, size), tasks = made * copies;
     index longest = ceil_div(tasks, threads) * size;
     if (tasks % threads == 1) longest = std::max(longest - size, longest - (made * size - count));  // the last is short
     if (best == 0 || 20 * longest < 19 * shortest) best = size, shortest = longest;

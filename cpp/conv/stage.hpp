@@ -8,9 +8,9 @@ namespace konv {
 
 // Outputs: some rows and columns of some images.
 struct Block { index n, images, row, rows, column, columns; };
-struct Share : Block { index group, part; };  // of a group's channels, those of a part of the panels
+struct Share : Block { index group, part; };  // of one group; of its panels the part-th share
 
-// What its first output reads first, of some channels.
+// The cell of the padded image under the first tap of its first output, of some channels.
 inline Corner corner_of(const Geometry& g, const Block& b, index c, index channels = 1, index distance = 0,
                         bool framed = false) {
   return {b.n, c, b.row * g.stride_h - g.pad_top, b.column * g.stride_w - g.pad_left, channels, distance, framed};
@@ -46,7 +46,7 @@ struct StagedAxis {
   index runs, length;  // of cells
   index pitch;         // from one run to the next
 
-  // lanes: of the vectors of outputs, for which each run has room past its end, or 0. whole: they pick their cells.
+  // lanes: vectors of outputs are loaded, each run has room for one past its end. whole: they pick a stride's cells.
   StagedAxis(index n, index stride, index taps, index dilation, index lanes = 0, bool whole = false)
       : stride(stride), dilation(dilation) {
     const index range = (n - 1) * stride + (taps - 1) * dilation + 1, phases = lanes && !whole && n > 1 ? stride : 1;

@@ -25,7 +25,7 @@
 namespace konv::winograd {
 namespace {
 
-constexpr index slab_bytes = 32 << 10;      // of one product in a slab, or twice the columns of the register tile
+constexpr index slab_bytes = 32 << 10;      // V of one product in a slab; at least two register tiles of columns
 constexpr index tasks_a_thread = 6;         // where threads share V, or U is small
 constexpr index work_bytes = 320 << 10;     // of M, and of U beside it: they stay in a small L2
 constexpr index weights_in_l2 = 256 << 10;  // U so small that blocks may be, too

@@ -83,7 +83,7 @@ KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n, index
   if (n == L) {
     KONV_UNROLL for (int i = 0; i < R; i++) store<T, L>(y + i * b.y_pitch, acc[i]);
   } else {
-    // A whole vector may reach over rows that are written after it.
+    // Where rows follow each other, a whole vector reaches over rows of this tile that are written after it.
     for (int i = 0; i < R; i++) {
       T* row = y + i * b.y_pitch;
       if (b.y_pitch == n && (R - i) * n >= L) store<T, L>(row, acc[i]);

@@ -108,7 +108,8 @@ template <class T, class S, int L = lanes_of<T>> KONV_INLINE void store_as(S* p,
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
 // f(w, j, last) for each vector of w lanes in a row of `count`: whole ones, or halves where the row is shorter. The
-// last one ends where the row does, over a part of the one before. False where `count` - `Spare` is less than a half.
+// last one ends where the row does, over a part of the one before. False where `count` - `Spare` is less than a half:
+// Spare 1 leaves a cell before the last vector, from which it may load.
 template <class T, int Spare = 0, class F> KONV_INLINE bool in_vectors(index count, F&& f) {
   constexpr int L = lanes_of<T>, half = L * sizeof(T) > 16 ? L / 2 : L;
   const auto all = [&](auto w) KONV_INLINED {

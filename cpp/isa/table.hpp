@@ -11,10 +11,10 @@
 namespace konv {
 
 // ---- rows.cpp: blocks of rows in and out of memory -----------------------------------------------------------------
-// Blocks, `distance` apart, in frames of zeros: `top` rows of zeros, `rows` rows, `bottom` rows of zeros. Of the former
+// `blocks` blocks, `distance` apart in dst and src_distance in src: `top` rows of zeros, `rows` rows of the image, each
 //   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
-// up to left + count + right, and no more. half > 0: cell j goes to j/2, if odd to half + j/2. framed: zeros are there.
-// Of bf16x2, the second of each pair lies src_distance/2 further.
+// up to left + count + right, and no more; `bottom` rows of zeros. half > 0: cell j goes to j/2, if odd to half + j/2.
+// framed: zeros are there. Of bf16x2, the second of each pair lies src_distance/2 further.
 template <class T> struct BlockLoad {
   T* dst;
   index pitch, half;

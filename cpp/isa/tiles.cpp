@@ -15,7 +15,7 @@
 // Pairs: every value of u, v, w and x is two numbers of bfloat16, every product the sum of theirs, which AVX512-BF16
 // adds by one instruction. All else is as for float.
 //
-// Registers (AVX-512, AVX2): output-lane 28 + 2 + 1 of 32, 12 + 2 + 1 of 16; pixel-lane at most 27 + 3 + 1, 12 + 3 + 1.
+// Registers (of 32, of 16): output-lane 28 + 2 + 1, 12 + 2 + 1; pixel-lane at most 27 + 3 + 1, 12 + 3 + 1.
 // One broadcast feeds NV fused multiply-adds, one vector feeds NT or MR of them, so the two load ports keep ahead of
 // the multipliers. Sources: K. Goto, R. van de Geijn, "Anatomy of High-Performance Matrix Multiplication", TOMS 2008,
 // section 6; the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
