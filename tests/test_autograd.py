@@ -92,6 +92,22 @@ def test_leaf_and_views_of_leaves_refuse_writes():
     assert x.tolist() == [7, 2]
 
 
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x, lambda x: x[0], lambda x: x[..., None], lambda x: x.t(), lambda x: x[:2].requires_grad_()],
+    ids=["itself", "row", "unsqueezed", "transposed", "leaf of a leaf"],
+)
+def test_a_leaf_that_is_a_view_refuses_writes(view):
+    x = konv.arange(6.0).reshape(2, 3).requires_grad_()
+    with pytest.raises(RuntimeError, match="view of a leaf"):
+        view(x).mul_(2)
+    with pytest.raises(RuntimeError, match="view of a leaf"):
+        view(x)[0] = 5.0
+    assert x.is_leaf
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [[0, 2, 4], [6, 8, 10]]
+
+
 def test_writing_to_views_reaches_the_base():
     x = konv.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
     base = x * 1

@@ -121,27 +121,19 @@ def begin_write(target: Tensor, who: str) -> None:
     """Refuse a write that would break the graph or memory that is not ours to change.
 
     Raises:
-        AutogradError: A leaf that requires grad (or a view of one) is written to in grad mode.
+        AutogradError: A leaf that requires grad, or a view of one, is written to in grad mode.
         ShapeError: Elements of ``target`` share memory, as after ``expand``.
         ArgumentTypeError: The memory is read-only.
     """
-    if _mode.grad and target.requires_grad:
-        if target._grad_fn is None:
+    base = target._base
+    if _mode.grad and (target.requires_grad or (base is not None and base._requires_grad)):
+        # A view of a leaf, or a leaf that is itself a view of plain memory (and its views): their base is a leaf.
+        if (target if base is None else base)._grad_fn is None:
+            of = "" if base is None else "view of a "
             raise AutogradError(
-                f"{who}: a leaf Variable that requires grad is being used in an in-place operation; "
+                f"{who}: a {of}leaf Variable that requires grad is being used in an in-place operation; "
                 "write under konv.no_grad(), or to a clone()"
             )
-        base = target._base
-        if base is not None and base._requires_grad and base._grad_fn is None:
-            raise AutogradError(
-                f"{who}: a view of a leaf Variable that requires grad is being used in an in-place operation; "
-                "write under konv.no_grad(), or to a clone()"
-            )
-    elif _mode.grad and target._base is not None and target._base._requires_grad and target._base._grad_fn is None:
-        raise AutogradError(
-            f"{who}: a view of a leaf Variable that requires grad is being used in an in-place operation; "
-            "write under konv.no_grad(), or to a clone()"
-        )
     if target._meta:
         return
     array = target._array
