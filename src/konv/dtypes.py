@@ -273,6 +273,21 @@ def can_cast(source: dtype, target: dtype) -> Any:
     return source.kind <= target.kind
 
 
+def holds(d: dtype, value: Any) -> builtins.bool:
+    """True if the number ``value`` is in the range of ``d``; unsigned types take negative whole numbers and wrap."""
+    if type(value) in (builtins.int, builtins.float) and 0 <= value <= 127:
+        return True
+    if d.kind == BOOL:
+        return True
+    if isinstance(value, (complex, np.complexfloating)):
+        return holds(d, value.real) and (holds(d, value.imag) if d.kind == COMPLEX else value.imag == 0)
+    if d.kind == INTEGER:
+        low, high = iinfo(d).min, iinfo(d).max
+        wraps = not d.is_signed and isinstance(value, (builtins.int, np.integer))
+        return builtins.bool((-high if wraps else low) <= value <= high)
+    return value in (np.inf, -np.inf) or not abs(value) > builtins.float(finfo(d).max)
+
+
 def finfo(d: dtype | None = None) -> Any:
     """The limits of a floating type (default: the default dtype): ``eps``, ``min``, ``max``, ``tiny``, ``bits``."""
     d = (d or _default).to_real()

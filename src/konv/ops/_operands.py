@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..errors import ArgumentTypeError, AutogradError, DeviceError, DtypeError, ShapeError
+from ..errors import ArgumentRangeError, ArgumentTypeError, AutogradError, DeviceError, DtypeError, ShapeError
 from ..interop import from_foreign
 from ..modes import _mode
 from ..tensor import Tensor
@@ -68,6 +68,25 @@ def cast(array: np.ndarray[Any, Any], dtype: dtypes.dtype) -> np.ndarray[Any, An
         return array.astype(dtype.numpy)
 
 
+def refuse_overflow(value: Any, dtype: dtypes.dtype, who: str) -> None:
+    """Refuse a Python number that is out of the range of ``dtype``; operands that are not numbers pass.
+
+    Raises:
+        ArgumentRangeError: The number does not fit.
+    """
+    if isinstance(value, NUMBERS) and not dtypes.holds(dtype, value):
+        raise ArgumentRangeError(
+            f"{who}: value cannot be converted to type {dtype.name} without overflow: got {value}; "
+            "give a number in its range, or a tensor of a wider dtype"
+        )
+
+
+def refuse_to_fill(value: Any, dtype: dtypes.dtype, who: str) -> None:
+    """``refuse_overflow`` of the operations that fill; they round what is beyond the half types to infinity."""
+    if not dtype.is_half:
+        refuse_overflow(value, dtype, who)
+
+
 def maybe_cast(array: Any, dtype: dtypes.dtype) -> Any:
     """``cast`` where the dtype differs."""
     have, want = array.dtype, dtype.numpy
@@ -126,14 +145,14 @@ def begin_write(target: Tensor, who: str) -> None:
         ArgumentTypeError: The memory is read-only.
     """
     base = target._base
-    if _mode.grad and (target.requires_grad or (base is not None and base._requires_grad)):
-        # A view of a leaf, or a leaf that is itself a view of plain memory (and its views): their base is a leaf.
-        if (target if base is None else base)._grad_fn is None:
-            of = "" if base is None else "view of a "
-            raise AutogradError(
-                f"{who}: a {of}leaf Variable that requires grad is being used in an in-place operation; "
-                "write under konv.no_grad(), or to a clone()"
-            )
+    tracked = _mode.grad and (target.requires_grad or (base is not None and base._requires_grad))
+    # A view of a leaf, or a leaf that is itself a view of plain memory (and its views): their base is a leaf.
+    if tracked and (target if base is None else base)._grad_fn is None:
+        of = "" if base is None else "view of a "
+        raise AutogradError(
+            f"{who}: a {of}leaf Variable that requires grad is being used in an in-place operation; "
+            "write under konv.no_grad(), or to a clone()"
+        )
     if target._meta:
         return
     array = target._array

@@ -33,6 +33,8 @@ from ._operands import (
     common_dtype as common_dtype,
     maybe_cast as maybe_cast,
     operand as operand,
+    refuse_overflow as refuse_overflow,
+    refuse_to_fill as refuse_to_fill,
     shape_of as shape_of,
 )
 from ._quiet import quiet
@@ -49,6 +51,7 @@ class Pointwise(Function):
     result: Any = None  # dtype computed in -> dtype of the result
     check: Any = None  # operands -> nothing, or an error about their own dtypes
     wide: bool = False  # half types are computed in float32: the function is not a single NumPy ufunc
+    scales: bool = False  # ... or where one operand is a number, which may be beyond their range when the result is not
     gradients: tuple[Any, ...] = ()
     names: tuple[tuple[str, ...], ...] = ()
     inplace: bool = False
@@ -85,8 +88,17 @@ class Pointwise(Function):
         )
 
 
+def _work_dtype(ctx: Any, operands: tuple[Any, ...], dtype: dtypes.dtype) -> dtypes.dtype:
+    """The dtype to compute in, which for the half types may be float32."""
+    if not (ctx.wide or ctx.scales) or not dtype.is_half:
+        return dtype
+    if ctx.wide or any(not isinstance(o, Tensor) or (not o._array.ndim and o._dtype is not dtype) for o in operands):
+        return dtypes.float32
+    return dtype
+
+
 def _compute(ctx: Pointwise, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dtype: dtypes.dtype) -> Any:
-    work = dtypes.float32 if ctx.wide and dtype.is_half else dtype
+    work = _work_dtype(ctx, operands, dtype)
     arrays = [o._array if isinstance(o, Tensor) and o._dtype is work else array_of(o, work) for o in operands]
     try:
         out = quiet.run(ctx.compute, *arrays)
@@ -130,7 +142,8 @@ def _write(ctx: Any, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dtype: 
         needed = any("a" in names for names, need in needs if need)
         _keep(ctx, (_original(ctx, target) if needed else None, *operands[1:]), target)
         ctx.numbers.pop("a", None)
-    if out_dtype is target._dtype and dtype is out_dtype and isinstance(ctx.compute, np.ufunc):
+    same = out_dtype is target._dtype and _work_dtype(ctx, operands, dtype) is out_dtype
+    if same and isinstance(ctx.compute, np.ufunc):
         quiet.run(ctx.compute, *[array_of(o, dtype) for o in operands], out=target._array)
     else:
         np.copyto(target._array, cast(_compute(ctx, operands, dtype, out_dtype), target._dtype))
@@ -219,6 +232,7 @@ def pointwise(
     method: bool = True,
     inplace: bool = True,
     wide: bool | None = None,
+    scales: bool = False,
 ) -> Any:
     """Make one operation from its row: the function, its method ``name`` and its in-place method ``name_``."""
     count = len(gradients) or _operand_count(compute)
@@ -228,6 +242,7 @@ def pointwise(
         "result": None if result is None else staticmethod(result),
         "check": None if check is None else staticmethod(check),
         "wide": not isinstance(compute, np.ufunc) if wide is None else wide,
+        "scales": scales,
         "gradients": gradients or (None,) * count,
         "names": tuple([() if f is None else tuple(inspect.signature(f).parameters) for f in gradients]),
         "name": node or "".join(part.title() for part in name.split("_")) + "Backward0",

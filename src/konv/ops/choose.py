@@ -10,7 +10,16 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ShapeError
 from ..tensor import Tensor, normalize_dim, refuse_meta, register
-from ._table import any_meta, array_of, broadcast_shape, common_dtype, operand, shape_of
+from ._table import (
+    any_meta,
+    array_of,
+    broadcast_shape,
+    common_dtype,
+    operand,
+    refuse_overflow,
+    refuse_to_fill,
+    shape_of,
+)
 from .index import PutBack
 
 __all__ = [
@@ -67,11 +76,17 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         condition = condition.to(dtypes.bool)
     if input is None and other is None:
         return nonzero(condition, as_tuple=True)
-    return Where.apply(condition, operand(input, "where"), operand(other, "where"))
+    input, other = operand(input, "where"), operand(other, "where")
+    for value in (input, other):
+        if not isinstance(value, Tensor):
+            refuse_to_fill(value, common_dtype((input, other)), "where")
+    return Where.apply(condition, input, other)
 
 
 def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
     """``value`` where ``mask`` is true, else ``input``; the dtype of ``input`` stays."""
+    number = value.item() if isinstance(value, Tensor) and not value._array.ndim and not value._meta else value
+    refuse_overflow(number, input._dtype, "masked_fill")
     made: Tensor = where(mask, value, input)
     return made if made._dtype is input._dtype else made.to(input._dtype)
 

@@ -10,7 +10,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentRangeError, ArgumentTypeError, UnsupportedError
 from ..tensor import Tensor, device, refuse_meta, register
-from ._table import begin_write, broadcast_shape, cast, check_target, operand, shape_of
+from ._table import begin_write, broadcast_shape, cast, check_target, operand, refuse_to_fill, shape_of
 
 __all__ = [
     "clone",
@@ -225,6 +225,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
         raise ArgumentRangeError(
             f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."
         )
+    refuse_to_fill(value, self._dtype, "fill_")
     Copy.apply(self, value)
     return self
 

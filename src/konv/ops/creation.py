@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..interop import from_foreign
 from ..tensor import Tensor, device as _Device, register
-from ._table import cast
+from ._table import cast, refuse_overflow, refuse_to_fill
 from .shape import sizes_of
 
 __all__ = [
@@ -81,6 +81,9 @@ def tensor(
         return _finish(made, device, requires_grad)
     array = _array_from(data)
     target = _natural_dtype(data, array) if dtype is None else dtypes.as_dtype(dtype)
+    if target.kind == dtypes.INTEGER and array.size and array.dtype.kind in "iuf" and not isinstance(data, np.ndarray):
+        for extreme in (array.min(), array.max()):
+            refuse_overflow(extreme, target, "tensor")
     return _finish(Tensor._wrap(_checked_cast(array, target), target), device, requires_grad)
 
 
@@ -176,6 +179,7 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, require
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if _on(device).type == "meta":
         return _finish(Tensor._wrap_meta(shape, target), None, requires_grad)
+    refuse_to_fill(value, target, who)
     try:
         array = _array(shape, value, target)
     except (MemoryError, ValueError) as error:  # NumPy's ValueError: more bytes than addresses

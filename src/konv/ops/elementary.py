@@ -14,7 +14,16 @@ import numpy as np
 from .. import dtypes
 from ..errors import ArgumentRangeError
 from ..tensor import Tensor
-from ._table import integers, pointwise, refuse_bool, refuse_complex, to_bool, to_float
+from ._table import (
+    common_dtype,
+    integers,
+    pointwise,
+    refuse_bool,
+    refuse_complex,
+    refuse_overflow,
+    to_bool,
+    to_float,
+)
 
 __all__ = [
     "positive",
@@ -206,12 +215,30 @@ def _below(g: Tensor, a: Any, b: Any) -> Tensor:
     return g.masked_fill((a <= b).logical_not(), 0)
 
 
+def _bounds_fit(operands: tuple[Any, ...]) -> None:
+    for bound in operands[1:]:
+        if not isinstance(bound, Tensor):
+            refuse_overflow(bound, common_dtype(operands), "clamp")
+
+
 _no = refuse_complex("clamp")
 clamp_min = pointwise(
-    "clamp_min", np.maximum, _above, lambda g, a, b: g.masked_fill(a >= b, 0), rule=_no, node="ClampMinBackward0"
+    "clamp_min",
+    np.maximum,
+    _above,
+    lambda g, a, b: g.masked_fill(a >= b, 0),
+    rule=_no,
+    check=_bounds_fit,
+    node="ClampMinBackward0",
 )
 clamp_max = pointwise(
-    "clamp_max", np.minimum, _below, lambda g, a, b: g.masked_fill(a <= b, 0), rule=_no, node="ClampMaxBackward0"
+    "clamp_max",
+    np.minimum,
+    _below,
+    lambda g, a, b: g.masked_fill(a <= b, 0),
+    rule=_no,
+    check=_bounds_fit,
+    node="ClampMaxBackward0",
 )
 _clamp = pointwise(
     "clamp",
@@ -220,6 +247,7 @@ _clamp = pointwise(
     lambda g, a, b, c: g.masked_fill(((a < b) & (b < c)).logical_not(), 0),
     lambda g, a, b, c: g.masked_fill(((a > c) | (b > c)).logical_not(), 0),
     rule=_no,
+    check=_bounds_fit,
 )
 
 

@@ -14,7 +14,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentError, IndexRangeError, ShapeError
 from ..tensor import Tensor, refuse_meta, register
-from ._table import begin_write, broadcast_shape, cast, operand
+from ._table import begin_write, broadcast_shape, cast, operand, refuse_to_fill
 from .shape import View
 
 # ---- reading a key -------------------------------------------------------------------------------------------------
@@ -282,6 +282,7 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     """``x[key] = value``: the value is broadcast and cast."""
     basic, arrays = read_key(key, self._array.shape)
     value = operand(value, "setitem")
+    refuse_to_fill(value, self._dtype, "setitem")
     if arrays is None:
         target = Slice.apply(self, basic)
         if isinstance(value, Tensor):

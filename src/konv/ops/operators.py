@@ -10,6 +10,9 @@ from ._table import INPLACE, NUMBERS
 from .elementary import abs, absolute, bitwise_not, clamp, clip, neg, negative, positive, round
 from .pointwise import (
     _add,
+    _addcdiv,
+    _addcmul,
+    _lerp,
     _sub,
     _true_div,
     add,
@@ -74,19 +77,12 @@ def _clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return INPLACE["clamp_max_"](self, max) if min is None else INPLACE["clamp_"](self, min, max)
 
 
-def _addcmul(self: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
-    """``self + value * tensor1 * tensor2``."""
-    return add(self, mul(tensor1, tensor2), alpha=value)
+def _with_value(function: Any, doc: str) -> Any:
+    def method(self: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
+        return function(self, tensor1, tensor2, value)
 
-
-def _addcdiv(self: Tensor, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Tensor:
-    """``self + value * tensor1 / tensor2``."""
-    return add(self, div(tensor1, tensor2), alpha=value)
-
-
-def _lerp(self: Tensor, end: Any, weight: Any) -> Tensor:
-    """``self + weight * (end - self)``."""
-    return add(self, mul(sub(end, self), weight))
+    method.__doc__ = doc
+    return method
 
 
 _METHODS: dict[str, Any] = {
@@ -102,17 +98,17 @@ _METHODS: dict[str, Any] = {
     "clip": clip,
     "absolute": absolute,
     "negative": negative,
-    "addcmul": _addcmul,
-    "addcdiv": _addcdiv,
+    "addcmul": _with_value(_addcmul, "``self + value * tensor1 * tensor2``."),
+    "addcdiv": _with_value(_addcdiv, "``self + value * tensor1 / tensor2``."),
     "lerp": _lerp,
     "add_": _sum_in_place("add_"),
     "sub_": _sum_in_place("sub_"),
     "div_": _div_,
     "clamp_": _clamp_,
     "clip_": _clamp_,
-    "addcmul_": lambda self, a, b, *, value=1: self.add_(mul(a, b), alpha=value),
-    "addcdiv_": lambda self, a, b, *, value=1: self.add_(div(a, b), alpha=value),
-    "lerp_": lambda self, end, weight: self.add_(mul(sub(end, self), weight)),
+    "addcmul_": _with_value(INPLACE["addcmul_"], "``addcmul``, written into this tensor."),
+    "addcdiv_": _with_value(INPLACE["addcdiv_"], "``addcdiv``, written into this tensor."),
+    "lerp_": INPLACE["lerp_"],
     "__neg__": neg,
     "__pos__": positive,
     "__abs__": abs,

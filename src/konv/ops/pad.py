@@ -17,6 +17,7 @@ from .. import borders
 from ..autograd import Function
 from ..errors import ArgumentTypeError, ShapeError, UnsupportedError, text
 from ..tensor import Tensor
+from ._table import refuse_overflow
 
 MODES = ("constant", "reflect", "replicate", "circular")
 NAMES = {"reflect": "ReflectionPad", "replicate": "ReplicationPad", "circular": "CircularPad"}
@@ -48,7 +49,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     """
     pads = _pairs(input, pad, mode)
     if mode == "constant":
-        return ConstantPad.apply(input, pads, 0 if value is None else value)
+        value = 0.0 if value is None else float(value)
+        refuse_overflow(value, input._dtype, "pad")
+        return ConstantPad.apply(input, pads, value)
     if value:
         raise ShapeError(text("pad", f"value={value} with mode={mode!r}", "only mode 'constant' takes a value"))
     _check_edges(input, pads, len(pad) // 2, mode)

@@ -21,6 +21,7 @@ from ._table import (
     operand,
     pointwise,
     refuse_complex,
+    refuse_overflow,
     to_bool,
     to_float,
 )
@@ -143,7 +144,7 @@ _sub = pointwise(
     node="SubBackward0",
     method=False,
 )
-mul = pointwise("mul", np.multiply, lambda g, b: g * _conj(b), lambda g, a: g * _conj(a))
+mul = pointwise("mul", np.multiply, lambda g, b: g * _conj(b), lambda g, a: g * _conj(a), scales=True)
 _true_div = pointwise(
     "div",
     np.true_divide,
@@ -152,6 +153,7 @@ _true_div = pointwise(
     rule=to_float,
     node="DivBackward0",
     method=False,
+    scales=True,
 )
 _trunc_div = pointwise("div_trunc", _nonzero_divisor(_truncated), flat, flat, node="DivBackward1", method=False)
 floor_divide = pointwise(
@@ -177,14 +179,56 @@ fmod = pointwise(
 )
 
 
-def _whole_exponent(operands: tuple[Any, ...]) -> None:
-    exponent = operands[1]
-    negative = isinstance(exponent, (int, np.integer)) and int(exponent) < 0
-    if negative and common_dtype(operands).kind <= dtypes.INTEGER:
+def _factor_fits(operands: tuple[Any, ...]) -> None:
+    factor, dtype = operands[3], common_dtype(operands[:3])
+    if dtype.kind < dtypes.FLOATING and isinstance(factor, float):
+        raise DtypeError(f"addcmul, addcdiv: value={factor} does not go with {dtype}; give an int")
+    refuse_overflow(factor, dtypes.float32 if dtype.is_half else dtype, "addcmul, addcdiv")
+
+
+_addcmul = pointwise(
+    "addcmul",
+    lambda a, b, c, d: a + d * b * c,
+    lambda g: g,
+    lambda g, c, d: g * _conj(c * d),
+    lambda g, b, d: g * _conj(b * d),
+    None,
+    check=_factor_fits,
+    method=False,
+)
+_addcdiv = pointwise(
+    "addcdiv",
+    lambda a, b, c, d: a + d * b / c,
+    lambda g: g,
+    lambda g, c, d: g * _conj(d / c),
+    lambda g, b, c, d: -g * _conj(b * d / c / c),
+    None,
+    rule=to_float,
+    check=_factor_fits,
+    method=False,
+)
+_lerp = pointwise(
+    "lerp",
+    lambda a, b, c: a + c * (b - a),
+    lambda g, c: g * _conj(1 - c),
+    lambda g, c: g * _conj(c),
+    lambda g, a, b: g * _conj(b - a),
+    method=False,
+)
+
+
+def _fitting_exponent(operands: tuple[Any, ...]) -> None:
+    exponent, dtype = operands[1], common_dtype(operands)
+    if dtype.kind > dtypes.INTEGER:
+        if dtype.is_half:
+            refuse_overflow(exponent, dtype, "pow")
+        return
+    refuse_overflow(exponent, dtype, "pow")
+    if isinstance(exponent, (int, np.integer)) and int(exponent) < 0:
         raise ArgumentRangeError("Integers to negative integer powers are not allowed; use a floating tensor")
 
 
-pow = pointwise("pow", _power, _power_base, _power_exponent, check=_whole_exponent)
+pow = pointwise("pow", _power, _power_base, _power_exponent, check=_fitting_exponent)
 atan2 = pointwise(
     "atan2",
     np.arctan2,
@@ -247,8 +291,10 @@ def scaled(input: Any, other: Any, alpha: Any, who: str) -> Any:
     if not isinstance(alpha, NUMBERS):
         raise ArgumentTypeError(f"{who}: alpha must be a number, got {type(alpha).__name__}")
     other = operand(other, who)
-    if isinstance(alpha, float) and common_dtype((operand(input, who), other)).kind < dtypes.FLOATING:
+    dtype = common_dtype((operand(input, who), other))
+    if isinstance(alpha, float) and dtype.kind < dtypes.FLOATING:
         raise DtypeError(f"{who}: For integral input tensors, argument alpha must not be a floating point number.")
+    refuse_overflow(alpha, dtype, who)
     return other * alpha
 
 
