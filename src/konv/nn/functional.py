@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import is_grad_enabled
-from ..errors import DtypeError, text
+from ..errors import ArgumentRangeError, DtypeError, text
 from ..ops import activation as _activation
 from ..ops.activation import gelu, hardtanh, logsigmoid, prelu, softplus
 from ..ops.conv import conv2d, conv_transpose2d
@@ -143,6 +143,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
     Raises:
         DtypeError: if the numbers are not int64.
+        ArgumentRangeError: for a number below 0, or not below ``num_classes``.
 
     Example:
         >>> import konv
@@ -154,5 +155,14 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise DtypeError(text("one_hot", f"got {tensor.dtype}", "it takes int64 class numbers"))
     from ..ops.creation import arange
 
-    classes = int(tensor.max().item()) + 1 if num_classes == -1 else num_classes
+    empty = not tensor.numel()
+    if num_classes < (1 if empty else -1) or num_classes == 0:
+        raise ArgumentRangeError(text("one_hot", f"got num_classes={num_classes}", "it is positive, or -1 to count"))
+    classes = num_classes
+    if not (empty or tensor.is_meta):
+        least, greatest = int(tensor.min().item()), int(tensor.max().item())
+        classes = greatest + 1 if num_classes == -1 else num_classes
+        if least < 0 or greatest >= classes:
+            rule = f"class values are from 0 to {classes - 1}" if num_classes > 0 else "class values are not negative"
+            raise ArgumentRangeError(text("one_hot", f"got values from {least} to {greatest}", rule))
     return (tensor.unsqueeze(-1) == arange(classes)).to(tensor.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import DtypeError
+from ..errors import DtypeError, UnsupportedError
 from ..tensor import Tensor, normalize_dim, refuse_meta, register
 from ._table import as_tensor_operand, common_dtype as _common_dtype, maybe_cast, operand
 from .elementary import isfinite, isnan
@@ -93,11 +93,14 @@ class CumSum(Function):
 
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
-    """The sum of all elements up to each one along ``dim``."""
+    """The sum of all elements up to each one along ``dim``; integers sum in int64 (cut to ``dtype``)."""
     input = as_tensor_operand(input, "cumsum")
     if dtype is not None:
         input = input.to(dtypes.as_dtype(dtype))
-    return CumSum.apply(input, normalize_dim(dim, input._array.ndim))
+        if input._dtype is dtypes.bool:
+            raise UnsupportedError("cumsum: there is no running sum in torch.bool; give an integer dtype")
+    made: Tensor = CumSum.apply(input, normalize_dim(dim, input._array.ndim))
+    return made if dtype is None else made.to(input._dtype)
 
 
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:

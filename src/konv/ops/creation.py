@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _CPU = _Device("cpu")
+_NUMBERS = {bool, int, float, complex}
 
 
 def _on(device: Any) -> _Device:
@@ -120,10 +122,11 @@ def _array_from(data: Any) -> np.ndarray[Any, Any]:
 
 
 def _plain(data: Any) -> Any:
-    """Nested sequences with the tensors in them as arrays."""
+    """Nested sequences with the tensors in them as arrays, those of no dimension as numbers."""
     if isinstance(data, Tensor) or (hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray)):
-        return from_foreign(data.detach(), "tensor")._array
-    if isinstance(data, (list, tuple)) and data and not isinstance(data[0], (int, float, complex, str)):
+        array = from_foreign(data.detach(), "tensor")._array
+        return array if array.ndim else array.item()
+    if isinstance(data, (list, tuple)) and not _NUMBERS.issuperset(map(type, data)):
         return [_plain(part) for part in data]
     return data
 
@@ -141,21 +144,23 @@ def _uneven(data: Any, dim: int = 0) -> str:
 
 
 def _natural_dtype(data: Any, array: np.ndarray[Any, Any]) -> dtypes.dtype:
-    """Arrays and NumPy scalars keep their dtype; Python numbers get the default ones."""
-    first = data
-    while isinstance(first, (list, tuple)) and first:
-        first = first[0]
-    if isinstance(first, Tensor) or hasattr(first, "__dlpack__") or hasattr(first, "__array__"):
-        if not isinstance(first, np.generic) or first is data:
-            return dtypes.from_numpy(array.dtype)
-        return dtypes.from_numpy(array.dtype)
-    if array.dtype.kind == "f":
-        return dtypes.get_default_dtype()
-    if array.dtype.kind == "c":
-        return dtypes.get_default_dtype().to_complex()
-    if array.dtype.kind == "u":
+    """What all elements promote to: arrays, tensors and NumPy scalars by their dtype, Python numbers by the default."""
+    if array.dtype == np.uint64:
         raise ArgumentRangeError("Overflow when unpacking long long")
-    return dtypes.bool if array.dtype.kind == "b" else dtypes.int64
+    return functools.reduce(dtypes.promote, _dtypes_in(data) or {dtypes.get_default_dtype()})
+
+
+def _dtypes_in(data: Any) -> set[dtypes.dtype]:
+    if isinstance(data, (list, tuple)):
+        kinds = set(map(type, data))
+        if not kinds <= _NUMBERS:
+            return set().union(*map(_dtypes_in, data))
+        return {dtypes.of_scalar(kind()) for kind in kinds}
+    if hasattr(data, "dtype"):
+        return {dtypes.as_dtype(data.dtype)}
+    if isinstance(data, (int, float, complex)):
+        return {dtypes.of_scalar(data)}
+    return {dtypes.from_numpy(np.asarray(data).dtype)}
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:

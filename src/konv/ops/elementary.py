@@ -110,9 +110,14 @@ def flat(g: Tensor) -> Tensor:
     return g * 0
 
 
+def _sign(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    # NaN is neither above nor below zero, so its sign is 0.
+    return a if a.dtype.kind == "b" else np.subtract(a > 0, a < 0, dtype=a.dtype)
+
+
 def _sgn(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if a.dtype.kind != "c":
-        return a if a.dtype.kind == "b" else np.sign(a)
+        return _sign(a)
     size = np.absolute(a)
     return np.where(size == 0, 0, a / np.where(size == 0, 1, size)).astype(a.dtype)
 
@@ -130,9 +135,7 @@ def _steps(name: str, ufunc: np.ufunc) -> Any:
     return lambda a: a if a.dtype.kind in "iub" else ufunc(a)
 
 
-sign = pointwise(
-    "sign", lambda a: a if a.dtype.kind == "b" else np.sign(a), flat, rule=refuse_complex("sign; use sgn()")
-)
+sign = pointwise("sign", _sign, flat, rule=refuse_complex("sign; use sgn()"))
 sgn = pointwise("sgn", _sgn, _sgn_gradient)
 floor = pointwise("floor", _steps("floor", np.floor), flat, rule=refuse_complex("floor"))
 ceil = pointwise("ceil", _steps("ceil", np.ceil), flat, rule=refuse_complex("ceil"))

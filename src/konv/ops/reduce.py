@@ -50,6 +50,11 @@ def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
     return axes if ndim else ()
 
 
+def _named_axes(dim: Any, ndim: int) -> tuple[int, ...]:
+    """The dimensions that ``any`` and ``all`` fold: () is none of them."""
+    return () if dim == () or dim == [] else axes_of(dim, ndim)
+
+
 def folded_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdim: bool) -> tuple[int, ...]:
     """The shape that is left when ``axes`` are folded away."""
     if keepdim:
@@ -214,7 +219,7 @@ def input_of(input: Any, who: str, dtype: Any = None) -> Tensor:
 
 @numpy_names
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The sum over ``dim`` (an int, several, or all); integers sum in int64, half types in float32.
+    """The sum over ``dim`` (an int, several, or all); integers sum in int64 (cut to ``dtype``), half types in float32.
 
     Example:
         >>> import konv
@@ -222,7 +227,8 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
         tensor([4, 6])
     """
     input = input_of(input, "sum", dtype)
-    return Sum.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    made: Tensor = Sum.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    return made if dtype is None else made.to(input._dtype)
 
 
 @numpy_names
@@ -245,7 +251,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``, or of all elements."""
     input = input_of(input, "prod", dtype)
-    return Prod.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    made: Tensor = Prod.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    return made if dtype is None else made.to(input._dtype)
 
 
 def extreme(input: Any, dim: Any, keepdim: bool, function: Any, who: str) -> Tensor:
@@ -290,14 +297,14 @@ def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Tensor:
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where an element along ``dim`` is not zero."""
     input = input_of(input, "any")
-    return Any_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)
+    return Any_.apply(input.detach(), _named_axes(dim, input._array.ndim), keepdim)
 
 
 @numpy_names
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """True where every element along ``dim`` is not zero."""
     input = input_of(input, "all")
-    return All_.apply(input.detach(), axes_of(dim, input._array.ndim), keepdim)
+    return All_.apply(input.detach(), _named_axes(dim, input._array.ndim), keepdim)
 
 
 def count_nonzero(input: Any, dim: Any = None) -> Tensor:
