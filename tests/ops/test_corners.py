@@ -84,3 +84,99 @@ def test_the_sign_of_nan_is_zero(dtype):
 )
 def test_mixed_data_promotes_element_by_element(data, dtype):
     assert konv.tensor(data).dtype is dtype
+
+
+ONE = konv.tensor(3.0)
+
+
+@pytest.mark.parametrize(
+    ("compute", "expected"),
+    [
+        (lambda: ONE.flip(0), 3),
+        (lambda: ONE.flip(-1), 3),
+        (lambda: ONE.movedim(0, 0), 3),
+        (lambda: ONE.unfold(0, 1, 1), [3]),
+        (lambda: ONE.unfold(0, 0, 1), []),
+        (lambda: ONE.index_select(0, konv.tensor([0])), 3),
+        (lambda: konv.arange(3).index_select(0, konv.tensor(1)), [1]),
+        (lambda: ONE.gather(0, konv.tensor([0, 0])), [3, 3]),
+        (lambda: konv.arange(3).gather(0, konv.tensor(1)), 1),
+        (lambda: ONE.scatter(0, konv.tensor([0]), 2.0), 2),
+        (lambda: konv.arange(3).scatter(0, konv.tensor(1), 7), [0, 7, 2]),
+        (lambda: ONE.scatter_add(0, konv.tensor([0]), konv.ones(1)), 4),
+        (lambda: list(konv.zeros(2, 3, 4).movedim((0, 1), (2, 0)).shape), [3, 4, 2]),
+        (lambda: list(konv.zeros(3).broadcast_to(2, 3).shape), [2, 3]),
+    ],
+)
+def test_no_dimensions_and_single_indices(compute, expected):
+    made = compute()
+    assert (made if isinstance(made, list) else made.tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: konv.ones(3).triu(),
+        lambda: konv.ones(3).tril(),
+        lambda: ONE.triu(),
+        lambda: ONE.narrow(0, 0, 1),
+        lambda: ONE.split([1, 2]),
+        lambda: ONE.split(1),
+        lambda: ONE.chunk(2),
+        lambda: ONE.unflatten(0, (1, 1)),
+        lambda: konv.ones(3, 1, 2).squeeze((-2, 1)),
+        lambda: konv.zeros(2, 3).movedim((0, 0), (0, 1)),
+        lambda: ONE.gather(0, konv.tensor([[0]])),
+        lambda: ONE.scatter(0, konv.tensor([[0]]), 1.0),
+        lambda: ONE.index_select(0, konv.tensor([0, 0])),
+        lambda: konv.outer(ONE, ONE),
+    ],
+)
+def test_what_too_few_dimensions_do_not_allow(refused):
+    with pytest.raises(RuntimeError) as caught:
+        refused()
+    assert isinstance(caught.value, konv.KonvError)
+
+
+def test_roll_of_a_dimension_that_is_not_there():
+    with pytest.raises(IndexError) as caught:
+        ONE.roll(1, 0)
+    assert isinstance(caught.value, konv.KonvError)
+
+
+def test_gradients_through_single_indices():
+    x = konv.tensor(3.0, requires_grad=True)
+    (x.gather(0, konv.tensor([0, 0])) * konv.tensor([2.0, 5.0])).sum().backward()
+    assert x.grad.item() == 7
+    row = konv.arange(3.0).requires_grad_()
+    (row.scatter(0, konv.tensor(1), 9.0) * 2).sum().backward()
+    assert row.grad.tolist() == [2, 0, 2]
+
+
+def test_writes_through_expand_reach_the_tensor():
+    x = konv.zeros(3)
+    x.expand(2, 3)[0].add_(1)
+    x.expand(3).add_(1)
+    x.expand_as(x).mul_(3)
+    x.broadcast_to(3).add_(1)
+    assert x.tolist() == [7, 7, 7]
+    with pytest.raises(RuntimeError, match="single memory location"):
+        x.expand(2, 3).add_(1)
+    x.expand(2, 3).fill_(2)
+    assert x.tolist() == [2, 2, 2]
+    x.expand(2, 3).zero_()
+    assert x.tolist() == [0, 0, 0]
+
+
+def test_expanded_read_only_memory_stays_read_only():
+    array = np.zeros(3, np.float32)
+    array.flags.writeable = False
+    with pytest.raises(TypeError, match="read-only"):
+        konv.from_numpy(array).expand(3).add_(1)
+
+
+def test_gradients_of_sums_are_not_shared_cells():
+    x = konv.ones(3, requires_grad=True)
+    x.sum().backward()
+    x.grad[0] = 5.0
+    assert x.grad.tolist() == [5, 1, 1]

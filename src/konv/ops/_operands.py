@@ -136,8 +136,10 @@ def any_meta(operands: tuple[Any, ...]) -> bool:
     return True
 
 
-def begin_write(target: Tensor, who: str) -> None:
+def begin_write(target: Tensor, who: str, fills: bool = False) -> None:
     """Refuse a write that would break the graph or memory that is not ours to change.
+
+    ``fills`` tells that every element gets the same value, so that elements may share memory.
 
     Raises:
         AutogradError: A leaf that requires grad, or a view of one, is written to in grad mode.
@@ -157,7 +159,7 @@ def begin_write(target: Tensor, who: str) -> None:
         return
     array = target._array
     repeated = [s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)]
-    if array.size and True in repeated:
+    if array.size and True in repeated and not fills:
         raise ShapeError(
             f"{who}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location; clone() the tensor before writing"

@@ -8,11 +8,12 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ShapeError
+from ..errors import IndexRangeError, ShapeError
 from ..tensor import Tensor, normalize_dim, refuse_meta, register
 from ._table import (
     any_meta,
     array_of,
+    as_tensor_operand,
     broadcast_shape,
     common_dtype,
     operand,
@@ -116,7 +117,8 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
 
 def _grid(index: np.ndarray[Any, Any], dim: int) -> tuple[np.ndarray[Any, Any], ...]:
-    """The full index of every element of ``index``, itself standing for ``dim``."""
+    """The full index of every element of ``index``, itself standing for ``dim``; no dimensions count as one."""
+    index = np.atleast_1d(index)
     grid = list(np.ix_(*[np.arange(n) for n in index.shape]))
     grid[dim] = index
     return tuple(grid)
@@ -132,9 +134,8 @@ class Gather(Function):
         ctx.save_for_backward(index)
         if x._meta or index._meta:
             return Tensor._wrap_meta(index._array.shape, x._dtype)
-        if not index._array.ndim:
-            return Tensor._wrap(x._array.reshape(-1)[index._array].reshape(()), x._dtype)
-        return Tensor._wrap(x._array[_grid(index._array, dim)], x._dtype)
+        found = np.atleast_1d(x._array)[_grid(index._array, dim)]
+        return Tensor._wrap(found.reshape(index._array.shape), x._dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -149,15 +150,15 @@ def _check_scatter(input: Tensor, dim: int, index: Any, who: str) -> tuple[int, 
     if index._dtype not in (dtypes.int64, dtypes.int32):
         raise ShapeError(f"{who}(): Expected dtype int32/int64 for index, got {index._dtype}")
     have, want = input._array.shape, index._array.shape
-    if len(have) != len(want) and have and want:
+    if max(len(have), 1) != max(len(want), 1):
         raise ShapeError(f"{who}(): Index tensor must have the same number of dimensions as input tensor")
     for axis, (n, m) in enumerate(zip(have, want, strict=False)):
         if axis != d and m > n:
             raise ShapeError(
                 f"{who}(): Size does not match at dimension {axis}: index has {list(want)}, the tensor {list(have)}"
             )
-    if not index._meta and index._array.size and have:
-        size = have[d]
+    if not index._meta and index._array.size:
+        size = have[d] if have else 1
         if index._array.min() < 0 or index._array.max() >= size:
             wrong = index._array.min() if index._array.min() < 0 else index._array.max()
             raise ShapeError(f"index {wrong} is out of bounds for dimension {d} with size {size}")
@@ -192,12 +193,12 @@ class Scatter(Function):
         total = x._array.copy()
         values = source
         if isinstance(source, Tensor):
-            values = source._array[tuple([slice(0, n) for n in index._array.shape])]
-        grid = _grid(index._array, dim) if index._array.ndim else ()
+            values = np.atleast_1d(source._array)[tuple([slice(0, n) for n in index._array.shape or (1,)])]
+        cells, grid = np.atleast_1d(total), _grid(index._array, dim)
         if accumulate:
-            np.add.at(total, grid, values)
+            np.add.at(cells, grid, values)
         else:
-            total[grid] = values
+            cells[grid] = values
         return Tensor._wrap(total, x._dtype)
 
     @staticmethod
@@ -227,8 +228,15 @@ def scatter_add(input: Tensor, dim: int, index: Any, src: Tensor) -> Tensor:
 
 
 def index_select(input: Tensor, dim: int, index: Any) -> Tensor:
-    """The slices of ``dim`` that ``index`` (one dimension) names; a copy."""
-    d = normalize_dim(dim, input._array.ndim)
+    """The slices of ``dim`` that ``index`` (one dimension, or a single number) names; a copy."""
+    d, index = normalize_dim(dim, input._array.ndim), as_tensor_operand(index, "index_select")
+    if index._array.ndim > 1:
+        raise IndexRangeError(f"index_select: got an index of shape {list(index.shape)}; it has one dimension")
+    index = index.reshape(-1)
+    if not input._array.ndim:
+        if index.numel() != 1:
+            raise ShapeError(f"index_select: got {index.numel()} indices into a 0-dim tensor; it takes one")
+        return input.reshape(1)[index].reshape(())
     return input[(slice(None),) * d + (index,)]
 
 

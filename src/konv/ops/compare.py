@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import DtypeError, UnsupportedError
+from ..errors import DtypeError, ShapeError, UnsupportedError
 from ..tensor import Tensor, normalize_dim, refuse_meta, register
 from ._table import as_tensor_operand, common_dtype as _common_dtype, maybe_cast, operand
 from .elementary import isfinite, isnan
@@ -103,15 +103,22 @@ def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     return made if dtype is None else made.to(input._dtype)
 
 
+def _matrix(input: Tensor, who: str) -> tuple[int, ...]:
+    shape = input._array.shape
+    if len(shape) < 2:
+        raise ShapeError(f"{who}: got shape {list(shape)}; the input has at least 2 dimensions")
+    return shape[-2:]
+
+
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of matrices; zeros above ``diagonal``."""
-    rows, columns = input._array.shape[-2:]
+    rows, columns = _matrix(input, "tril")
     return input.masked_fill(Tensor._wrap(~np.tri(rows, columns, diagonal, bool)), 0)
 
 
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of matrices; zeros below ``diagonal``."""
-    rows, columns = input._array.shape[-2:]
+    rows, columns = _matrix(input, "triu")
     return input.masked_fill(Tensor._wrap(np.tri(rows, columns, diagonal - 1, bool)), 0)
 
 

@@ -219,7 +219,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Write one number into every element."""
-    begin_write(self, "fill_")
+    begin_write(self, "fill_", fills=True)
     value = operand(value, "fill_")
     if isinstance(value, Tensor) and value._array.ndim:
         raise ArgumentRangeError(

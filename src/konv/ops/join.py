@@ -137,9 +137,16 @@ class Unbind(Function):
         return stack(grads, ctx.dim), None
 
 
+def _dim_of(input: Tensor, dim: int, who: str) -> int:
+    """``dim`` counted from the front, of a tensor that has it."""
+    if not input._array.ndim:
+        raise ShapeError(f"{who}: a 0-dim tensor has no parts; it takes at least 1 dimension, as after reshape(1)")
+    return normalize_dim(dim, input._array.ndim)
+
+
 def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Parts of a size (the last may be smaller), or of each of the given sizes; views."""
-    d = normalize_dim(dim, tensor._array.ndim)
+    d = _dim_of(tensor, dim, "split")
     length, wanted = tensor._array.shape[d], split_size_or_sections
     if isinstance(wanted, (tuple, list)):
         sizes = tuple(wanted)
@@ -156,7 +163,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` parts of equal size (the last may be smaller); views."""
     if chunks < 1:
         raise ShapeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    length = input._array.shape[normalize_dim(dim, input._array.ndim)]
+    length = input._array.shape[_dim_of(input, dim, "chunk")]
     return split(input, max(-(-length // chunks), 1), dim) if length else split(input, [0] * chunks, dim)
 
 
@@ -170,7 +177,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """``length`` slices of ``dim`` from ``start`` on; a view."""
-    d = normalize_dim(dim, input._array.ndim)
+    d = _dim_of(input, dim, "narrow")
     size = input._array.shape[d]
     begin = start + size if start < 0 else start
     if not 0 <= begin <= size or length < 0 or begin + length > size:
@@ -203,7 +210,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     axes = tuple([normalize_dim(d, input._array.ndim) for d in sizes_of(dims, "flip")])
     if len(set(axes)) != len(axes):
         raise ShapeError(f"flip: dim appears multiple times in the list of dims {list(axes)}")
-    return Flip.apply(input, axes)
+    return Flip.apply(input, axes if input._array.ndim else ())
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -215,6 +222,8 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if len(moves) != len(axes):
         raise ShapeError(f"shifts and dimensions must align. shifts: {len(moves)}, dims:{len(axes)}")
     rolled = input
+    if axes and not input._array.ndim:
+        raise IndexRangeError(f"roll: dimension {axes[0]} of a tensor that has no dimensions; leave dims out")
     for move, dim in zip(moves, axes, strict=True):
         size = input._array.shape[normalize_dim(dim, input._array.ndim)]
         cut = move % size if size else 0

@@ -132,6 +132,9 @@ mm, bmm, mv, dot = _of_rank("mm", 2, 2), _of_rank("bmm", 3, 3), _of_rank("mv", 2
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """(n,) and (m,) to (n, m): every product of two elements."""
+    for vector in (input, vec2):
+        if vector._array.ndim != 1:
+            raise ShapeError(f"outer: got a tensor of shape {list(vector.shape)}; it takes two of one dimension")
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 

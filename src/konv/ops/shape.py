@@ -81,12 +81,19 @@ def _unpermute(g: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tens
     return permute(g, inverse)
 
 
+def _expanded(a: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    view = np.broadcast_to(a, shape)
+    if a.flags.writeable:  # NumPy guards cells that are seen twice; ``begin_write`` guards them here
+        view.flags.writeable = True
+    return view
+
+
 Permute = view_function("Permute", lambda a, dims: a.transpose(dims), _unpermute)
 Transpose = view_function("Transpose", lambda a, d0, d1: a.swapaxes(d0, d1), lambda g, s, d0, d1: transpose(g, d0, d1))
 Squeeze = view_function("Squeeze", lambda a, dims: a.squeeze(dims), _back)
 Unsqueeze = view_function("Unsqueeze", np.expand_dims, _back)
 # The walk sums a gradient down to the shape of its input, so expand has nothing to do on the way back.
-Expand = view_function("Expand", np.broadcast_to, lambda g, s, shape: g)
+Expand = view_function("Expand", _expanded, lambda g, s, shape: g)
 
 
 def _windows(a: np.ndarray[Any, Any], dim: int, size: int, step: int) -> np.ndarray[Any, Any]:
@@ -245,6 +252,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """Dimension ``dim`` split into ``sizes``; the inverse of ``flatten``."""
     shape, d = input._array.shape, normalize_dim(dim, input._array.ndim)
+    if not shape:
+        raise ShapeError("unflatten: a tensor of no dimensions has none to split; reshape it")
     return input.reshape(*shape[:d], *_infer(sizes_of((sizes,), "unflatten"), shape[d]), *shape[d + 1 :])
 
 
@@ -277,11 +286,24 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return Transpose.apply(input, d0, d1) if ndim else input[...]
 
 
-def movedim(input: Tensor, source: int, destination: int) -> Tensor:
-    """Dimension ``source`` moved to ``destination``; a view."""
-    order = list(range(input._array.ndim))
-    order.insert(normalize_dim(destination, len(order)), order.pop(normalize_dim(source, len(order))))
-    return permute(input, order)
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Dimension ``source`` (or several) moved to ``destination``; a view."""
+    ndim = input._array.ndim
+    sources, places = _distinct(source, ndim, "movedim"), _distinct(destination, ndim, "movedim")
+    if len(sources) != len(places):
+        raise ShapeError(f"movedim: got {len(sources)} sources and {len(places)} destinations; give as many of each")
+    order = [d for d in range(ndim) if d not in sources]
+    for place, d in sorted(zip(places, sources, strict=True)):
+        order.insert(place, d)
+    return permute(input, order[:ndim])  # of no dimensions, PyTorch too lets one be moved
+
+
+def _distinct(dim: Any, ndim: int, who: str) -> list[int]:
+    """``dim``, one or several, counted from the front."""
+    dims = [normalize_dim(d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+    if len(set(dims)) != len(dims):
+        raise ShapeError(f"{who}: dim appears multiple times in the list of dims {list(dim)}; name each once")
+    return dims
 
 
 def t(input: Tensor) -> Tensor:
@@ -304,8 +326,7 @@ def _matrix_transposed(self: Tensor) -> Tensor:
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 removed: all, or those named by ``dim`` (an int or a tuple)."""
     shape = input._array.shape
-    named = range(len(shape)) if dim is None else ([dim] if not isinstance(dim, (tuple, list)) else dim)
-    dims = [normalize_dim(d, len(shape)) for d in named]
+    dims = range(len(shape)) if dim is None else _distinct(dim, len(shape), "squeeze")
     return Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))
 
 
@@ -346,7 +367,9 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """All windows of ``size`` along ``dimension``, ``step`` apart, as a new last dimension; a view."""
     dim = normalize_dim(dimension, input._array.ndim)
-    length = input._array.shape[dim] if input._array.ndim else 1
+    if not input._array.ndim:
+        return unfold(input.reshape(1), 0, size, step)[0]
+    length = input._array.shape[dim]
     if size > length or size < 0 or step < 1:
         raise ShapeError(f"unfold: size={size}, step={step}; size can be 0 to {length} and step at least 1")
     return Unfold.apply(input, dim, size, step)
@@ -355,9 +378,9 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 swapaxes, moveaxis = transpose, movedim
 
 
-def broadcast_to(input: Tensor, shape: Any) -> Tensor:
+def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
     """``expand`` to ``shape``."""
-    return expand(input, shape)
+    return expand(input, *shape)
 
 
 def ravel(input: Tensor) -> Tensor:
