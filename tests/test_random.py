@@ -104,6 +104,32 @@ def test_meta_draws_nothing() -> None:
     assert konv.get_rng_state().tolist() == before
 
 
+@pytest.mark.parametrize(
+    ("draw", "plain"),
+    [
+        (konv.rand_like, lambda: konv.rand(4, 5, 3)),
+        (lambda x: konv.rand_like(x.expand(2, 3, 4, 5)[0]), lambda: konv.rand(4, 5, 3)),
+        (lambda x: konv.randint_like(x, -3, 9), lambda: konv.randint(-3, 9, (4, 5, 3), dtype=konv.float32)),
+        (lambda x: konv.nn.functional.dropout(x + 1), lambda: konv.empty(4, 5, 3).bernoulli_(0.5) * 2),
+    ],
+)
+def test_numbers_are_drawn_in_the_order_of_memory(draw, plain) -> None:
+    konv.manual_seed(3)
+    expected = plain()
+    konv.manual_seed(3)
+    made = draw(konv.zeros(4, 5, 3).permute(2, 0, 1))
+    assert made.tolist() == expected.permute(2, 0, 1).tolist()
+
+
+def test_bernoulli_draws_in_the_order_of_its_result() -> None:
+    chances = konv.full((3, 40), 0.5)
+    chances[1] = 0.1
+    konv.manual_seed(3)
+    expected = chances.bernoulli()
+    konv.manual_seed(3)
+    assert chances.t().contiguous().t().bernoulli().tolist() == expected.tolist()  # which is new, and contiguous
+
+
 def test_in_place_counts_as_a_write() -> None:
     x = konv.ones(3, requires_grad=True)
     y = x * 2

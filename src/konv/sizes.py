@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from . import dtypes
-from .errors import ArgumentTypeError, DeviceError, IndexRangeError
+from .errors import ArgumentTypeError, DeviceError, IndexRangeError, ShapeError
 
 
 class Size(tuple[int, ...]):
@@ -120,3 +120,30 @@ def normalize_dim(dim: SupportsIndex, ndim: int) -> int:
             f"Dimension out of range (expected to be in range of [{-least}, {least - 1}], but got {index})"
         )
     return index + least if index < 0 else index
+
+
+def distinct_dims(dims: Any, ndim: int) -> list[int]:
+    """``dims``, one or a sequence, counted from the front and checked: each is named once."""
+    found = [normalize_dim(d, ndim) for d in (dims if isinstance(dims, (tuple, list)) else (dims,))]
+    if len(set(found)) != len(found):
+        raise ShapeError(f"dim appears multiple times in the list of dims {list(dims)}; name each once")
+    return found
+
+
+def memory_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
+    """The axes from the outermost in memory to the innermost, as PyTorch lays out a new tensor like another.
+
+    A repeated axis (stride 0) says nothing of its place: it stays where it is, and others pass it.
+    """
+    inwards = list(range(len(shape)))[::-1]
+    for last in range(1, len(inwards)):
+        moved = last
+        for i in range(last - 1, -1, -1):
+            a, b = inwards[i], inwards[moved]
+            if not strides[a] or not strides[b]:
+                continue
+            if abs(strides[a]) < abs(strides[b]):
+                break
+            if abs(strides[a]) > abs(strides[b]) or shape[a] > shape[b]:
+                inwards[i], inwards[moved], moved = b, a, i
+    return inwards[::-1]

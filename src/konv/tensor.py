@@ -21,6 +21,8 @@ from .sizes import (
     Size as Size,
     contiguous_strides as contiguous_strides,
     device as device,
+    distinct_dims as distinct_dims,
+    memory_order as memory_order,
     meta_array as meta_array,
     normalize_dim as normalize_dim,
 )

@@ -1,5 +1,7 @@
 """The random stream, number for number against PyTorch."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +126,39 @@ def test_memory_order(name: str) -> None:
         getattr(theirs, name)()
         np.testing.assert_allclose(mine._array, theirs.numpy(), rtol=0, atol=1e-6)
         assert same_state()
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (5, 8)])
+@pytest.mark.parametrize(
+    "lay",
+    [
+        lambda x: x.t(),
+        lambda x: x.t()[::2],
+        lambda x: x[0].expand(4, x.shape[1]),
+        lambda x: x[:, None].permute(2, 0, 1).expand(x.shape[1], x.shape[0], 3),
+        lambda x: x[None, :, :, None].permute(3, 2, 0, 1),
+    ],
+)
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda m, x: m.rand_like(x),
+        lambda m, x: m.randn_like(x),
+        lambda m, x: m.randint_like(x, 100),
+        lambda m, x: m.randint_like(x, -5, 100, dtype=m.int32),
+        lambda m, x: m.bernoulli(x + 0.5),
+        lambda m, x: m.nn.functional.dropout(x),
+        lambda m, x: m.zeros(*x.shape[::-1]).permute(*range(x.ndim)[::-1]).bernoulli_(x + 0.5),
+    ],
+)
+def test_new_tensors_are_drawn_in_their_order_of_memory(draw, lay, shape) -> None:
+    both(5)
+    theirs = draw(torch, lay(torch.linspace(-0.5, 0.5, math.prod(shape)).reshape(shape)))
+    mine = draw(konv, lay(konv.linspace(-0.5, 0.5, math.prod(shape)).reshape(shape)))
+    for axis, size in enumerate(theirs.shape):
+        assert size == 1 or mine.stride(axis) == theirs.stride(axis)
+    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-6)
+    assert same_state()
 
 
 def test_states_go_both_ways() -> None:

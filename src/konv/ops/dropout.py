@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import ArgumentError, text
 from ..tensor import Tensor
-from .random import bernoulli_
+from .random import bernoulli_, empty_like_in_memory
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -65,8 +65,9 @@ def _dropped(input: Tensor, p: float, training: bool, inplace: bool, shape: tupl
     if input._meta:
         noise = Tensor._wrap_meta(shape, input._dtype)
     else:
-        noise = Tensor._wrap(np.zeros(shape, input._array.dtype), input._dtype)
-        if p < 1.0:
-            bernoulli_(noise, 1.0 - p)
-            noise = noise / (1.0 - p)
+        if shape == input._array.shape:
+            noise = empty_like_in_memory(input)
+        else:
+            noise = Tensor._wrap(np.empty(shape, input._array.dtype), input._dtype)
+        noise = bernoulli_(noise, 1.0 - p) / (1.0 - p) if p < 1.0 else noise.zero_()
     return input.mul_(noise) if inplace else input * noise

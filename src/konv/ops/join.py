@@ -9,7 +9,7 @@ import numpy as np
 from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentRangeError, IndexRangeError, ShapeError
-from ..tensor import Size, Tensor, normalize_dim, register
+from ..tensor import Size, Tensor, distinct_dims, normalize_dim, register
 from ._table import any_meta, as_tensor_operand
 from .shape import share, sizes_of, unsqueeze
 
@@ -207,10 +207,8 @@ class Flip(Function):
 def flip(input: Tensor, *dims: Any) -> Tensor:
     """The order of the elements along ``dims`` reversed; a copy."""
     input = as_tensor_operand(input, "flip")
-    axes = tuple([normalize_dim(d, input._array.ndim) for d in sizes_of(dims, "flip")])
-    if len(set(axes)) != len(axes):
-        raise ShapeError(f"flip: dim appears multiple times in the list of dims {list(axes)}")
-    return Flip.apply(input, axes if input._array.ndim else ())
+    axes = distinct_dims(sizes_of(dims, "flip"), input._array.ndim)
+    return Flip.apply(input, tuple(axes) if input._array.ndim else ())
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:

@@ -10,8 +10,9 @@ import numpy as np
 from .. import dtypes
 from ..errors import ArgumentRangeError, ArgumentTypeError, ShapeError, UnsupportedError, text
 from ..random import Generator, chosen, whole
-from ..tensor import Tensor, device, register
+from ..tensor import Tensor, device, memory_order, register
 from ._table import begin_write
+from .creation import empty_like
 from .shape import sizes_of
 
 __all__ = ["bernoulli", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm"]
@@ -242,31 +243,37 @@ def randperm(
     return _made((count,), dtype, device, False, stream.permutation)
 
 
-def _like(input: Tensor, dtype: dtypes.dtype | None, device: Any) -> dict[str, Any]:
+def empty_like_in_memory(input: Tensor, dtype: dtypes.dtype | None = None, where: Any = None) -> Tensor:
+    """A new tensor that lies in memory in the order of ``input``: numbers are drawn in that order."""
     if not isinstance(input, Tensor):
         raise ArgumentTypeError(text("*_like", f"input is a {type(input).__name__}", "it must be a Tensor"))
-    return {"dtype": dtype or input._dtype, "device": input.device if device is None else device}
+    kind = dtype or input._dtype
+    if (input.device if where is None else device(where)).type == "meta":
+        return Tensor._wrap_meta(input._array.shape, kind)
+    shape, order = input._array.shape, _order(input)
+    return Tensor._wrap(np.empty([shape[axis] for axis in order], kind.numpy).transpose(np.argsort(order)), kind)
 
 
 def rand_like(
     input: Tensor, *, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``rand`` with the shape, dtype and device of ``input``."""
-    return rand(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+    """``rand`` with the shape, dtype, device and order in memory of ``input``."""
+    return uniform_(empty_like_in_memory(input, dtype, device)).requires_grad_(requires_grad)
 
 
 def randn_like(
     input: Tensor, *, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``randn`` with the shape, dtype and device of ``input``."""
-    return randn(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+    """``randn`` with the shape, dtype, device and order in memory of ``input``."""
+    return normal_(empty_like_in_memory(input, dtype, device)).requires_grad_(requires_grad)
 
 
 def randint_like(
     input: Tensor, *bounds: int, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``randint(high)`` or ``randint(low, high)`` with the shape, dtype and device of ``input``."""
-    return randint(*bounds, size=input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+    """``randint(high)`` or ``randint(low, high)`` with the shape, dtype, device and order in memory of ``input``."""
+    bounds = (0, *bounds) if len(bounds) == 1 else bounds
+    return random_(empty_like_in_memory(input, dtype, device), *bounds).requires_grad_(requires_grad)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Tensor:
@@ -290,8 +297,8 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """Zeros and ones of the shape and dtype of ``input``; one with the probability in ``input``, or p if given."""
-    made = Tensor._wrap_meta(input._array.shape, input._dtype) if input._meta else input.detach().clone()
-    return bernoulli_(made, input if p is None else p, generator=generator)
+    # The result is in C order, whatever the input's.
+    return bernoulli_(empty_like(input), input if p is None else p, generator=generator)
 
 
 # --- in place ---
@@ -299,11 +306,14 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 def _store(target: Tensor, values: Array) -> Tensor:
     """Write ``values`` into the tensor in the order of its memory, as PyTorch fills transposed tensors."""
-    array = target._array
-    if not array.flags.c_contiguous:
-        order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-        values = values.reshape([array.shape[axis] for axis in order]).transpose(np.argsort(order))
-    return target.copy_(Tensor._wrap(values.reshape(array.shape)))
+    order = _order(target)
+    values = values.reshape([target._array.shape[axis] for axis in order]).transpose(np.argsort(order))
+    return target.copy_(Tensor._wrap(values))
+
+
+def _order(tensor: Tensor) -> list[int]:
+    """The axes from the one whose elements lie farthest apart in memory to the nearest."""
+    return memory_order(tensor._array.shape, tensor._array.strides)
 
 
 def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
@@ -352,14 +362,11 @@ def random_(
     begin_write(self, "random_")
     if self._meta:
         return self
-    stream = chosen(generator)
-    if from_ is None and to is None and self._dtype in (dtypes.int64, dtypes.float64):
-        values = (stream.words64(self.numel()) % np.uint64(high)).astype(np.int64)
-    elif from_ is None and to is None:
-        values = (stream.words32(self.numel()) % np.uint64(high)).astype(np.int64)
-    else:
-        values = stream.integers(self.numel(), low, high)
-    return _store(self, values)
+    stream, count = chosen(generator), self.numel()
+    if from_ is not None or to is not None:
+        return _store(self, stream.integers(count, low, high))
+    words = stream.words64 if self._dtype in (dtypes.int64, dtypes.float64) else stream.words32
+    return _store(self, (words(count) % np.uint64(high)).astype(np.int64))
 
 
 def _whole_numbers(dtype: dtypes.dtype) -> int:
@@ -372,7 +379,7 @@ def _whole_numbers(dtype: dtypes.dtype) -> int:
     return int(dtypes.iinfo(dtype).max) + 1
 
 
-def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None) -> Tensor:
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill the tensor with ones (with probability p, a number or a tensor that broadcasts) and zeros.
 
     Raises:
@@ -384,17 +391,10 @@ def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Generator | 
     begin_write(self, "bernoulli_")
     if self._meta:
         return self
-    chance: Any = np.broadcast_to(p._array, self._array.shape).reshape(-1) if isinstance(p, Tensor) else float(p)
-    drawn = chosen(generator).bernoulli(self.numel(), chance)
+    if isinstance(p, Tensor):
+        p = np.broadcast_to(p._array, self._array.shape).transpose(_order(self)).reshape(-1)
+    drawn = chosen(generator).bernoulli(self.numel(), p)
     return _store(self, drawn.astype(self._dtype.numpy))
 
 
-register(
-    {
-        "uniform_": uniform_,
-        "normal_": normal_,
-        "random_": random_,
-        "bernoulli_": bernoulli_,
-        "bernoulli": bernoulli,
-    }
-)
+register({f.__name__: f for f in (uniform_, normal_, random_, bernoulli_, bernoulli)})

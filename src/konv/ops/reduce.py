@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ArgumentRangeError, DtypeError, IndexRangeError, ShapeError
-from ..tensor import Tensor, normalize_dim, register
+from ..errors import ArgumentRangeError, DtypeError, IndexRangeError
+from ..tensor import Tensor, distinct_dims, register
 from ._table import as_tensor_operand, maybe_cast, to_float
 
 __all__ = [
@@ -41,12 +41,7 @@ def axes_of(dim: Any, ndim: int) -> tuple[int, ...]:
     """The dimensions to fold: None or () is all of them."""
     if dim is None or dim == () or dim == []:
         return tuple(range(ndim))
-    if isinstance(dim, (tuple, list)):
-        axes = tuple([normalize_dim(d, ndim) for d in dim])
-        if len(set(axes)) != len(axes):
-            raise ShapeError(f"dim appears multiple times in the list of dims {list(dim)}")
-    else:
-        axes = (normalize_dim(dim, ndim),)
+    axes = tuple(distinct_dims(dim, ndim))
     return axes if ndim else ()
 
 

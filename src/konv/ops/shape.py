@@ -15,7 +15,7 @@ import numpy as np
 from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentTypeError, ShapeError
-from ..tensor import Tensor, normalize_dim, register
+from ..tensor import Tensor, distinct_dims, normalize_dim, register
 from ._table import as_tensor_operand
 
 __all__ = [
@@ -273,10 +273,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     ndim = input._array.ndim
     if len(order) != ndim:
         raise ShapeError(f"permute: got {len(order)} dims {list(order)} for a tensor of {ndim} dimensions")
-    order = tuple([normalize_dim(d, ndim) for d in order])
-    if len(set(order)) != ndim:
-        raise ShapeError("permute(): duplicate dims are not allowed.")
-    return Permute.apply(input, order)
+    return Permute.apply(input, tuple(distinct_dims(order, ndim)))
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -289,21 +286,13 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dimension ``source`` (or several) moved to ``destination``; a view."""
     ndim = input._array.ndim
-    sources, places = _distinct(source, ndim, "movedim"), _distinct(destination, ndim, "movedim")
+    sources, places = distinct_dims(source, ndim), distinct_dims(destination, ndim)
     if len(sources) != len(places):
         raise ShapeError(f"movedim: got {len(sources)} sources and {len(places)} destinations; give as many of each")
     order = [d for d in range(ndim) if d not in sources]
     for place, d in sorted(zip(places, sources, strict=True)):
         order.insert(place, d)
     return permute(input, order[:ndim])  # of no dimensions, PyTorch too lets one be moved
-
-
-def _distinct(dim: Any, ndim: int, who: str) -> list[int]:
-    """``dim``, one or several, counted from the front."""
-    dims = [normalize_dim(d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
-    if len(set(dims)) != len(dims):
-        raise ShapeError(f"{who}: dim appears multiple times in the list of dims {list(dim)}; name each once")
-    return dims
 
 
 def t(input: Tensor) -> Tensor:
@@ -326,7 +315,7 @@ def _matrix_transposed(self: Tensor) -> Tensor:
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 removed: all, or those named by ``dim`` (an int or a tuple)."""
     shape = input._array.shape
-    dims = range(len(shape)) if dim is None else _distinct(dim, len(shape), "squeeze")
+    dims = range(len(shape)) if dim is None else distinct_dims(dim, len(shape))
     return Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))
 
 
