@@ -284,3 +284,10 @@ def test_dtype_objects():
 def test_legacy_constructor():
     assert konv.Tensor([1, 2]).dtype is konv.float32
     assert konv.Tensor(2, 3).shape == (2, 3)
+
+
+def test_facts_wrap_where_pytorch_wraps_them():
+    wide = konv.tensor([-3e-6, 3e-6, -4e-6, 5e-6], dtype=konv.float64)
+    assert repr(wide) == ("tensor([-3.0000e-06,  3.0000e-06, -4.0000e-06,  5.0000e-06],\n       dtype=torch.float64)")
+    rows = konv.tensor([[1, 2, 3], [4, 5, 6]], dtype=konv.int32)
+    assert repr(rows) == "tensor([[1, 2, 3],\n        [4, 5, 6]], dtype=torch.int32)"

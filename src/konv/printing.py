@@ -190,7 +190,7 @@ def tensor_text(tensor: Tensor, prefix: str = "tensor(") -> str:
 def _joined(prefix: str, body: str, facts: list[str]) -> str:
     """Facts follow the values on their last line while they fit."""
     text = prefix + body
-    last = len(text) - text.rfind("\n") - 1
+    last = len(text) - text.rfind("\n") + 1  # PyTorch counts two columns more than there are
     for fact in facts:
         if last + len(fact) + 2 > _options.linewidth:
             text += ",\n" + " " * len(prefix) + fact
