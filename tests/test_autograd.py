@@ -224,7 +224,7 @@ def test_user_functions(function):
     x = konv.tensor([1.0, 2.0], dtype=konv.float64, requires_grad=True)
     y = function.apply(x, 2.0)
     assert type(y.grad_fn).__name__ == function.__name__
-    assert y.grad_fn.name == function.__name__ + "Backward"
+    assert y.grad_fn.name() == function.__name__ + "Backward"
     y.sum().backward()
     assert x.grad.tolist() == [6, 24]
     assert gradcheck(lambda t: function.apply(t, 2.0), (x,))
@@ -386,7 +386,7 @@ def test_next_functions_show_the_graph():
     node = (x * 2 + 1).grad_fn
     assert repr(node).startswith("<AddBackward0 object at 0x")
     ((product, _), (nothing, _)) = node.next_functions
-    assert (product.name, nothing) == ("MulBackward0", None)
+    assert (product.name(), nothing) == ("MulBackward0", None)
     assert product.next_functions[0][0].variable is x
 
 
@@ -394,7 +394,7 @@ def test_listeners_hear_every_operation():
     heard = []
 
     def listen(function, args, outputs):
-        heard.append(function.name)
+        heard.append(function.node_name)
 
     konv.autograd.listeners.append(listen)
     try:
@@ -441,3 +441,9 @@ def test_threads_record_and_walk_at_once():
         thread.join()
     assert all(r == [1.0] * 50 for r in results.values())
     assert len(results) == 4
+
+
+def test_names_of_nodes_are_asked_for():
+    node = (konv.ones(2, requires_grad=True) * 2).grad_fn
+    assert node.name() == "MulBackward0"
+    assert node.next_functions[0][0].name() == "torch::autograd::AccumulateGrad"

@@ -57,7 +57,7 @@ class Function:
         tensor(6.)
     """
 
-    name: str = "Function"
+    node_name: str = "Function"
     is_view: bool = False  # the output shares memory with the first argument
     fresh: bool = False  # forward promises new outputs (never an argument or a tensor from elsewhere)
     needs_input_grad: tuple[bool, ...] = ()
@@ -75,8 +75,8 @@ class Function:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
-            cls.name = cls.__name__ + "Backward"
+        if "node_name" not in cls.__dict__:
+            cls.node_name = cls.__name__ + "Backward"
         # PyTorch has two spellings: forward(ctx, *args), or forward(*args) with setup_context(ctx, args, output).
         cls._run = cls.forward if cls.setup_context is Function.setup_context else _two_steps(cls)
 
@@ -149,7 +149,7 @@ class Function:
             other = f"is at version {counter.value}; expected version {version} instead"
             raise AutogradError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"[{tensor._dtype!r} {list(tensor.shape)}], saved by {self.name}, "
+                f"[{tensor._dtype!r} {list(tensor.shape)}], saved by {self.node_name}, "
                 + (other if tensor._counter is counter else "was given other memory through its data since")
             )
         if output_nr >= 0:  # an output of this very node was kept without its link here: that would be a cycle
@@ -160,6 +160,10 @@ class Function:
     def _release(self) -> None:
         if self._saved:
             self._saved = None
+
+    def name(self) -> str:
+        """What kind of node this is, as in ``MulBackward0``."""
+        return self.node_name
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -177,17 +181,20 @@ class Function:
         raise ArgumentTypeError("register_prehook: use Tensor.register_hook on the output")
 
     def __repr__(self) -> str:
-        return f"<{self.name} object at {id(self):#x}>"
+        return f"<{self.node_name} object at {id(self):#x}>"
 
 
 class AccumulateGrad:
     """What stands in ``next_functions`` for a leaf: its ``variable``."""
 
-    name = "AccumulateGrad"
     next_functions: tuple[Any, ...] = ()
 
     def __init__(self, variable: Tensor) -> None:
         self.variable = variable
+
+    def name(self) -> str:
+        """What kind of node this is."""
+        return "torch::autograd::AccumulateGrad"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AccumulateGrad) and self.variable is other.variable
@@ -344,7 +351,7 @@ def _rebase(ctx: Function, out: Tensor, nr: int) -> None:
 class CopySlices(Function):
     """The node of a tensor after one of its views was written to: the view's part of the gradient goes elsewhere."""
 
-    name = "CopySlices"
+    node_name = "CopySlices"
     recipe: tuple[Any, ...] = ()
 
     @staticmethod
@@ -382,7 +389,7 @@ def once_differentiable(backward: Any) -> Any:
 
 
 class _Barrier(Function):
-    name = "Error"
+    node_name = "Error"
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, *sources: Tensor) -> Tensor:

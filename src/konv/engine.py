@@ -229,7 +229,7 @@ def _visit(node: Any, grads: list[Tensor | None], send: Any, keep: bool) -> None
     edges = node._edges
     if len(results) < len(edges) or any(extra is not None for extra in results[len(edges) :]):
         raise AutogradError(
-            f"function {node.name} returned an incorrect number of gradients "
+            f"function {node.node_name} returned an incorrect number of gradients "
             f"(expected {len(edges)}, got {len(results)})"
         )
     if not keep:
@@ -243,7 +243,7 @@ def _visit(node: Any, grads: list[Tensor | None], send: Any, keep: bool) -> None
 def _fitted(node: Any, i: int, value: Any, target: Any, nr: int) -> Tensor:
     """A gradient of the shape and dtype of what it belongs to: broadcasting summed, complex made real, cast."""
     if not isinstance(value, Tensor):
-        raise AutogradError(f"{node.name}: gradient {i} is a {type(value).__name__}, expected a Tensor or None")
+        raise AutogradError(f"{node.node_name}: gradient {i} is a {type(value).__name__}, expected a Tensor or None")
     if isinstance(target, Tensor):
         shape, dtype = target._array.shape, target._dtype
     else:
@@ -262,7 +262,7 @@ def _sum_to(node: Any, i: int, value: Tensor, shape: tuple[int, ...]) -> Tensor:
     extra = len(have) - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, have[extra:], strict=True)):
         raise ShapeError(
-            f"Function {node.name} returned an invalid gradient at index {i} - got {list(have)} "
+            f"Function {node.node_name} returned an invalid gradient at index {i} - got {list(have)} "
             f"but expected shape compatible with {list(shape)}"
         )
     axes = [axis for axis in range(len(have)) if axis < extra or (shape[axis - extra] == 1 and have[axis] != 1)]

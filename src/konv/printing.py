@@ -181,7 +181,7 @@ def tensor_text(tensor: Tensor, prefix: str = "tensor(") -> str:
             facts.append(f"dtype={dtype}")
     node = tensor.grad_fn
     if node is not None:
-        facts.append(f"grad_fn=<{node.name}>")
+        facts.append(f"grad_fn=<{node.node_name}>")
     elif tensor._requires_grad:
         facts.append("requires_grad=True")
     return _joined(prefix, body, facts)

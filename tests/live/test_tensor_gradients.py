@@ -148,7 +148,7 @@ def test_names_of_nodes():
     ]
     for i, function in enumerate(functions):
         theirs = function(torch.ones(2, 3, requires_grad=True)).grad_fn.name()
-        ours = function(konv.ones(2, 3, requires_grad=True)).grad_fn.name
+        ours = function(konv.ones(2, 3, requires_grad=True)).grad_fn.name()
         assert ours == theirs, i
 
 

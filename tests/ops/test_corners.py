@@ -180,3 +180,63 @@ def test_gradients_of_sums_are_not_shared_cells():
     x.sum().backward()
     x.grad[0] = 5.0
     assert x.grad.tolist() == [5, 1, 1]
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4), (2, 0, 4)])
+def test_linear_to_no_features(shape, bias):
+    layer = konv.nn.Linear(4, 0, bias=bias)
+    x = konv.ones(shape, requires_grad=True)
+    y = layer(x)
+    assert y.shape == (*shape[:-1], 0)
+    y.sum().backward()
+    assert x.grad.shape == shape
+    assert not x.grad.any()
+    assert layer.weight.grad.shape == (0, 4)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("shape", [(0,), (2, 3, 0), (2, 0, 0)])
+def test_linear_from_no_features(shape):
+    layer = konv.nn.Linear(0, 3)
+    layer(konv.ones(shape)).sum().backward()
+    assert layer.weight.grad.shape == (3, 0)
+    assert layer.bias.grad.tolist() == [math.prod(shape[:-1])] * 3
+
+
+@pytest.mark.parametrize(
+    "write", [lambda v: v.fill_(1.5), lambda v: v.zero_(), lambda v: v.copy_(konv.ones(2)), lambda v: v.normal_()]
+)
+def test_what_is_written_over_has_a_gradient_of_zero(write):
+    x = konv.ones(2, requires_grad=True)
+    v = x * 2
+    write(v)
+    v.sum().backward()
+    assert x.grad.tolist() == [0, 0]
+
+
+def test_hardtanh_in_place_and_of_integers():
+    x = konv.tensor([-3.0, 0.5, 3.0])
+    assert F.hardtanh(x, -2.0, 2.0, inplace=True) is x
+    assert x.tolist() == [-2, 0.5, 2]
+    made = F.hardtanh(konv.tensor([-3, 0, 3]), -1.5, 1.5)
+    assert (made.dtype, made.tolist()) == (konv.int64, [-1, 0, 1])
+    with pytest.raises(ValueError, match="min_val"):
+        F.hardtanh(x, 2.0, 1.0)
+    leaf = konv.tensor([-3.0, 0.5], requires_grad=True)
+    again = leaf * 1
+    F.hardtanh(again, inplace=True)
+    again.sum().backward()
+    assert leaf.grad.tolist() == [0, 1]
+
+
+def test_reversed_and_plus():
+    assert reversed(konv.tensor([[1, 2], [3, 4]])).tolist() == [[3, 4], [1, 2]]
+    assert reversed(ONE).item() == 3
+    x = konv.ones(2, requires_grad=True)
+    assert +x is x
+    assert x.positive() is x
+    assert konv.positive(x) is x
+    with pytest.raises(RuntimeError, match="bool"):
+        _ = +konv.tensor([True])

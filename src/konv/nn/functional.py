@@ -9,7 +9,7 @@ from typing import Any
 from ..autograd import is_grad_enabled
 from ..errors import ArgumentRangeError, DtypeError, text
 from ..ops import activation as _activation
-from ..ops.activation import gelu, hardtanh, logsigmoid, prelu, softplus
+from ..ops.activation import gelu, logsigmoid, prelu, softplus
 from ..ops.conv import conv2d, conv_transpose2d
 from ..ops.dropout import dropout, dropout2d
 from ..ops.elementary import sigmoid, tanh
@@ -112,6 +112,12 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """X where positive, else alpha * (exp(x) - 1)."""
     return _written(input, _activation.elu, alpha) if inplace else _activation.elu(input, alpha)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """X limited to [min_val, max_val], with no gradient from the ends on."""
+    function = _activation.hardtanh
+    return _written(input, function, min_val, max_val) if inplace else function(input, min_val, max_val)
 
 
 def _dim(input: Tensor, dim: int | None, who: str, stacklevel: int) -> int:

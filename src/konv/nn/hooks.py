@@ -235,7 +235,7 @@ def _spread(values: tuple[Any, ...], where: list[int], length: int) -> tuple[Any
 class _Tap(Function):
     """Nothing forward; backward the gradients pass through a function."""
 
-    name = "BackwardHookFunction"
+    node_name = "BackwardHookFunction"
 
     @staticmethod
     def forward(ctx: Any, watch: Hook, *tensors: Tensor) -> tuple[Tensor, ...]:

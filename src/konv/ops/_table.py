@@ -106,7 +106,7 @@ def _compute(ctx: Pointwise, operands: tuple[Any, ...], dtype: dtypes.dtype, out
         broadcast_shape([shape_of(o) for o in operands])  # says which sizes do not fit, if that is the reason
         raise
     except TypeError:
-        raise DtypeError(f"{ctx.name.removesuffix('Backward0').lower()}: not implemented for {dtype}") from None
+        raise DtypeError(f"{ctx.node_name.removesuffix('Backward0').lower()}: not implemented for {dtype}") from None
     return maybe_cast(out, out_dtype)
 
 
@@ -245,7 +245,7 @@ def pointwise(
         "scales": scales,
         "gradients": gradients or (None,) * count,
         "names": tuple([() if f is None else tuple(inspect.signature(f).parameters) for f in gradients]),
-        "name": node or "".join(part.title() for part in name.split("_")) + "Backward0",
+        "node_name": node or "".join(part.title() for part in name.split("_")) + "Backward0",
         "__module__": __name__,
     }
     made: Any = type(name, (Pointwise,), members)
@@ -253,7 +253,7 @@ def pointwise(
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc or f"``{name}`` of each element."
     writing = INPLACE[name + "_"] = _inplace_caller(
-        type(name + "_", (made,), {"inplace": True, "name": made.name}), name
+        type(name + "_", (made,), {"inplace": True, "node_name": made.node_name}), name
     )
     if method:
         register({name: function, **({name + "_": writing} if inplace else {})})

@@ -9,10 +9,10 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ArgumentRangeError, DtypeError, ShapeError, UnsupportedError, text
+from ..errors import ArgumentError, ArgumentRangeError, DtypeError, ShapeError, UnsupportedError, text
 from ..kernels import layers as kernels
 from ..tensor import Tensor, normalize_dim, register
-from ._table import as_tensor_operand, pointwise, to_float
+from ._table import as_tensor_operand, pointwise, refuse_overflow, to_float
 from .special import erf_array
 
 __all__ = ["erf", "log_softmax", "prelu", "relu", "softmax"]
@@ -98,7 +98,7 @@ def _mish_gradient(g: Tensor, a: Tensor) -> Tensor:
 class ReluGradient(Function):
     """(*), (*) -> (*): the gradient where the output of relu is positive, 0 elsewhere; linear in the gradient."""
 
-    name = "ThresholdBackwardBackward0"
+    node_name = "ThresholdBackwardBackward0"
     fresh = True
 
     @staticmethod
@@ -251,6 +251,13 @@ def elu(input: Any, alpha: float = 1.0) -> Tensor:
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """X limited to [min_val, max_val], with no gradient from the ends on."""
+    input = as_tensor_operand(input, "hardtanh")
+    if min_val > max_val:
+        raise ArgumentError(text("hardtanh", f"min_val={min_val} > max_val={max_val}", "min_val is the smaller one"))
+    for value in (min_val, max_val):
+        refuse_overflow(value, input._dtype, "hardtanh")
+    if input._dtype.kind == dtypes.INTEGER:
+        min_val, max_val = int(min_val), int(max_val)
     return hardtanh_row(input, min_val, max_val)
 
 
@@ -287,7 +294,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
 class _Softmax(Function):
     """exp(x) over its sum along a dimension."""
 
-    name = "SoftmaxBackward0"
+    node_name = "SoftmaxBackward0"
     fresh = True
 
     @staticmethod
@@ -313,7 +320,7 @@ class _Softmax(Function):
 class _LogSoftmax(Function):
     """x minus the logarithm of the sum of exp(x) along a dimension."""
 
-    name = "LogSoftmaxBackward0"
+    node_name = "LogSoftmaxBackward0"
     fresh = True
 
     @staticmethod

@@ -39,7 +39,7 @@ __all__ = [
 
 class Where(Function):
     fresh = True
-    name = "WhereBackward0"
+    node_name = "WhereBackward0"
 
     @staticmethod
     def forward(ctx: Any, condition: Tensor, a: Any, b: Any) -> Tensor:
@@ -126,7 +126,7 @@ def _grid(index: np.ndarray[Any, Any], dim: int) -> tuple[np.ndarray[Any, Any], 
 
 class Gather(Function):
     fresh = True
-    name = "GatherBackward0"
+    node_name = "GatherBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ class Scatter(Function):
     """A copy of ``x`` with ``source`` written (or added) where ``index`` says."""
 
     fresh = True
-    name = "ScatterBackward0"
+    node_name = "ScatterBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, index: Tensor, source: Any, accumulate: bool) -> Tensor:

@@ -72,7 +72,7 @@ class CumSum(Function):
     """Sums of all elements up to each one along a dimension."""
 
     fresh = True
-    name = "CumsumBackward0"
+    node_name = "CumsumBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:

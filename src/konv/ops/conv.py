@@ -25,7 +25,7 @@ PACKED_KEPT = 4  # packed forms of one weight that are kept: image sizes and dir
 class Convolution(Function):
     """(N, C_in, H, W), (C_out, C_in/groups, kh, kw), (C_out,) -> (N, C_out, H_out, W_out)."""
 
-    name = "ConvolutionBackward0"
+    node_name = "ConvolutionBackward0"
     fresh = True
 
     @staticmethod
@@ -53,7 +53,7 @@ class ConvolutionInputGradient(Function):
     With ``bias`` (C_in,) it is the forward of a transposed convolution.
     """
 
-    name = "ConvolutionBackward0"
+    node_name = "ConvolutionBackward0"
     fresh = True
 
     @staticmethod
@@ -86,7 +86,7 @@ class ConvolutionInputGradient(Function):
 class ConvolutionWeightGradient(Function):
     """(N, C_in, H, W), (N, C_out, H_out, W_out) -> (C_out, C_in/groups, kh, kw)."""
 
-    name = "ConvolutionWeightBackward0"
+    node_name = "ConvolutionWeightBackward0"
     fresh = True
 
     @staticmethod
@@ -111,7 +111,7 @@ class ConvolutionWeightGradient(Function):
 class ConvolutionBiasGradient(Function):
     """(N, C_out, H_out, W_out) -> (C_out,): the sum over images and pixels."""
 
-    name = "SumBackward1"
+    node_name = "SumBackward1"
     fresh = True
 
     @staticmethod

@@ -21,7 +21,7 @@ class ToCopy(Function):
     """A copy in another dtype, or a meta tensor of the same shape."""
 
     fresh = True
-    name = "ToCopyBackward0"
+    node_name = "ToCopyBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: dtypes.dtype, meta: bool) -> Tensor:
@@ -37,7 +37,7 @@ class ToCopy(Function):
 
 class Clone(Function):
     fresh = True
-    name = "CloneBackward0"
+    node_name = "CloneBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: str) -> Tensor:
@@ -190,7 +190,7 @@ class Copy(Function):
     """``b`` written over ``a``: nothing of a's gradient is left."""
 
     fresh = True
-    name = "CopyBackwards"
+    node_name = "CopyBackwards"
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Any) -> Tensor:
@@ -203,7 +203,8 @@ class Copy(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return None, grads[0] if ctx.needs_input_grad[1] else None
+        g, (first, second) = grads[0], ctx.needs_input_grad
+        return g.new_zeros(g._array.shape) if first else None, g if second else None
 
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:

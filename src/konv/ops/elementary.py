@@ -13,8 +13,9 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ArgumentRangeError
-from ..tensor import Tensor
+from ..tensor import Tensor, register
 from ._table import (
+    as_tensor_operand,
     common_dtype,
     integers,
     pointwise,
@@ -79,9 +80,7 @@ def _counted(dtype: dtypes.dtype) -> dtypes.dtype:
 
 
 neg = pointwise("neg", np.negative, lambda g: -g, rule=refuse_bool("neg", "use ~x or logical_not()"))
-positive = pointwise(
-    "positive", np.positive, lambda g: g, rule=refuse_bool("positive", "the `+` operator has no meaning there")
-)
+_plus = refuse_bool("positive", "the `+` operator has no meaning there")
 abs = pointwise("abs", np.absolute, lambda g, a: g * a.sgn(), result=dtypes.dtype.to_real)
 square = pointwise("square", lambda a: a * a, lambda g, a: g * (2 * a.conj()), rule=_counted, node="PowBackward0")
 exp = pointwise("exp", np.exp, lambda g, y: g * y.conj(), rule=to_float)
@@ -156,6 +155,13 @@ def _test(name: str, ufunc: np.ufunc) -> Any:
 
 
 isnan, isinf, isfinite = _test("isnan", np.isnan), _test("isinf", np.isinf), _test("isfinite", np.isfinite)
+
+
+def positive(input: Any) -> Tensor:
+    """The tensor itself, as ``+x`` gives it."""
+    input = as_tensor_operand(input, "positive")
+    _plus(input._dtype)
+    return input
 
 
 def sigmoid(input: Any) -> Tensor:
@@ -255,3 +261,4 @@ _clamp = pointwise(
 
 
 absolute, negative, clip = abs, neg, clamp
+register({"positive": positive})

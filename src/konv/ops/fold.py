@@ -89,7 +89,7 @@ def _geometry(kernel_size: Any, dilation: Any, padding: Any, stride: Any, who: s
 class Unfold(Function):
     """Image to columns."""
 
-    name = "Im2ColBackward0"
+    node_name = "Im2ColBackward0"
     fresh = True
 
     @staticmethod
@@ -115,7 +115,7 @@ class Unfold(Function):
 class Fold(Function):
     """Columns to image."""
 
-    name = "Col2ImBackward0"
+    node_name = "Col2ImBackward0"
     fresh = True
 
     @staticmethod

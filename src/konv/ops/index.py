@@ -147,7 +147,7 @@ def _zeros_with(g: Tensor, shape: tuple[int, ...], key: tuple[Any, ...]) -> Tens
 class Slice(View):
     """Basic indexing: a view."""
 
-    name = "SliceBackward0"
+    node_name = "SliceBackward0"
     take = staticmethod(lambda a, key: a[(*key, Ellipsis)])
     give = staticmethod(_zeros_with)
 
@@ -155,9 +155,9 @@ class Slice(View):
     def forward(ctx: Any, x: Tensor, key: tuple[Any, ...]) -> Tensor:
         for part in key:
             if part is None:
-                ctx.name = "UnsqueezeBackward0"
+                ctx.node_name = "UnsqueezeBackward0"
             elif isinstance(part, int):
-                ctx.name = "SelectBackward0"
+                ctx.node_name = "SelectBackward0"
         return View.forward(ctx, x, key)
 
 
@@ -189,7 +189,7 @@ class Index(Function):
     """Indexing with arrays of indices or a mask: a copy."""
 
     fresh = True
-    name = "IndexBackward0"
+    node_name = "IndexBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, key: tuple[Any, ...]) -> Tensor:
@@ -252,7 +252,7 @@ class IndexPut(Function):
     """Values written at arrays of indices."""
 
     fresh = True
-    name = "IndexPutBackward0"
+    node_name = "IndexPutBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, key: tuple[Any, ...], value: Any, accumulate: bool) -> Tensor:

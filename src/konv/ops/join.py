@@ -28,7 +28,7 @@ __all__ = [
 
 class Cat(Function):
     fresh = True
-    name = "CatBackward0"
+    node_name = "CatBackward0"
 
     @staticmethod
     def forward(ctx: Any, dim: int, *tensors: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Split(Function):
     """Several views at once: the parts of one dimension."""
 
     fresh = True
-    name = "SplitBackward0"
+    node_name = "SplitBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -120,7 +120,7 @@ class Unbind(Function):
     """Several views at once: the slices of one dimension."""
 
     fresh = True
-    name = "UnbindBackward0"
+    node_name = "UnbindBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int) -> tuple[Tensor, ...]:
@@ -190,7 +190,7 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 class Flip(Function):
     fresh = True
-    name = "FlipBackward0"
+    node_name = "FlipBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -243,4 +243,6 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
 
 
 concat = cat
-register({f.__name__: f for f in (split, chunk, unbind, narrow, flip, roll, repeat)})
+METHODS: dict[str, Any] = {f.__name__: f for f in (split, chunk, unbind, narrow, flip, roll, repeat)}
+METHODS["__reversed__"] = lambda self: flip(self, 0)
+register(METHODS)

@@ -5,6 +5,7 @@ Half types are multiplied in float32 and rounded once at the end.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class MatMul(Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.name = "MmBackward0" if a._array.ndim == b._array.ndim == 2 else "BmmBackward0"
+        ctx.node_name = "MmBackward0" if a._array.ndim == b._array.ndim == 2 else "BmmBackward0"
         if True in ctx.needs_input_grad:
             ctx.save_for_backward(a if ctx.needs_input_grad[1] else None, b if ctx.needs_input_grad[0] else None)
         if any_meta((a, b)):
@@ -138,11 +139,16 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
+def _rows(x: Any) -> Any:
+    """An array or a tensor as one matrix: all dimensions but the last merged, of which there may be none."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 class Linear(Function):
     """x @ weight.T + bias, one node: (..., k), (m, k), (m,) -> (..., m)."""
 
     fresh = True
-    name = "AddmmBackward0"
+    node_name = "AddmmBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -152,7 +158,7 @@ class Linear(Function):
         if any_meta((x, weight, bias)):
             return Tensor._wrap_meta(shape, x._dtype)
         # One product of two matrices: NumPy would otherwise loop over the leading dimensions.
-        rows = x._array.reshape(-1, x._array.shape[-1]) if x._array.size else x._array
+        rows = _rows(x._array)
         half = x._dtype.is_half
         matrix = weight._array.swapaxes(-1, -2) if weight._array.ndim == 2 else weight._array
         out = _product(rows, matrix, dtypes.float32 if half else x._dtype)
@@ -168,12 +174,11 @@ class Linear(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
         g, needs = grads[0], ctx.needs_input_grad
-        rows = g.reshape(-1, g._array.shape[-1]) if g._array.size else g
+        rows = _rows(g)
         to_x = None if weight is None else matmul(g, weight.conj())
         to_weight = None
         if x is not None:
-            flat = x.reshape(-1, x._array.shape[-1]) if x._array.size else x
-            to_weight = matmul(rows.t(), flat.conj())
+            to_weight = matmul(rows.t(), _rows(x).conj())
         return to_x, to_weight, rows.sum(0) if needs[2] else None
 
 

@@ -26,7 +26,7 @@ REDUCTIONS = ("mean", "sum", "none")
 class Pick(Function):
     """x[n, index[n, ...], ...]: one class of each sample, zero where ``kept`` is False."""
 
-    name = "NllLossBackward0"
+    node_name = "NllLossBackward0"
     fresh = True
 
     @staticmethod

@@ -44,7 +44,7 @@ class Normalize(Function):
     normalization", arXiv:1803.08494, section 3.
     """
 
-    name = "NativeBatchNormBackward0"
+    node_name = "NativeBatchNormBackward0"
     fresh = True
 
     @staticmethod
@@ -116,7 +116,7 @@ class Normalize(Function):
 class GroupNormalize(Normalize):
     """Normalize with statistics of groups of channels."""
 
-    name = "NativeGroupNormBackward0"
+    node_name = "NativeGroupNormBackward0"
 
 
 def _differentiable(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor | None) -> tuple[Any, ...]:

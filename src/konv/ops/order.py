@@ -31,7 +31,7 @@ class Extreme(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, keepdim: bool, largest: bool) -> tuple[Tensor, Tensor]:
         ctx.dim, ctx.keepdim, ctx.shape = dim, keepdim, x._array.shape
-        ctx.name = "MaxBackward0" if largest else "MinBackward0"
+        ctx.node_name = "MaxBackward0" if largest else "MinBackward0"
         if x._meta:
             shape = folded_shape(x._array.shape, (dim,), keepdim)
             return Tensor._wrap_meta(shape, x._dtype), Tensor._wrap_meta(shape, dtypes.int64)
@@ -133,7 +133,7 @@ class Sort(Function):
     """Elements in order along one dimension, and where they stood."""
 
     fresh = True
-    name = "SortBackward0"
+    node_name = "SortBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dim: int, descending: bool, count: int) -> tuple[Tensor, Tensor]:

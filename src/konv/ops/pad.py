@@ -123,7 +123,7 @@ def _total(shape: Sequence[int], pads: Pads) -> tuple[int, ...]:
 class ConstantPad(Function):
     """A constant around the tensor; the transpose crops, which is the same operation with the signs turned."""
 
-    name = "ConstantPadNdBackward0"
+    node_name = "ConstantPadNdBackward0"
     fresh = True
 
     @staticmethod
@@ -152,7 +152,7 @@ class EdgePad(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, pads: Pads, mode: str) -> Tensor:
         ctx.case = (pads, mode, x._array.shape)
-        ctx.name = f"{NAMES[mode]}{sum(p != (0, 0) for p in pads)}DBackward0"
+        ctx.node_name = f"{NAMES[mode]}{sum(p != (0, 0) for p in pads)}DBackward0"
         if x._meta:
             return Tensor._wrap_meta(_total(x._array.shape, pads), x._dtype)
         grow, crop = _split(pads)

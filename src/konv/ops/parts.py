@@ -27,7 +27,7 @@ Imag = view_function("Imag", lambda a: a.imag, lambda g, s: g * 1j)
 
 class Conj(Function):
     fresh = True
-    name = "ConjBackward0"
+    node_name = "ConjBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def imag(input: Tensor) -> Tensor:
 
 class ViewAsReal(Function):
     fresh = True
-    name = "ViewAsRealBackward0"
+    node_name = "ViewAsRealBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class ViewAsReal(Function):
 
 class ViewAsComplex(Function):
     fresh = True
-    name = "ViewAsComplexBackward0"
+    node_name = "ViewAsComplexBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "max_pool
 class MaxPool(Function):
     """(N, C, H, W) -> (N, C, H_out, W_out), and with ``indices`` also int64 ``h * W + w`` of each maximum."""
 
-    name = "MaxPool2DWithIndicesBackward0"
+    node_name = "MaxPool2DWithIndicesBackward0"
     fresh = True
 
     @staticmethod
@@ -60,13 +60,13 @@ class MaxPool(Function):
 class AdaptiveMaxPool(MaxPool):
     """MaxPool over adaptive windows."""
 
-    name = "AdaptiveMaxPool2DBackward0"
+    node_name = "AdaptiveMaxPool2DBackward0"
 
 
 class SendToCells(Function):
     """(N, C, H_out, W_out) -> (N, C, H, W): every value is added to its cell."""
 
-    name = "MaxPool2DWithIndicesBackwardBackward0"
+    node_name = "MaxPool2DWithIndicesBackwardBackward0"
     fresh = True
 
     @staticmethod
@@ -112,7 +112,7 @@ class PickCells(Function):
 class AvgPool(Function):
     """(N, C, H, W) -> (N, C, H_out, W_out): the average of each window."""
 
-    name = "AvgPool2DBackward0"
+    node_name = "AvgPool2DBackward0"
     fresh = True
 
     @staticmethod
@@ -135,13 +135,13 @@ class AvgPool(Function):
 class AdaptiveAvgPool(AvgPool):
     """AvgPool over adaptive windows."""
 
-    name = "AdaptiveAvgPool2DBackward0"
+    node_name = "AdaptiveAvgPool2DBackward0"
 
 
 class SpreadAverage(Function):
     """(N, C, H_out, W_out) -> (N, C, H, W): the transpose of AvgPool."""
 
-    name = "AvgPool2DBackwardBackward0"
+    node_name = "AvgPool2DBackwardBackward0"
     fresh = True
 
     @staticmethod

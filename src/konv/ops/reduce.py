@@ -108,7 +108,7 @@ def _fold(name: str, compute: Any, gradient: Any, needs: str = "", result: Any =
             "gradient": staticmethod(gradient),
             "needs": needs,
             "result": None if result is None else staticmethod(result),
-            "name": f"{name}Backward0",
+            "node_name": f"{name}Backward0",
         },
     )
 

@@ -33,7 +33,7 @@ class Axis(NamedTuple):
 class Resize(Function):
     """Each axis of the plan, one after another."""
 
-    name = "UpsampleBackward0"
+    node_name = "UpsampleBackward0"
     fresh = True
 
     @staticmethod

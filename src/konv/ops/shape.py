@@ -66,7 +66,7 @@ class View(Function):
 
 def view_function(name: str, take: Any, give: Any) -> Any:
     """The Function of one view operation."""
-    members = {"take": staticmethod(take), "give": staticmethod(give), "name": f"{name}Backward0"}
+    members = {"take": staticmethod(take), "give": staticmethod(give), "node_name": f"{name}Backward0"}
     return type(name, (View,), members)
 
 
@@ -131,7 +131,7 @@ class Fold(Function):
 class Reshape(Function):
     """A view where the strides allow it, else a copy."""
 
-    name = "ViewBackward0"
+    node_name = "ViewBackward0"
     is_view = True
     fresh = True
 
@@ -144,7 +144,7 @@ class Reshape(Function):
         made = Tensor._wrap(array, x._dtype)
         if x._array.flags.c_contiguous or not array.size or np.may_share_memory(array, x._array):
             return share(made, x)
-        ctx.name = "UnsafeViewBackward0"
+        ctx.node_name = "UnsafeViewBackward0"
         return made
 
     @staticmethod

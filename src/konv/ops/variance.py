@@ -20,7 +20,7 @@ class Var(Function):
     """Mean squared distance from the mean, the divisor lowered by ``correction``; ``root`` gives std."""
 
     fresh = True
-    name = "VarBackward0"
+    node_name = "VarBackward0"
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, axes: tuple[int, ...], keepdim: bool, correction: float, root: bool) -> Tensor:
@@ -28,7 +28,7 @@ class Var(Function):
         ctx.axes, ctx.shape, ctx.root = axes, x._array.shape, root
         ctx.divisor = max(count_of(x._array.shape, axes) - correction, 0)
         if root:
-            ctx.name = "StdBackward0"
+            ctx.node_name = "StdBackward0"
         if x._meta:
             made = Tensor._wrap_meta(shape, dtype)
         else:
