@@ -443,6 +443,39 @@ def test_threads_record_and_walk_at_once():
     assert len(results) == 4
 
 
+F = konv.nn.functional
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda t: F.cross_entropy(t, konv.tensor([0, 1])), "NllLossBackward0"),
+        (lambda t: F.cross_entropy(t, konv.tensor([0, 1]), reduction="none"), "NllLossBackward0"),
+        (lambda t: F.mse_loss(t, konv.zeros(2, 3)), "MseLossBackward0"),
+        (lambda t: F.smooth_l1_loss(t, konv.zeros(2, 3)), "SmoothL1LossBackward0"),
+        (lambda t: F.binary_cross_entropy(t, konv.ones(2, 3)), "BinaryCrossEntropyBackward0"),
+        (lambda t: F.binary_cross_entropy_with_logits(t, konv.ones(2, 3)), "BinaryCrossEntropyWithLogitsBackward0"),
+        (lambda t: F.interpolate(t[None, None], scale_factor=2), "UpsampleNearest2DBackward0"),
+        (lambda t: F.interpolate(t[None, None], scale_factor=2, mode="bilinear"), "UpsampleBilinear2DBackward0"),
+        (lambda t: F.interpolate(t[None], scale_factor=2, mode="nearest-exact"), "UpsampleNearestExact1DBackward0"),
+        (lambda t: t.sum(0), "SumBackward1"),
+        (lambda t: t.sum(), "SumBackward0"),
+        (lambda t: t.max(), "MaxBackward1"),
+        (lambda t: t[0, :2], "SliceBackward0"),
+        (lambda t: t[0, :], "SelectBackward0"),
+        (lambda t: t[:1].squeeze(0), "SqueezeBackward1"),
+        (lambda t: 1 - t, "RsubBackward1"),
+        (lambda t: t[0] @ t[1], "DotBackward0"),
+        (lambda t: konv.stack([t, t]), "StackBackward0"),
+    ],
+)
+def test_names_of_nodes_are_those_of_pytorch(function, name):
+    x = konv.ones(2, 3, requires_grad=True)
+    assert f"grad_fn=<{name}>" in repr(function(x))
+    function(x).sum().backward()
+    assert x.grad.shape == (2, 3)
+
+
 def test_names_of_nodes_are_asked_for():
     node = (konv.ones(2, requires_grad=True) * 2).grad_fn
     assert node.name() == "MulBackward0"

@@ -144,6 +144,9 @@ def test_names_of_nodes():
             lambda t: t.unsqueeze(0),
             lambda t: t.double(),
         ),
+        *(lambda t: t.sum(), lambda t: t.sum(0), lambda t: t.mean((0, 1)), lambda t: t.prod(1), lambda t: t.max()),
+        *(lambda t: t[0, :2], lambda t: t[:1].squeeze(0), lambda t: t[:1].squeeze((0,)), lambda t: 1 - t),
+        *(lambda t: t[0] @ t[1], lambda t: t @ t[0], lambda t: t.t(), lambda t: t.masked_fill(t > 0, 0)),
         *(lambda t: t[:1].expand(4, 3), lambda t: t[[0, 1]], lambda t: t.log_softmax(0)),
     ]
     for i, function in enumerate(functions):

@@ -166,6 +166,13 @@ def _write_meta(ctx: Any, operands: tuple[Any, ...], dtype: dtypes.dtype, out_dt
     return target
 
 
+def named(made: Tensor, node: str) -> Tensor:
+    """``made``, its node called ``node``, as PyTorch calls what is composed of other operations here."""
+    if made._grad_fn is not None:
+        made._grad_fn.node_name = node
+    return made
+
+
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from ._table import (
     as_tensor_operand,
     broadcast_shape,
     common_dtype,
+    named,
     operand,
     refuse_overflow,
     refuse_to_fill,
@@ -88,7 +89,7 @@ def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
     """``value`` where ``mask`` is true, else ``input``; the dtype of ``input`` stays."""
     number = value.item() if isinstance(value, Tensor) and not value._array.ndim and not value._meta else value
     refuse_overflow(number, input._dtype, "masked_fill")
-    made: Tensor = where(mask, value, input)
+    made = named(where(mask, value, input), "MaskedFillBackward0")
     return made if made._dtype is input._dtype else made.to(input._dtype)
 
 

@@ -158,6 +158,8 @@ class Slice(View):
                 ctx.node_name = "UnsqueezeBackward0"
             elif isinstance(part, int):
                 ctx.node_name = "SelectBackward0"
+            elif part != _WHOLE:
+                ctx.node_name = "SliceBackward0"
         return View.forward(ctx, x, key)
 
 

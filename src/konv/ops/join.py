@@ -10,7 +10,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentRangeError, IndexRangeError, ShapeError
 from ..tensor import Size, Tensor, distinct_dims, normalize_dim, register
-from ._table import any_meta, as_tensor_operand
+from ._table import any_meta, as_tensor_operand, named
 from .shape import share, sizes_of, unsqueeze
 
 __all__ = [
@@ -91,7 +91,7 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
                 f"{list(part.shape)} at entry {i}"
             )
     d = normalize_dim(dim, parts[0]._array.ndim + 1)
-    return Cat.apply(d, *[unsqueeze(p, d) for p in parts])
+    return named(Cat.apply(d, *[unsqueeze(p, d) for p in parts]), "StackBackward0")
 
 
 class Split(Function):

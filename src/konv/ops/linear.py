@@ -14,7 +14,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor, register
-from ._table import any_meta, as_tensor_operand, broadcast_shape, maybe_cast
+from ._table import any_meta, as_tensor_operand, broadcast_shape, maybe_cast, named
 
 __all__ = [
     "addmm",
@@ -103,7 +103,7 @@ def matmul(input: Any, other: Any) -> Tensor:
     made = MatMul.apply(a.unsqueeze(0) if len(have) == 1 else a, b.unsqueeze(1) if len(want) == 1 else b)
     if len(want) == 1:
         made = made.squeeze(-1)
-        return made.squeeze(-1) if len(have) == 1 else made
+        return named(made.squeeze(-1), "DotBackward0") if len(have) == 1 else named(made, "MvBackward0")
     return made.squeeze(-2)
 
 

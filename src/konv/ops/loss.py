@@ -15,6 +15,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentError, ArgumentTypeError, DtypeError, IndexRangeError, ShapeError, text
 from ..tensor import Tensor
+from ._table import named
 from .activation import log_softmax, logsigmoid
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -89,7 +90,7 @@ def nll_loss(
         raise ShapeError(text("nll_loss", f"input {tuple(input.shape)}", "it must be (C,), (N, C) or (N, C, ...)"))
     if input.ndim == 1:
         one = nll_loss(input.unsqueeze(0), target.unsqueeze(0), weight, ignore_index, reduction)
-        return one.squeeze(0) if reduction == "none" else one
+        return named(one.squeeze(0) if reduction == "none" else one, "NllLossBackward0")
     _check_target(input, target)
     classes = input.shape[1]
     if weight is not None and tuple(weight.shape) != (classes,):
@@ -97,12 +98,15 @@ def nll_loss(
         raise ShapeError(text("nll_loss", f"weight has the shape {tuple(weight.shape)}", rule))
     index, kept = _classes(target, classes, ignore_index)
     picked = Pick.apply(input, index, kept)
+    node = "NllLossBackward0" if input.ndim == 2 else "NllLoss2DBackward0"
     if weight is None:
         loss, total = -picked, float(kept.sum())
-        return loss.sum() * (1.0 / total if total else math.nan) if reduction == "mean" else _reduced(loss, reduction)
-    each = weight.detach()[Tensor._wrap(index)] * Tensor._wrap(kept.astype(weight._array.dtype))
-    loss = -(picked * each)
-    return loss.sum() / each.sum() if reduction == "mean" else _reduced(loss, reduction)
+        mean = loss.sum() * (1.0 / total if total else math.nan) if reduction == "mean" else None
+    else:
+        each = weight.detach()[Tensor._wrap(index)] * Tensor._wrap(kept.astype(weight._array.dtype))
+        loss = -(picked * each)
+        mean = loss.sum() / each.sum() if reduction == "mean" else None
+    return named(_reduced(loss, reduction) if mean is None else mean, node)
 
 
 def _check_target(input: Tensor, target: Tensor) -> None:
@@ -214,7 +218,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean", weight: Ten
     """The squared difference, each times ``weight`` if given; shapes broadcast (with a warning)."""
     difference = _difference(input, target, reduction, "mse_loss")
     loss = difference * difference
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return named(_reduced(loss if weight is None else loss * weight, reduction), "MseLossBackward0")
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
@@ -231,7 +235,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     if beta == 0:
         return _reduced(size, reduction)
     inner = size.clamp(max=beta)
-    return _reduced(inner * inner * (0.5 / beta) + (size - inner), reduction)
+    return named(_reduced(inner * inner * (0.5 / beta) + (size - inner), reduction), "SmoothL1LossBackward0")
 
 
 def _difference(input: Tensor, target: Tensor, reduction: str, who: str) -> Tensor:
@@ -267,7 +271,8 @@ def binary_cross_entropy_with_logits(
     if pos_weight is not None:
         share = share * ((pos_weight - 1) * target + 1)
     loss = (1 - target) * input - share
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    loss = _reduced(loss if weight is None else loss * weight, reduction)
+    return named(loss, "BinaryCrossEntropyWithLogitsBackward0")
 
 
 def binary_cross_entropy(
@@ -283,7 +288,7 @@ def binary_cross_entropy(
     if not input._meta and not bool(((input._array >= 0) & (input._array <= 1)).all()):
         raise ShapeError(text("binary_cross_entropy", "an input is not a probability", "all must be between 0 and 1"))
     loss = (target - 1) * (1 - input).log().clamp(min=-100) - target * input.log().clamp(min=-100)
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return named(_reduced(loss if weight is None else loss * weight, reduction), "BinaryCrossEntropyBackward0")
 
 
 def _check_sizes(input: Tensor, target: Tensor, reduction: str, who: str) -> None:

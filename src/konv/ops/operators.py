@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ArgumentRangeError
 from ..tensor import Tensor, register
-from ._table import INPLACE, NUMBERS
+from ._table import INPLACE, NUMBERS, named
 from .elementary import abs, absolute, bitwise_not, clamp, clip, neg, negative, positive, round
 from .pointwise import (
     _add,
@@ -130,6 +130,7 @@ for _name, _function, _writing in (
     _METHODS[f"__{_name}__"] = _operator(_function)
     _METHODS[f"__r{_name}__"] = _operator(_reflected(_function))
     _METHODS[f"__i{_name}__"] = _operator(INPLACE[_writing])
+_METHODS["__rsub__"] = _operator(lambda self, other: named(_sub(other, self), "RsubBackward1"))
 for _name, _function in (("lt", lt), ("le", le), ("gt", gt), ("ge", ge), ("eq", eq), ("ne", ne)):
     _METHODS[f"__{_name}__"] = _operator(_function)
 register({**_METHODS, "__hash__": Tensor.__hash__})

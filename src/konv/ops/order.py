@@ -10,6 +10,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import DtypeError, IndexRangeError, ShapeError
 from ..tensor import Tensor, normalize_dim, register
+from ._table import named
 from .reduce import Amax, Amin, extreme, folded_shape, input_of, numpy_names, refuse_empty, work_array
 
 __all__ = [
@@ -73,7 +74,7 @@ def _max_or_min(input: Any, dim: Any, keepdim: bool, largest: bool) -> Any:
     who = "max" if largest else "min"
     input = input_of(input, who)
     if dim is None:
-        return extreme(input, None, False, Amax if largest else Amin, who)
+        return named(extreme(input, None, False, Amax if largest else Amin, who), f"{who.title()}Backward1")
     if isinstance(dim, Tensor) or hasattr(dim, "__array__"):
         return (input.maximum if largest else input.minimum)(dim)
     axis = normalize_dim(dim, input._array.ndim)

@@ -16,7 +16,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentRangeError, DtypeError, IndexRangeError
 from ..tensor import Tensor, distinct_dims, register
-from ._table import as_tensor_operand, maybe_cast, to_float
+from ._table import as_tensor_operand, maybe_cast, named, to_float
 
 __all__ = [
     "all",
@@ -212,6 +212,10 @@ def input_of(input: Any, who: str, dtype: Any = None) -> Tensor:
     return input if dtype is None else input.to(dtypes.as_dtype(dtype))
 
 
+def _of_dims(made: Tensor, dim: Any, node: str) -> Tensor:
+    return made if dim is None else named(made, node)
+
+
 @numpy_names
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over ``dim`` (an int, several, or all); integers sum in int64 (cut to ``dtype``), half types in float32.
@@ -222,7 +226,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
         tensor([4, 6])
     """
     input = input_of(input, "sum", dtype)
-    made: Tensor = Sum.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    made = _of_dims(Sum.apply(input, axes_of(dim, input._array.ndim), keepdim), dim, "SumBackward1")
     return made if dtype is None else made.to(input._dtype)
 
 
@@ -239,14 +243,14 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {input._dtype.label}; use x.float().mean()"
         )
-    return Mean.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    return _of_dims(Mean.apply(input, axes_of(dim, input._array.ndim), keepdim), dim, "MeanBackward1")
 
 
 @numpy_names
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over ``dim``, or of all elements."""
     input = input_of(input, "prod", dtype)
-    made: Tensor = Prod.apply(input, axes_of(dim, input._array.ndim), keepdim)
+    made = _of_dims(Prod.apply(input, axes_of(dim, input._array.ndim), keepdim), dim, "ProdBackward1")
     return made if dtype is None else made.to(input._dtype)
 
 

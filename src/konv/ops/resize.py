@@ -17,6 +17,7 @@ from ..autograd import Function
 from ..errors import ArgumentError, ShapeError, UnsupportedError, text
 from ..geometry import interpolated_size
 from ..tensor import Tensor
+from ._table import named
 
 MODES = {"nearest": (1, 2, 3), "nearest-exact": (1, 2, 3), "linear": (1,), "bilinear": (2,)}
 Array = np.ndarray[Any, Any]
@@ -143,7 +144,8 @@ def interpolate(
         _axis(axis + 2, input.shape[axis + 2], out, scale, mode, bool(align_corners), kind)
         for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True))
     )
-    return Resize.apply(input, plan)
+    kind_of = "".join(word.title() for word in mode.split("-"))
+    return named(Resize.apply(input, plan), f"Upsample{kind_of}{spatial}DBackward0")
 
 
 def _sizes(input: Tensor, size: Any, factor: Any, recompute: bool) -> tuple[list[int], list[float | None]]:

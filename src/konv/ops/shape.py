@@ -16,7 +16,7 @@ from .. import dtypes
 from ..autograd import Function
 from ..errors import ArgumentTypeError, ShapeError
 from ..tensor import Tensor, distinct_dims, normalize_dim, register
-from ._table import as_tensor_operand
+from ._table import as_tensor_operand, named
 
 __all__ = [
     "broadcast_to",
@@ -299,7 +299,7 @@ def t(input: Tensor) -> Tensor:
     """A matrix transposed; fewer dimensions stay as they are."""
     if input._array.ndim > 2:
         raise ShapeError(f"t() expects a tensor with <= 2 dimensions, but self is {input._array.ndim}D")
-    return transpose(input, 0, 1) if input._array.ndim == 2 else input[...]
+    return named(transpose(input, 0, 1) if input._array.ndim == 2 else input[...], "TBackward0")
 
 
 def _reversed(self: Tensor) -> Tensor:
@@ -316,7 +316,8 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 removed: all, or those named by ``dim`` (an int or a tuple)."""
     shape = input._array.shape
     dims = range(len(shape)) if dim is None else distinct_dims(dim, len(shape))
-    return Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))
+    made: Tensor = Squeeze.apply(input, tuple([d for d in dims if d < len(shape) and shape[d] == 1]))
+    return made if dim is None else named(made, f"SqueezeBackward{2 if isinstance(dim, (tuple, list)) else 1}")
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
