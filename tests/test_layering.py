@@ -19,6 +19,7 @@ FLOORS = {
     "dtypes": 0,
     "geometry": 1,
     "adjoint": 1,
+    "regular": 1,
     "borders": 2,
     "reference": 2,
     "kernels": 2,

@@ -100,7 +100,7 @@ def test_what_the_shapes_of_weights_say() -> None:
         (["explain", "Conv2d(3, 8, 3)", "--input", "x"], "a shape is written as whole numbers"),
         (["explain", "no.safetensors"], "is not a file"),
         (["explain", "no.onnx", "--measure"], "they are for a layer given as text"),
-        (["explain", "no.onnx"], "is not a file; give an .onnx file"),
+        (["explain", "no.onnx"], "cannot be read; No such file or directory"),
         (["explain", "ReLU()", "--input", "1,3,9,9", "--measure"], "single convolution or pooling layer"),
         (
             ["explain", "Conv2d(3, 8, 3)", "--input", "1,3,9,9", "--html", "/no/such/folder/page.html"],

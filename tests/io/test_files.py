@@ -113,6 +113,17 @@ def test_messages(tmp_path: Path) -> None:
         konv.load(tmp_path / "missing")
 
 
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.safetensors"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero"):
+        with pytest.raises(konv.errors.FileError) as caught:
+            konv.load(path)
+        assert str(caught.value) == f"load: '{path}' is not a file; a pipe or a device may have no end"
+    with pytest.raises(IsADirectoryError):
+        konv.load(tmp_path)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     konv.save({"x": konv.ones(1)}, path)

@@ -10,15 +10,15 @@ Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digit
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ..errors import FileError, KonvError, text
+from ..regular import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,12 +89,11 @@ def _read(path: Path, bring: Callable[[Image.Image], np.ndarray[Any, Any]]) -> n
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise KonvError(text("read_digit", "Pillow is not installed", "pip install 'konv[cli]' brings it")) from error
-    _check_file(path)
     try:
-        with warnings.catch_warnings():
+        with _opened(path) as file, warnings.catch_warnings():
             # Pillow warns of large pictures (the size is checked here, before anything is decoded) and of odd tags.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(file, formats=FORMATS) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     got = f"{path} decodes to {width}x{height} pixels"
@@ -119,18 +118,21 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_file(path: Path) -> None:
-    """Refuses what is no ordinary file (reading a pipe would wait for ever) and what is too long."""
+def _opened(path: Path) -> BinaryIO:
+    """The file, if it is not too long."""
     try:
-        status = path.stat()
+        file = open_regular(path, "read_digit")
+    except FileError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)
         raise FileError(text("read_digit", f"{str(path)!r} cannot be read", reason)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise FileError(text("read_digit", f"{path} is not a file", "give the path of a picture"))
-    if status.st_size > MAX_BYTES:
-        got = f"{path} has {status.st_size:,} bytes"
+    size = os.fstat(file.fileno()).st_size
+    if size > MAX_BYTES:
+        file.close()
+        got = f"{path} has {size:,} bytes"
         raise FileError(text("read_digit", got, f"at most {MAX_BYTES:,} bytes are read"))
+    return file
 
 
 def _grey(picture: Image.Image) -> np.ndarray[Any, Any]:

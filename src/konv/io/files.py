@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import ArgumentTypeError, FileError, UnsupportedError, text
+from ..regular import open_regular
 from ..tensor import Tensor
 
 #: The format's names of the dtypes that konv has.
@@ -82,11 +83,12 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         Names with tensors; give them to ``Module.load_state_dict``.
 
     Raises:
-        FileError: if the file is damaged, cut short, or not a safetensors file.
+        FileError: if the file is damaged, cut short, or not a safetensors file; if it is a pipe or a device.
         OSError: if it cannot be read at all.
     """
     path = Path(path)
-    content = path.read_bytes()
+    with open_regular(path, "load") as file:
+        content = file.read()
     from safetensors import SafetensorError, deserialize
 
     try:

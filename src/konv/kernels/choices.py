@@ -10,7 +10,6 @@ The file is JSON: ``{"format": 1, "choices": {"0.1.0 | Xeon ... | avx512 | high 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from .._version import __version__
 from ..errors import FileError, text
 from ..geometry import ConvGeometry
+from ..regular import open_regular
 from . import settings
 
 FORMAT = 1
@@ -83,9 +83,7 @@ def read(path: Path) -> dict[str, str]:
     import warnings
 
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("it is not a regular file")
+        with open_regular(path, "choices") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import dtypes
 from ..errors import FileError, UnsupportedError, text
+from ..regular import open_regular
 
 MAX_BYTES: Final = 2**31 - 1  # what the format itself allows
 MAX_NODES: Final = 20_000
@@ -75,10 +76,8 @@ def read_model(path: Path) -> Any:
 
 
 def _content(path: Path) -> bytes:
-    if not path.is_file():  # a pipe or a device has no end
-        raise refused(path, "is not a file", "give an .onnx file")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, "onnx.load") as file:
             size = os.fstat(file.fileno()).st_size
             if size > MAX_BYTES:
                 raise refused(path, f"has {size} bytes", f"konv reads at most {MAX_BYTES}")

@@ -171,7 +171,7 @@ def load(path: str | os.PathLike[str]) -> OnnxModel:
         >>> import konv
         >>> konv.onnx.load("missing.onnx")
         Traceback (most recent call last):
-        konv.errors.FileError: onnx.load: missing.onnx is not a file; give an .onnx file
+        konv.errors.FileError: onnx.load: missing.onnx cannot be read; No such file or directory
     """
     path = Path(path)
     try:
