@@ -18,7 +18,8 @@ def open_regular(path: str | os.PathLike[str], who: str) -> BinaryIO:
         FileError: it is neither a regular file nor a folder.
         OSError: it cannot be opened.
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    flags = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags))  # noqa: SIM115  (given away open)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise FileError(text(who, f"{os.fspath(path)!r} is not a file", "a pipe or a device may have no end"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
+import tracemalloc
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,9 @@ from konv import nn
 from konv.errors import ArgumentError, IndexRangeError, KonvError
 from konv.explain.entry import module_of, shape_of, traced
 from konv.explain.field import folded, merged
+from konv.explain.line import Line, of_geometry
 from konv.explain.model import track_values
+from konv.geometry import ConvGeometry
 
 MODES = ("zeros", "zeros", "zeros", "reflect", "replicate", "circular")
 
@@ -197,6 +202,45 @@ def test_the_line_is_exact_away_from_the_edges() -> None:
         for place in (made[-1] // 2, made[-1] // 2 + 1, made[-1] // 2 + 2):
             exact = konv.receptive_field(model, (1, 1, 300, 300), (place, place))
             assert (exact.rows, exact.columns) == tuple(line.span(place, place) for _, line in track), model
+
+
+def test_long_strides_are_told_as_short_ones_are() -> None:
+    """The line around the phases of a transposed convolution, against a walk over them."""
+    rng = random.Random(5)
+    for _ in range(40):
+        stride = rng.randint(513, 700)
+        sizes = rng.randint(1, 5), stride, rng.randint(0, 900), rng.choice([1, 2, 150, 400])
+        geometry = ConvGeometry.of(1, 1, sizes[0], stride, sizes[2], sizes[3], transposed=True)
+        reach = sizes[3] * (sizes[0] - 1)
+        lows, highs = [], []
+        for phase in range(stride):
+            ends = math.ceil((sizes[2] - reach + phase) / stride), math.floor((sizes[2] + phase) / stride)
+            lows.append(min(ends))
+            highs.append(max(ends))
+        assert of_geometry(geometry, 0, 8).field() == Line(1, tuple(lows), tuple(highs)).field(), sizes
+
+
+def test_what_enlarges_costs_nothing_however_far() -> None:
+    tracemalloc.start()
+    far = konv.explain(nn.Sequential(nn.ConvTranspose2d(1, 1, 1, stride=10**8)), (1, 1, 8, 8))
+    model = nn.Sequential(nn.Upsample(scale_factor=10**8))
+    wide = konv.explain(model, (1, 1, 8, 8))
+    unit = konv.receptive_field(model, (1, 1, 8, 8), (2 * 10**8, 10**8 - 100))
+    smooth = konv.explain("Upsample(scale_factor=1000, mode='bilinear')", (1, 1, 8, 100_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+    assert far.output_shape == (1, 1, 7 * 10**8 + 1, 7 * 10**8 + 1)
+    assert wide.output_shape == (1, 1, 8 * 10**8, 8 * 10**8)
+    assert (unit.rows, unit.columns) == ((2, 2), (0, 0))
+    assert wide.rows[0].reads == (None,)
+    for field in wide.rows[0].field:
+        assert field.jump == Fraction(1, 10**8)
+        assert abs(field.first + 1) < 1e-6  # the last of the outputs that repeat a cell, reckoned in float32
+        assert abs(field.last) < 1e-6
+    # Output 500 is the first past the middle of cell 0, so it sees cell 1 too; 1499 is the last to see cell 0.
+    rows = smooth.rows[0].field[0]
+    assert (rows.first, rows.last, rows.size) == (Fraction(-1499, 1000), Fraction(1, 2), 2)
 
 
 def test_views_and_slices() -> None:

@@ -12,13 +12,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
-from ..geometry import ConvGeometry, Pair, adaptive_window
-from .line import Line, identity, of_geometry
+import numpy as np
 
+from ..geometry import ConvGeometry, Pair, adaptive_window
+from ..ops.resize import Axis
+from .line import MAX_PERIOD, Line, identity, of_geometry
+
+Array = np.ndarray[Any, Any]
 Runs = tuple[Pair, ...]
 MAX_RUNS: Final = 10_000
+MAX_TABLE: Final = 2**16  # outputs that are told one by one
 
 
 def merged(runs: Iterable[Pair]) -> Runs:
@@ -79,8 +85,8 @@ class Reads:
         """What the output axis sees when the input axis sees ``line``."""
         return line.after(self.way(size, outputs))
 
-    def to_dict(self) -> dict[str, Any]:
-        """For a page: ``kind`` and the numbers."""
+    def to_dict(self) -> dict[str, Any] | None:
+        """For a page: ``kind`` and the numbers; None where they are too many."""
         raise NotImplementedError
 
 
@@ -182,48 +188,77 @@ class Adaptive(Reads):
         return {"kind": "adaptive"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Table(Reads):
-    """Output ``i`` reads the cells ``row[i]`` of each row, where ``used`` says that its weight is not zero."""
+    """Resizing: each output reads what its rows name with a weight that is not zero; sources rise along the axis."""
 
-    rows: tuple[Any, ...]
-    used: tuple[Any, ...]
+    axis: Axis
 
     def back(self, runs: Runs, size: int, outputs: int) -> Runs:
         cells: list[Pair] = []
-        for row, used in zip(self.rows, self.used, strict=True):
-            for first, last in runs:
-                read = row[first : last + 1][used[first : last + 1]]
-                if len(read) > MAX_RUNS:
-                    cells.append((int(read[0]), int(read[-1])))  # rows rise
-                else:
-                    cells += [(int(cell), int(cell)) for cell in read]
+        for first, last in runs:
+            if last - first >= MAX_RUNS:
+                lows, highs = self.ends(np.array([first, last]))
+                cells.append((int(lows[0]), int(highs[1])))
+                continue
+            for row, used in self._used(np.arange(first, last + 1)):
+                cells += [(int(cell), int(cell)) for cell in row[used]]
         return merged(cells)
 
-    def ends(self, outputs: int) -> tuple[list[int], list[int]]:
-        """First and last cell that each output reads."""
-        pairs = list(zip(self.rows, self.used, strict=True))
-        read = [[int(row[i]) for row, used in pairs if used[i]] for i in range(outputs)]
-        return [min(cells, default=0) for cells in read], [max(cells, default=0) for cells in read]
+    def _used(self, outputs: Array) -> list[tuple[Array, Array]]:
+        return [(row, row >= 0 if weight is None else weight != 0) for row, weight in self.axis.at(outputs)]
+
+    def ends(self, outputs: Array) -> tuple[Array, Array]:
+        """First and last cell that each of these outputs reads."""
+        pairs = self._used(outputs)
+        lows = [np.where(used, row, self.axis.size - 1) for row, used in pairs]
+        highs = [np.where(used, row, 0) for row, used in pairs]
+        return np.minimum.reduce(lows), np.maximum.reduce(highs)
 
     def way(self, size: int, outputs: int) -> Line:
-        lows, highs = self.ends(outputs)
-        fits = [_periodic(lows, highs, *ratio) for ratio in ((size, outputs), (max(size - 1, 1), max(outputs - 1, 1)))]
+        cells = self._telling(size, outputs)
+        seen = (cells, *self.ends(cells))
+        fits = [_periodic(*seen, *ratio) for ratio in ((size, outputs), (max(size - 1, 1), max(outputs - 1, 1)))]
         # Cells side by side, or corners on corners: the closer fit is meant.
         return min(fits, key=lambda line: line.field().size)
 
-    def to_dict(self) -> dict[str, Any]:
-        lows, highs = self.ends(len(self.rows[0]))
-        return {"kind": "table", "first": lows, "last": highs}
+    def _telling(self, size: int, outputs: int) -> Array:
+        """The outputs that a line around all of them must know, in order.
+
+        Of an axis that is too long to walk: its two ends, and both sides of each change of what is read, found by
+        bisection, for so many cells of the input at its two ends.
+        """
+        if outputs <= MAX_TABLE:
+            return np.arange(outputs)
+        values = np.unique([*range(min(size, MAX_RUNS)), *range(max(size - MAX_RUNS, 0), size)])
+        found = [np.arange(MAX_RUNS), np.arange(outputs - MAX_RUNS, outputs)]
+        for end in (0, 1):
+            low, high = np.zeros_like(values), np.full_like(values, outputs - 1)
+            for _ in range(outputs.bit_length()):
+                middle = (low + high) // 2
+                reached = self.ends(middle)[end] >= values
+                low, high = np.where(reached, low, np.minimum(middle + 1, high)), np.where(reached, middle, high)
+            found += [low, low - 1]
+        return np.unique(np.maximum(np.concatenate(found), 0))
+
+    def to_dict(self) -> dict[str, Any] | None:
+        if self.axis.outputs > MAX_TABLE:
+            return None
+        lows, highs = self.ends(np.arange(self.axis.outputs))
+        return {"kind": "table", "first": lows.tolist(), "last": highs.tolist()}
 
 
-def _periodic(lows: list[int], highs: list[int], size: int, outputs: int) -> Line:
-    """The line around ends that move on by ``size`` cells every ``outputs`` outputs."""
+def _periodic(cells: Array, lows: Array, highs: Array, size: int, outputs: int) -> Line:
+    """The line around the ends of these outputs, which move on by ``size`` cells every ``outputs`` outputs."""
     parts = math.gcd(size, outputs)
     step, period = size // parts, outputs // parts
-    seen: list[list[tuple[int, int]]] = [[] for _ in range(period)]
-    for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
-        turns, phase = divmod(i, period)
-        seen[phase].append((low - turns * step, high - turns * step))
-    ends = [phase or seen[0] for phase in seen]
-    return Line(step, tuple(min(e)[0] for e in ends), tuple(max(high for _, high in e) for e in ends))
+    if period > MAX_PERIOD:
+        places = [index * step for index in cells.tolist()]  # whole numbers of any length
+        low = min(end * period - place for end, place in zip(lows.tolist(), places, strict=True))
+        high = max(end * period - place for end, place in zip(highs.tolist(), places, strict=True))
+        return Line(Fraction(step, period), (Fraction(low, period),), (Fraction(high, period),))
+    turns, phases = np.divmod(cells, period)
+    least, most = np.full(period, 2**62), np.full(period, -(2**62))
+    np.minimum.at(least, phases, lows - turns * step)
+    np.maximum.at(most, phases, highs - turns * step)
+    return Line(step, tuple(least.tolist()), tuple(most.tolist()))

@@ -127,6 +127,9 @@ def identity() -> Line:
 def of_geometry(geometry: ConvGeometry, axis: int, size: int) -> Line:
     """One axis of a convolution over ``size`` cells; a transposed one has a phase for each step of its stride."""
     step, low, high, divisor = geometry.reach(axis, size)
+    if divisor > MAX_PERIOD:  # what ``straight`` makes of the phases below, without a walk over them
+        low, high = min(low, high - divisor + 1), max(high, low + divisor - 1)
+        return Line(Fraction(1, divisor), (Fraction(low, divisor),), (Fraction(high, divisor),))
     if divisor == 1:
         return Line(step, (low,), (high,))
     ends = [(-(-(low + phase) // divisor), (high + phase) // divisor) for phase in range(divisor)]

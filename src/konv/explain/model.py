@@ -252,7 +252,7 @@ def _reads(graph: Graph, unit: Unit, source: int) -> tuple[dict[str, Any], dict[
     if any(len(along) > 1 for along in told):
         return None
     height, width = ((along[0] if along else Same()).to_dict() for along in told)
-    return height, width
+    return None if height is None or width is None else (height, width)
 
 
 def _step(edge: Edge | Reshape, dim: int, given: Shape, made: Shape, axis: int) -> Reads:

@@ -262,10 +262,7 @@ def _copied(seen: Seen) -> list[AnyEdge]:
 @rule("Resize")
 def _resized(seen: Seen) -> list[AnyEdge]:
     x, plan = seen.args
-    axes: dict[int, Reads] = {}
-    for axis, _, rows in plan:
-        index = tuple(cells for cells, _ in rows)
-        axes[axis] = Table(index, tuple(cells >= 0 if weight is None else weight != 0 for cells, weight in rows))
+    axes: dict[int, Reads] = {step.axis: Table(step) for step in plan}
     return [Edge(x.value, tuple((dim, axes.get(dim, Same())) for dim in range(len(seen.made))))]
 
 

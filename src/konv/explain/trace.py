@@ -37,7 +37,7 @@ HTML. ``to_dict()`` gives the fields below as they stand, tuples as lists, plus 
 everything. ``reads`` says for one step which cells of its input an output cell reads: ``window`` reads
 ``i*stride - before + t*dilation`` for ``t`` below ``kernel``; ``spread`` (a transposed convolution) reads
 ``(i + before - t*dilation) / stride`` where that is whole; ``table`` (resizing) reads ``first[i]`` to ``last[i]``;
-``adaptive`` shares the input evenly. null: more than one step.
+``adaptive`` shares the input evenly. null: more than one step, or a table of more than 65,536 cells.
 """
 
 from __future__ import annotations

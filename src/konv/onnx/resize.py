@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from ..ops.resize import Axis, Resize
+from ..ops.resize import Axis, Resize, Rows
 from ..tensor import Tensor
 from .node import Node, known
 
@@ -68,13 +69,13 @@ def _resized(node: Node, x: Tensor, scales: list[float] | None, sizes: list[int]
         if have < 1 or want < 1:
             raise node.damage(f"axis {axis} of {have} cells by {scale}", "no cell would be left")
         if want != have or scale != 1:
-            rows = _rows(mode, COORDINATES[where], ROUNDING[rounding], have, want, np.float32(scale))
-            plan.append(Axis(axis, have, rows))
+            how = partial(_rows, mode, COORDINATES[where], ROUNDING[rounding], have, want, np.float32(scale))
+            plan.append(Axis(axis, have, want, how))
     return Resize.apply(x, tuple(plan)) if plan else x
 
 
-def _rows(mode: str, where: Any, rounding: Any, have: int, want: int, scale: Any) -> Any:
-    place = where(np.arange(want, dtype=np.float32), scale, have, want)
+def _rows(mode: str, where: Any, rounding: Any, have: int, want: int, scale: Any, cells: Array) -> Rows:
+    place = where(cells.astype(np.float32), scale, have, want)
     if mode == "nearest":
         return ((np.clip(rounding(place), 0, have - 1).astype(np.int64), None),)
     place = np.clip(place, 0, have - 1)

@@ -7,8 +7,10 @@ runs of neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +23,25 @@ from ._table import named
 
 MODES = {"nearest": (1, 2, 3), "nearest-exact": (1, 2, 3), "linear": (1,), "bilinear": (2,)}
 Array = np.ndarray[Any, Any]
+Rows = tuple[tuple[Array, Array | None], ...]  # (source indices, weights or None for 1)
 
 
-class Axis(NamedTuple):
-    """How one axis is resized: each output cell is the sum of weight * source over the rows."""
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """How one axis of ``size`` cells is resized to ``outputs``: each is the sum of weight * source over the rows.
+
+    ``at`` gives the rows of any outputs: the table of all of them, which may be long, is made when numbers are.
+    """
 
     axis: int
     size: int
-    rows: tuple[tuple[Array, Array | None], ...]  # (source indices, weights or None for 1)
+    outputs: int
+    at: Callable[[Array], Rows]
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows of every output."""
+        return self.at(np.arange(self.outputs))
 
 
 class Resize(Function):
@@ -74,7 +87,7 @@ class ResizeBack(Function):
 
 
 def _shape(shape: Sequence[int], plan: tuple[Axis, ...], forward: bool) -> tuple[int, ...]:
-    sizes = {step.axis: step.rows[0][0].size if forward else step.size for step in plan}
+    sizes = {step.axis: step.outputs if forward else step.size for step in plan}
     return tuple(sizes.get(axis, size) for axis, size in enumerate(shape))
 
 
@@ -167,10 +180,15 @@ def _sizes(input: Tensor, size: Any, factor: Any, recompute: bool) -> tuple[list
 
 def _axis(axis: int, have: int, want: int, scale: float | None, mode: str, corners: bool, kind: Any) -> Axis:
     if mode.startswith("nearest"):
-        return Axis(axis, have, ((_nearest(have, want, scale, mode), None),))
+        return Axis(axis, have, want, partial(_nearest, have, want, scale, mode))
     if want == have:  # whatever scale led here
-        return Axis(axis, have, ((np.arange(want), None),))
-    cells = np.arange(want).astype(kind)
+        return Axis(axis, have, want, lambda cells: ((cells, None),))
+    return Axis(axis, have, want, partial(_linear, have, want, scale, corners, kind))
+
+
+def _linear(have: int, want: int, scale: float | None, corners: bool, kind: Any, cells: Array) -> Rows:
+    """The two sources of each output cell with their shares."""
+    cells = cells.astype(kind)
     step = kind(have / want) if scale is None else kind(1.0 / scale)
     if corners:
         place = cells * kind((have - 1) / (want - 1) if want > 1 else 0.0)
@@ -179,14 +197,14 @@ def _axis(axis: int, have: int, want: int, scale: float | None, mode: str, corne
     first = np.minimum(place.astype(np.int64), have - 1)
     share = np.clip(place - first, 0, 1).astype(kind)
     second = np.minimum(first + 1, have - 1)
-    return Axis(axis, have, ((first, 1 - share), (second, share)))
+    return (first, 1 - share), (second, share)
 
 
-def _nearest(have: int, want: int, scale: float | None, mode: str) -> Array:
+def _nearest(have: int, want: int, scale: float | None, mode: str, cells: Array) -> Rows:
     """The source of each output cell; like PyTorch in float32 whatever the tensor is, so that ties fall alike."""
-    cells = np.arange(want)
     if mode == "nearest" and want in (have, 2 * have):  # whatever scale led here
-        return cells * have // want
+        return ((cells * have // want, None),)
     step = np.float32(have) / np.float32(want) if scale is None else np.float32(1.0 / scale)
     half = np.float32(0.5 if mode == "nearest-exact" else 0.0)
-    return np.minimum(np.floor((cells.astype(np.float32) + half) * step).astype(np.int64), have - 1)
+    index = np.floor((cells.astype(np.float32) + half) * step).astype(np.int64)
+    return ((np.minimum(index, have - 1), None),)
