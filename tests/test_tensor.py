@@ -176,6 +176,19 @@ def test_copies_and_pickles(make, again):
     assert konv.equal(other, t)
 
 
+def test_bytes_of_shapes_without_data_fit_in_64_bits():
+    """PyTorch: RuntimeError, "Storage size calculation overflowed"."""
+    cases = [
+        lambda: konv.empty(2**40, 2**40, device="meta"),
+        lambda: konv.empty(2**64, device="meta"),
+        lambda: konv.nn.Conv2d(1, 1, 1, padding=2**31, device="meta")(konv.ones(1, 1, 2, 2, device="meta")),
+    ]
+    for case in cases:
+        with pytest.raises(konv.KonvError, match="its bytes must fit in 64 bits") as caught:
+            case()
+        assert isinstance(caught.value, RuntimeError)
+
+
 def test_deepcopy_of_computed_tensors_is_refused_and_meta_copies():
     with pytest.raises(RuntimeError, match="leaves"):
         copy.deepcopy(konv.ones(1, requires_grad=True) * 2)

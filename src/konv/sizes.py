@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from . import dtypes
-from .errors import ArgumentTypeError, DeviceError, IndexRangeError, ShapeError
+from .errors import ArgumentRangeError, ArgumentTypeError, DeviceError, IndexRangeError, ShapeError, text
 
 
 class Size(tuple[int, ...]):
@@ -95,8 +95,16 @@ preserve_format = memory_format("preserve_format")
 
 
 def meta_array(shape: tuple[int, ...], dtype: dtypes.dtype) -> np.ndarray[Any, Any]:
-    """One element of ``dtype`` seen as ``shape`` through zero strides."""
-    return np.lib.stride_tricks.as_strided(np.zeros((), dtype.numpy), shape, (0,) * len(shape), writeable=False)
+    """One element of ``dtype`` seen as ``shape`` through zero strides.
+
+    Raises:
+        ArgumentRangeError: its bytes would pass 64 bits.
+    """
+    try:
+        return np.lib.stride_tricks.as_strided(np.zeros((), dtype.numpy), shape, (0,) * len(shape), writeable=False)
+    except (ValueError, OverflowError):
+        got = f"a shape of {list(shape)} and {dtype}"
+        raise ArgumentRangeError(text("tensor", got, "its bytes must fit in 64 bits", "use smaller sizes")) from None
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
