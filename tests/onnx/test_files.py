@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings, strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tests.hostile.onnx_files import FILES, SOUND, UNSUPPORTED, conv, doubling, model, number, relu, tensor
 
 import konv
 from konv import nn
 from konv.cli import main
-from konv.errors import FileError, UnsupportedError
+from konv.errors import FileError, MemoryShortError, UnsupportedError
 from konv.onnx import file as onnx_file
 
 
@@ -120,6 +121,94 @@ def test_an_image_without_end(tmp_path: Path) -> None:
     loaded = konv.onnx.load(written(tmp_path, model([resize], [number("n", 1, 1, 2**40, 2**40)]).SerializeToString()))
     with pytest.raises(UnsupportedError, match="it may become"):
         konv.explain(loaded, (1, 1, 8, 8))
+
+
+def test_padding_without_end(tmp_path: Path) -> None:
+    def pooled(*pads: int) -> Path:
+        node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], pads=pads)
+        return written(tmp_path, model([node], []).SerializeToString())
+
+    loaded = konv.onnx.load(pooled(1, 1, 0, 2**31 - 4))
+    tracemalloc.start()
+    assert konv.explain(loaded, (1, 1, 8, 8)).output_shape == (1, 1, 8, 2**31 + 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+    with pytest.raises(RuntimeError, match=r"\[1, 1, 8, 4611686018427387912\] .*; its bytes must fit in 64 bits"):
+        konv.explain(konv.onnx.load(pooled(0, 0, 0, 2**62)), (1, 1, 8, 8))
+    with pytest.raises(MemoryShortError, match=r"^onnx: AveragePool \(node 'AveragePool_0'\) asks for more memory"):
+        konv.onnx.load(pooled(0, 0, 0, 2**50))(konv.ones(1, 1, 8, 8))
+    wide = written(tmp_path, model([conv(pads=[1, 1, 1, 2**62])], [tensor()]).SerializeToString())
+    with pytest.raises(RuntimeError, match="its bytes must fit in 64 bits"):
+        konv.explain(konv.onnx.load(wide), (1, 1, 8, 8))
+
+
+def ran(folder: Path, nodes: list[Any], weights: list[Any], x: Any, opset: int = 17) -> Any:
+    """What the graph makes of x, whose shape the file leaves open."""
+    made = model(nodes, weights, opset, [f"n{i}" for i in range(x.ndim)])
+    return konv.onnx.load(written(folder, made.SerializeToString()))(x)
+
+
+def test_the_last_of_the_largest(tmp_path: Path) -> None:
+    """ONNX operator schemas, ArgMax: select_last_index picks the last occurrence."""
+    x = konv.tensor([[2.0, 2.0, 1.0, 2.0], [3.0, 1.0, 3.0, 0.0]])
+    last = [helper.make_node("ArgMax", ["x"], ["y"], axis=1, select_last_index=1)]
+    assert ran(tmp_path, last, [], x).tolist() == [[3], [2]]
+    flat = [helper.make_node("ArgMax", ["x"], ["y"], axis=-1, select_last_index=1, keepdims=0)]
+    assert ran(tmp_path, flat, [], x).tolist() == [3, 2]
+    first = [helper.make_node("ArgMax", ["x"], ["y"], axis=1)]
+    assert ran(tmp_path, first, [], x).tolist() == [[0], [0]]
+
+
+def test_dropout_drops_nothing_and_its_mask_says_so(tmp_path: Path) -> None:
+    x = konv.tensor([[1.0, -2.0]])
+    nodes = [
+        helper.make_node("Dropout", ["x"], ["d", "m"]),
+        helper.make_node("Dropout", ["w"], ["v", "k"]),
+        helper.make_node("Where", ["m", "d", "x"], ["a"]),
+        helper.make_node("Where", ["k", "a", "v"], ["y"]),
+    ]
+    assert ran(tmp_path, nodes, [tensor(dims=(1, 2), raw_data=bytes(8))], x).tolist() == [[1.0, -2.0]]
+    training = helper.make_node("Dropout", ["x", "r", "t"], ["y"])
+    held = [numpy_helper.from_array(np.float32(0.5), "r"), numpy_helper.from_array(np.array(True), "t")]
+    with pytest.raises(UnsupportedError, match="it is exported for training"):
+        ran(tmp_path, [training], held, x)
+
+
+def test_a_power_is_of_the_type_of_its_base(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Pow", ["i", "e"], ["y"]),
+    ]
+    x = konv.tensor([3.0, 100_000_000.0, 2.0])
+    found = ran(tmp_path, nodes, [numpy_helper.from_array(np.array([2, 2, 0.5], np.float32), "e")], x)
+    assert found.dtype is konv.int64
+    assert found.tolist() == [9, 10**16, 1]
+    wide = helper.make_node("Pow", ["x", "e"], ["y"])
+    found = ran(tmp_path, [wide], [numpy_helper.from_array(np.array([2.0]), "e")], x)
+    assert found.dtype is konv.float32
+
+
+@pytest.mark.parametrize(
+    ("op", "weights", "options", "told"),
+    [
+        ("Gather", [number("n", 0, 3)], {"axis": 1}, "index 3; axis 1 has 3 cells"),
+        ("Gather", [number("n", -4)], {"axis": 1}, "index -4; axis 1 has 3 cells"),
+        ("Unsqueeze", [number("n", 5)], {}, "axis 5; there are 3 axes"),
+        ("Unsqueeze", [number("n", 0, -4)], {}, "axes=[0, -4]; each axis is named once"),
+        ("Squeeze", [number("n", 1)], {}, "axis 1 of 3 cells; an axis that goes has one"),
+        ("Squeeze", [number("n", 2)], {}, "axis 2; there are 2 axes"),
+        ("Flatten", [], {"axis": 3}, "axis 3; there are 2 axes"),
+        ("ArgMax", [], {"axis": 2}, "axis 2; there are 2 axes"),
+    ],
+)
+def test_axes_and_cells_that_are_not_there(
+    tmp_path: Path, op: str, weights: list[Any], options: dict[str, Any], told: str
+) -> None:
+    node = helper.make_node(op, ["x", *(w.name for w in weights)], ["y"], **options)
+    with pytest.raises(FileError) as caught:
+        ran(tmp_path, [node], weights, konv.ones(2, 3))
+    assert str(caught.value).splitlines()[0] == f"onnx: {op} (node '{op}_0'): {told}"
 
 
 @settings(max_examples=300)

@@ -115,7 +115,7 @@ def pool(kind: Any) -> Builder:
 
     def build(node: Node, weights: Weights) -> Module | None:
         kernel, padding = node.pair("kernel_shape", 0), node.padding()
-        if isinstance(padding, str) or len([name for name in node.outputs if name]) > 1:
+        if isinstance(padding, str) or node.used_outputs > 1:
             return None
         if any(before != after or 2 * before > k for (before, after), k in zip(padding, kernel, strict=True)):
             return None

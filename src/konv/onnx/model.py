@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import no_grad
-from ..errors import FileError, KonvError, ShapeError, UnsupportedError, text
+from ..errors import FileError, KonvError, MemoryShortError, ShapeError, UnsupportedError, text
 from ..nn.module import Module
 from ..nn.parameter import Parameter
 from ..tensor import Tensor
@@ -140,6 +140,9 @@ def _run(op: Op, node: Node, inputs: list[Any]) -> Any:
         return op.run(node, *inputs)
     except KonvError:
         raise
+    except MemoryError as error:
+        got = f"{node.title} asks for more memory than there is"
+        raise MemoryShortError(text("onnx", got, shown(error) or "there is not enough memory")) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ShapeError(text("onnx", f"{node.title} does not fit its inputs", shown(error))) from error
 
@@ -257,7 +260,7 @@ class _Reader:
             return
         given = [name for name in node.inputs if name]
         op = OPS.get(node.op)
-        if op is not None and node.op not in ("Shape", "Size") and self._folds(op, given):
+        if op is not None and node.op not in ("Shape", "Size") and self._folds(op, node, given):
             self._keep(node, self._folded(op, node))
             return
         shapes = all(name in self.known or name in self.constants for name in given)
@@ -285,8 +288,8 @@ class _Reader:
     def _small(self, names: list[str]) -> bool:
         return sum(self.constants[name].numel() for name in names if name in self.constants) <= SMALL
 
-    def _folds(self, op: Op, given: list[str]) -> bool:
-        if not op.folds or any(name not in self.constants for name in given):
+    def _folds(self, op: Op, node: Node, given: list[str]) -> bool:
+        if not op.folds or any(name not in self.constants for name in given) or node.used_outputs > 1:
             return False
         return op.folds == "view" or self._small(given)
 

@@ -72,6 +72,21 @@ class Node:
         found = self.get(name, default)
         return list(found) if isinstance(found, tuple) else found
 
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis of a tensor of ``rank``, counted from the front.
+
+        Raises:
+            FileError: there is no such axis.
+        """
+        if not -rank <= axis < rank:
+            raise self.damage(f"axis {axis}", f"there are {rank} axes")
+        return axis % rank
+
+    @property
+    def used_outputs(self) -> int:
+        """Outputs that have a name."""
+        return sum(1 for name in self.outputs if name)
+
     @property
     def title(self) -> str:
         """The operator and the node's name, for messages."""

@@ -14,13 +14,13 @@ from typing import Any, Final
 import numpy as np
 
 from .. import dtypes
-from ..geometry import ConvGeometry, pool_output_size
 from ..nn import functional as F
 from ..ops import activation, creation, elementary, join, linear, order, pointwise, reduce
 from ..ops.choose import where
 from ..tensor import Tensor
 from .file import package
 from .node import Node, known
+from .pool import average_pool, max_pool
 from .resize import resize, upsample
 
 ANY: Final = 10**9
@@ -67,7 +67,7 @@ def reshape(node: Node, x: Tensor, sizes: Any) -> Tensor:
 def flatten(node: Node, x: Tensor) -> Tensor:
     """Flatten: a matrix, cut before an axis."""
     sizes, axis = tuple(x.shape), node.get("axis", 1)
-    axis += x.ndim if axis < 0 else 0
+    axis = axis if axis == x.ndim else node.axis(axis, x.ndim)  # after the last one too
     return x.reshape([math.prod(sizes[:axis]), math.prod(sizes[axis:])])
 
 
@@ -79,14 +79,23 @@ def transpose(node: Node, x: Tensor) -> Tensor:
 def squeeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     """Squeeze."""
     named = node.numbers("axes", axes)
-    return x.squeeze() if named is None else x.squeeze(tuple(named))
+    if named is None:
+        return x.squeeze()
+    for axis in named:
+        size = x.shape[node.axis(axis, x.ndim)]
+        if size != 1:
+            raise node.damage(f"axis {axis} of {size} cells", "an axis that goes has one")
+    return x.squeeze(tuple(named))
 
 
 def unsqueeze(node: Node, x: Tensor, axes: Any = None) -> Tensor:
     """Unsqueeze: axes count in the result."""
     named = node.numbers("axes", axes, [])
     rank = x.ndim + len(named)
-    for axis in sorted(axis % rank for axis in named):
+    places = sorted(node.axis(axis, rank) for axis in named)
+    if len(set(places)) < len(places):
+        raise node.damage(f"axes={named}", "each axis is named once")
+    for axis in places:
         x = x.unsqueeze(axis)
     return x
 
@@ -131,8 +140,11 @@ def gather(node: Node, x: Tensor, index: Any) -> Tensor:
         return x.select(axis, cells)
     if index.ndim != 1:
         raise node.refusal(f"indices have {index.ndim} dimensions", "konv takes one number or a list of them")
-    size = x.shape[axis]
-    return x.index_select(axis, creation.tensor([cell % size for cell in cells]))
+    size = x.shape[node.axis(axis, x.ndim)]
+    for cell in cells:
+        if not -size <= cell < size:
+            raise node.damage(f"index {cell}", f"axis {axis} has {size} cells")
+    return x.index_select(axis, creation.tensor([cell % size for cell in cells], dtype=dtypes.int64))
 
 
 def cast(node: Node, x: Tensor) -> Tensor:
@@ -155,7 +167,9 @@ def filled(node: Node, sizes: Any) -> Tensor:
 def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
     """Pad: all starts, then all ends, first axis first."""
     amounts = node.numbers("pads", pads, [])
-    named = [axis % x.ndim for axis in known(axes) or range(x.ndim)] if axes is not None else list(range(x.ndim))
+    named = (
+        [node.axis(axis, x.ndim) for axis in known(axes) or range(x.ndim)] if axes is not None else list(range(x.ndim))
+    )
     modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     mode = node.get("mode", "constant")
     if mode not in modes or len(amounts) != 2 * len(named):
@@ -178,6 +192,12 @@ def divided(node: Node, a: Tensor, b: Tensor) -> Tensor:
     """Div: whole numbers stay whole."""
     whole = not (a.dtype.is_floating_point or a.dtype.is_complex)
     return pointwise.div(a, b, rounding_mode="trunc" if whole else None)
+
+
+def power(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    """Pow: the result is of the base's type; whole numbers go to broken powers by way of float64."""
+    wide = a.double() if b.dtype.is_floating_point and not a.dtype.is_floating_point else a
+    return pointwise.pow(wide, b).to(a.dtype)
 
 
 def clip(node: Node, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
@@ -216,9 +236,16 @@ def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
 
 def batch_norm(node: Node, x: Tensor, scale: Any, shift: Any, mean: Any, var: Any) -> Tensor:
     """BatchNormalization by the statistics of the file."""
-    if node.get("training_mode", 0) or len([name for name in node.outputs if name]) > 1:
+    if node.get("training_mode", 0) or node.used_outputs > 1:
         raise node.refusal("it is exported for training", "konv runs files for inference")
     return F.batch_norm(x, mean, var, scale, shift, False, 0.1, node.get("epsilon", 1e-5))
+
+
+def dropout(node: Node, x: Tensor, ratio: Any = None, training: Any = None) -> Any:
+    """Dropout: nothing is dropped in inference, and the mask says so."""
+    if known(training):
+        raise node.refusal("it is exported for training", "konv runs files for inference")
+    return (x, creation.ones_like(x, dtype=dtypes.bool)) if node.used_outputs > 1 else x
 
 
 def instance_norm(node: Node, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -240,6 +267,14 @@ def reduced(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
+def arg_max(node: Node, x: Tensor) -> Tensor:
+    """ArgMax: the first of the largest cells, or the last."""
+    axis, keep = node.axis(node.get("axis", 0), x.ndim), bool(node.get("keepdims", 1))
+    if not node.get("select_last_index", 0):
+        return order.argmax(x, axis, keep)
+    return x.shape[axis] - 1 - order.argmax(x.flip(axis), axis, keep)
+
+
 def every(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """An operator of any number of inputs, two by two."""
 
@@ -256,57 +291,6 @@ def plain(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda node, *tensors: function(*tensors)
 
 
-# ---- pooling with any padding --------------------------------------------------------------------------------------
-
-
-def _windows(node: Node, x: Tensor) -> tuple[Any, list[Any], list[int]]:
-    """Geometry, pads and output sizes: after padding, windows fit without rest, so pooling itself needs no option."""
-    if x.ndim != 4:
-        raise node.refusal(f"the input has {x.ndim} dimensions", "konv pools images (N, C, H, W)")
-    sizes, ceil = x._array.shape[2:], bool(node.get("ceil_mode", 0))
-    options = node.pair("kernel_shape", 0), node.pair("strides", 1), node.padding(), node.pair("dilations", 1)
-    geometry = ConvGeometry.of(1, 1, *options, who=node.op)
-    given = geometry.pads(*sizes)
-    pads, made = [], []
-    for axis, size in enumerate(sizes):
-        stride, extent = geometry.stride[axis], geometry.extent[axis]
-        kernel, dilation = geometry.kernel_size[axis], geometry.dilation[axis]
-        out = pool_output_size(size, kernel, stride, given[axis], dilation, ceil, node.op)
-        before = given[axis][0]
-        pads.append((before, (out - 1) * stride + extent - size - before))
-        made.append(out)
-    return geometry, pads, made
-
-
-def _padded(x: Tensor, pads: list[Any], value: float) -> Tensor:
-    return F.pad(x, [*pads[1], *pads[0]], "constant", value)
-
-
-def max_pool(node: Node, x: Tensor) -> Tensor:
-    """MaxPool with padding of any kind."""
-    if len([name for name in node.outputs if name]) > 1:
-        raise node.refusal("the indices of the maxima are used", "konv gives the maxima alone")
-    geometry, pads, _ = _windows(node, x)
-    return F.max_pool2d(_padded(x, pads, -math.inf), geometry.kernel_size, geometry.stride, 0, geometry.dilation)
-
-
-def average_pool(node: Node, x: Tensor) -> Tensor:
-    """AveragePool with padding of any kind: averages of whole windows, scaled by how much of a window counts."""
-    geometry, pads, made = _windows(node, x)
-    if geometry.dilation != (1, 1):
-        raise node.refusal(f"dilations={geometry.dilation}", "konv averages windows without gaps")
-    y = F.avg_pool2d(_padded(x, pads, 0.0), geometry.kernel_size, geometry.stride)
-    given = geometry.pads(*x._array.shape[2:]) if node.get("count_include_pad", 0) else ((0, 0), (0, 0))
-    for axis, size in enumerate(x._array.shape[2:]):
-        first = np.arange(made[axis]) * geometry.stride[axis] - pads[axis][0]
-        kernel, (before, after) = geometry.kernel_size[axis], given[axis]
-        counts = np.minimum(first + kernel, size + after) - np.maximum(first, -before)
-        share = (kernel / np.maximum(counts, 1)).astype(x._array.dtype)
-        if (share != 1).any():
-            y = y * like(x, Tensor._wrap(share.reshape([-1, 1] if axis == 0 else [-1]), x._dtype))
-    return y
-
-
 OPS: Final[dict[str, Op]] = {
     "Shape": Op(shape),
     "Size": Op(lambda node, x: Tensor._wrap(np.array(x.numel(), np.int64))),
@@ -316,7 +300,7 @@ OPS: Final[dict[str, Op]] = {
     "Squeeze": Op(squeeze, 1, "view"),
     "Unsqueeze": Op(unsqueeze, 1, "view"),
     "Identity": Op(lambda node, x: x, folds="view"),
-    "Dropout": Op(lambda node, x, *options: x, 1, "view"),
+    "Dropout": Op(dropout, 1, "view"),
     "Expand": Op(expand, 1),
     "Concat": Op(concat, folds="small"),
     "Split": Op(split, 1),
@@ -331,7 +315,7 @@ OPS: Final[dict[str, Op]] = {
     "Sub": Op(plain(pointwise.sub), folds="small"),
     "Mul": Op(plain(pointwise.mul), folds="small"),
     "Div": Op(divided, folds="small"),
-    "Pow": Op(plain(pointwise.pow), folds="small"),
+    "Pow": Op(power, folds="small"),
     "Equal": Op(plain(pointwise.eq), folds="small"),
     "Where": Op(plain(where), folds="small"),
     "Floor": Op(plain(elementary.floor), folds="small"),
@@ -372,5 +356,5 @@ OPS: Final[dict[str, Op]] = {
     "ReduceSum": Op(reduced(reduce.sum), 1),
     "ReduceMax": Op(reduced(reduce.amax), 1),
     "ReduceMin": Op(reduced(reduce.amin), 1),
-    "ArgMax": Op(lambda node, x: order.argmax(x, node.get("axis", 0), bool(node.get("keepdims", 1)))),
+    "ArgMax": Op(arg_max),
 }

@@ -56,7 +56,7 @@ def _resized(node: Node, x: Tensor, scales: list[float] | None, sizes: list[int]
         raise node.refusal(got, "konv resizes by 'nearest' and 'linear', without cropping")
     if node.get("antialias", 0) or node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise node.refusal("antialias or keep_aspect_ratio_policy is set", "konv resizes without them")
-    axes = [axis % x.ndim for axis in node.get("axes", tuple(range(x.ndim)))]
+    axes = [node.axis(axis, x.ndim) for axis in node.get("axes", tuple(range(x.ndim)))]
     if len(axes) != len(scales or sizes or ()):
         raise node.damage(f"{len(scales or sizes or ())} sizes for {len(axes)} axes", "each axis has one")
     plan = []
