@@ -199,8 +199,9 @@ class ConvGeometry:
             got = f"padding_mode={self.padding_mode!r}"
             raise ArgumentError(text(who, got, "a transposed convolution has only padding_mode='zeros'"))
         if isinstance(self.padding, str):
-            got = f"padding={self.padding!r}"
-            raise ArgumentError(text(who, got, "a transposed convolution needs padding in cells"))
+            raise ArgumentError(
+                text(who, f"padding={self.padding!r}", "a transposed convolution needs padding in cells")
+            )
         for axis in range(2):
             if self.output_padding[axis] >= max(self.stride[axis], self.dilation[axis]):
                 got = f"output_padding={self.output_padding}, stride={self.stride}, dilation={self.dilation}"
@@ -276,15 +277,12 @@ class ConvGeometry:
         if padded[0] < self.extent[0] or padded[1] < self.extent[1]:
             got = f"the image of {h} x {w} is {padded[0]} x {padded[1]} when padded"
             rule = f"the kernel of {self.extent[0]} x {self.extent[1]} can't be greater than the padded image"
-            fix = f"pad more, or use an image of at least {self._least(pads, 0)} x {self._least(pads, 1)}"
-            raise ShapeError(text(who, got, rule, fix))
+            least = [max(1, self.extent[axis] - sum(pads[axis])) for axis in range(2)]
+            raise ShapeError(text(who, got, rule, f"pad more, or use an image of at least {least[0]} x {least[1]}"))
         self._check_mode(h, w, pads, who)
         oh, ow = ((padded[i] - self.extent[i]) // self.stride[i] + 1 for i in range(2))
         _fits(max(padded), "the padded image", who)
         return oh, ow
-
-    def _least(self, pads: Pads, axis: int) -> int:
-        return max(1, self.extent[axis] - sum(pads[axis]))
 
     def _check_mode(self, h: int, w: int, pads: Pads, who: str) -> None:
         if self.padding_mode == "zeros":
@@ -311,16 +309,14 @@ class ConvGeometry:
         """Rows and columns of the padded image, at the bottom and right, that the floor leaves without an output."""
         if self.transposed:
             return 0, 0
-        (top, bottom), (left, right) = self.pads(h, w)
-        padded = h + top + bottom, w + left + right
+        padded = [size + sum(around) for size, around in zip((h, w), self.pads(h, w), strict=True)]
         rows, columns = ((padded[i] - self.extent[i]) % self.stride[i] for i in range(2))
         return rows, columns
 
     def macs(self, n: int, h: int, w: int) -> int:
         """Multiply-adds for ``n`` images, padding counted like any cell, bias not counted."""
         oh, ow = (h, w) if self.transposed else self.output_size(h, w)
-        first, per_group, kh, kw = self.weight_shape
-        return n * oh * ow * first * per_group * kh * kw
+        return n * oh * ow * math.prod(self.weight_shape)
 
     def reach(self, axis: int, size: int) -> tuple[int, int, int, int]:
         """``(step, low, high, divisor)``: output ``i`` reads inputs ``x``, ``step*i+low <= divisor*x <= step*i+high``.
@@ -356,12 +352,18 @@ class ConvGeometry:
         return [(low + tap * gap, high + tap * gap) for low, high in corners for tap in range(kernel)]
 
     def blind(self, axis: int, size: int, outputs: int) -> Pair:
-        """Outputs at the start and at the end of an axis whose window lies wholly in the padding."""
+        """Outputs at the start and at the end of an axis that read padding alone."""
+        step, low, high, divisor = self.reach(axis, size)
         if self.transposed:
-            step, low, high, divisor = self.reach(axis, size)
             return min(max(0, -high), outputs), min(max(0, outputs - 1 + low - divisor * (size - 1)), outputs)
-        step, low, high, _ = self.reach(axis, size)
-        return min(max(0, -(high // step)), outputs), min(max(0, outputs + (low - size) // step), outputs)
+        end = min(max(0, outputs + (low - size) // step), outputs)
+        taps, gap = self.kernel_size[axis], self.dilation[axis]
+        if gap <= size or taps > 100_000:  # taps this close cannot stand around the image
+            return min(max(0, -(high // step)), outputs), end
+        offsets = ((low + tap * gap, size - 1 - low - tap * gap) for tap in range(taps))
+        runs = [(max(-(first // step), 0), min(last // step, outputs - 1)) for first, last in offsets]
+        seeing = [index for run in runs if run[0] <= run[1] for index in run]
+        return (min(seeing), outputs - 1 - max(seeing)) if seeing else (outputs - end, end)
 
 
 @lru_cache(maxsize=1024)

@@ -102,7 +102,7 @@ def test_rows_that_no_output_reads_and_rows_that_read_nothing() -> None:
     """``dropped`` and ``blind`` against the gradient and the values of a layer of ones."""
     rng = random.Random(5)
     for _ in range(2000):
-        k, s, d = rng.randint(1, 4), rng.randint(1, 4), rng.randint(1, 2)
+        k, s, d = rng.randint(1, 4), rng.randint(1, 4), rng.randint(1, 5)
         pads, size = (rng.randint(0, 5), rng.randint(0, 5)), rng.randint(1, 12)
         geometry = ConvGeometry.of(1, 1, (k, 1), (s, 1), (pads, (0, 0)), (d, 1))
         try:
@@ -116,8 +116,16 @@ def test_rows_that_no_output_reads_and_rows_that_read_nothing() -> None:
             assert axis.dropped == zeros_at_end(x)
         else:
             assert axis.dropped <= zeros_at_end(x)
-        if d == 1 or size > geometry.extent[0]:  # else a wide kernel may straddle the image without a tap in it
-            assert axis.blind == (zeros_at_end(y[::-1]), zeros_at_end(y)) or not y.any()
+        assert axis.blind == (zeros_at_end(y[::-1]), zeros_at_end(y)) if y.any() else sum(axis.blind) == axis.output
+
+
+def test_taps_that_stand_around_the_image_read_padding_alone() -> None:
+    report = konv.explain("Conv2d(1, 1, 2, padding=1, dilation=2)", (1, 1, 1, 1))
+    assert [axis.blind for axis in report.axes] == [(1, 0), (1, 0)]
+    assert "padding-alone" in [hint.code for hint in report.hints]
+    # Taps at i - 2 and i + 1 around pixel 0: outputs 0 and 1 have it between them, output 2 meets it.
+    far = konv.explain("Conv2d(1, 1, 2, padding=((2, 3), (0, 0)), dilation=3)", (1, 1, 1, 10**12))
+    assert [(axis.output, axis.blind) for axis in far.axes] == [(3, (2, 0)), (10**12 - 3, (0, 0))]
 
 
 def zeros_at_end(values: np.ndarray[Any, Any]) -> int:
