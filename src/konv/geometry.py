@@ -53,12 +53,12 @@ def pair(value: Any, name: str, who: str, least: int) -> Pair:
         >>> pair(3, "stride", "Conv2d", 1), pair([1, 2], "stride", "Conv2d", 1)
         ((3, 3), (1, 2))
     """
-    if isinstance(value, (str, bytes, dict, set)) or not hasattr(value, "__len__") or not hasattr(value, "__getitem__"):
+    several = hasattr(value, "__len__") and hasattr(value, "__getitem__") and getattr(value, "ndim", 1) > 0
+    if isinstance(value, (str, bytes, dict, set)) or not several:
         if not hasattr(value, "__index__"):
             got = f"{name}={value!r} is a {type(value).__name__}"
             raise ArgumentTypeError(text(who, got, f"{name} must be an int or a pair of ints (height, width)"))
-        number = integer(value, name, who, least)
-        return number, number
+        return (integer(value, name, who, least),) * 2
     items = list(value)
     if len(items) == 1:
         items *= 2
@@ -199,9 +199,8 @@ class ConvGeometry:
             got = f"padding_mode={self.padding_mode!r}"
             raise ArgumentError(text(who, got, "a transposed convolution has only padding_mode='zeros'"))
         if isinstance(self.padding, str):
-            raise ArgumentError(
-                text(who, f"padding={self.padding!r}", "a transposed convolution needs padding in cells")
-            )
+            got = f"padding={self.padding!r} is a str"
+            raise ArgumentTypeError(text(who, got, "a transposed convolution needs padding in cells"))
         for axis in range(2):
             if self.output_padding[axis] >= max(self.stride[axis], self.dilation[axis]):
                 got = f"output_padding={self.output_padding}, stride={self.stride}, dilation={self.dilation}"
@@ -354,12 +353,11 @@ class ConvGeometry:
     def blind(self, axis: int, size: int, outputs: int) -> Pair:
         """Outputs at the start and at the end of an axis that read padding alone."""
         step, low, high, divisor = self.reach(axis, size)
-        if self.transposed:
-            return min(max(0, -high), outputs), min(max(0, outputs - 1 + low - divisor * (size - 1)), outputs)
-        end = min(max(0, outputs + (low - size) // step), outputs)
+        ends = -(high // step), outputs + (low - divisor * (size - 1) - 1) // step
+        start, end = (min(max(0, count), outputs) for count in ends)
         taps, gap = self.kernel_size[axis], self.dilation[axis]
-        if gap <= size or taps > 100_000:  # taps this close cannot stand around the image
-            return min(max(0, -(high // step)), outputs), end
+        if self.transposed or gap <= size or taps > 100_000:  # taps this close cannot stand around the image
+            return start, end
         offsets = ((low + tap * gap, size - 1 - low - tap * gap) for tap in range(taps))
         runs = [(max(-(first // step), 0), min(last // step, outputs - 1)) for first, last in offsets]
         seeing = [index for run in runs if run[0] <= run[1] for index in run]

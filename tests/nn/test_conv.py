@@ -327,8 +327,45 @@ def test_output_size_of_a_transposed_layer():
     x = konv.rand(1, 4, 5, 6)
     assert tuple(up(x).shape) == (1, 2, 9, 11)
     assert tuple(up(x, output_size=(10, 12)).shape) == (1, 2, 10, 12)
-    with pytest.raises((ValueError, RuntimeError)):
-        up(x, output_size=(20, 12))
+    assert tuple(up(x, output_size=(7, 8, 10, 12)).shape) == (1, 2, 10, 12)  # as PyTorch: the last two are asked for
+    assert tuple(up(x[0], output_size=(2, 9, 11)).shape) == (2, 9, 11)
+    # Sizes below one become possible ones by output padding.
+    assert tuple(ConvTranspose2d(1, 1, 1, 3, 1)(konv.ones(1, 1, 1, 1), output_size=(1, 1)).shape) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "told"),
+    [
+        (4, (20, 12), "output_size=(20, 12); an image of 5 x 6 can give (9, 11) to (10, 12)"),
+        (4, (4, 9, 11), "output_size=(4, 9, 11) has 3 elements; for an input of 4 dimensions it must have 2 or 4"),
+        (4, (1, 2, 3, 4, 9, 11),
+         "output_size=(1, 2, 3, 4, 9, 11) has 6 elements; for an input of 4 dimensions it must have 2 or 4"),
+        (3, (1, 4, 9, 11),
+         "output_size=(1, 4, 9, 11) has 4 elements; for an input of 3 dimensions it must have 2 or 3"),
+    ],
+)  # fmt: skip
+def test_output_sizes_that_are_refused(rank, size, told):
+    up = ConvTranspose2d(4, 2, 3, stride=2, padding=1)
+    with pytest.raises(errors.ArgumentError) as caught:
+        up(konv.zeros(1, 4, 5, 6).reshape((1, 4, 5, 6)[-rank:]), output_size=size)
+    assert str(caught.value).splitlines()[0] == f"ConvTranspose2d: {told}"
+    # The range is the stride's, however far the dilation reaches: PyTorch says [21, 21] to [22, 22].
+    with pytest.raises(ValueError, match=r"can give \(21, 21\) to \(22, 22\)"):
+        ConvTranspose2d(3, 4, 3, stride=2, dilation=3)(konv.zeros(1, 3, 8, 8), output_size=(23, 23))
+
+
+def test_options_that_are_tensors():
+    """One number in a tensor is one number, and the number of now; a word is no cells for a transposed layer."""
+    x, weight, step = konv.rand(1, 1, 6, 6), konv.rand(1, 1, 3, 3), konv.tensor(2)
+    for given in (step, np.array(2), [step, step]):
+        assert (F.conv2d(x, weight, stride=given) == F.conv2d(x, weight, stride=2)).all()
+    assert Conv2d(1, 1, 3, stride=step).stride == (2, 2)
+    step.fill_(1)
+    assert F.conv2d(x, weight, stride=step).shape == (1, 1, 4, 4)
+    with pytest.raises(errors.ArgumentTypeError, match=r"stride=2\.0 is a float"):
+        F.conv2d(x, weight, stride=konv.tensor(2.0))
+    with pytest.raises(errors.ArgumentTypeError, match="padding='same' is a str"):
+        F.conv_transpose2d(x, weight, padding="same")
 
 
 def test_transposed_values():

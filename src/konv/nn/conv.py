@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..errors import ArgumentTypeError, text
+from ..errors import ArgumentError, ArgumentTypeError, text
 from ..geometry import ConvGeometry, pair
 from ..kernels import ConvPlan, describe
 from ..ops.conv import convolve, convolve_transposed
@@ -273,15 +273,23 @@ class ConvTranspose2d(_Convolution):
     def forward(self, input: Any, output_size: Any = None) -> Tensor:
         """Transposed convolution of ``input``; ``output_size`` (H_out, W_out) chooses ``output_padding`` instead."""
         geometry = self._fitting(self.weight)
-        if output_size is not None:
-            geometry = self._sized(geometry, input.shape, tuple(output_size))
+        if output_size is not None and len(input.shape) in (3, 4):  # other inputs are refused below
+            geometry = self._sized(geometry, tuple(input.shape), output_size)
         return convolve_transposed(input, self.weight, self.bias, geometry)
 
-    def _sized(self, geometry: ConvGeometry, shape: tuple[int, ...], output_size: tuple[int, ...]) -> ConvGeometry:
-        wanted = pair(output_size[-2:], "output_size", "ConvTranspose2d", 1)
-        least = replace(geometry, output_padding=(0, 0)).output_size(shape[-2], shape[-1], "ConvTranspose2d")
-        return ConvGeometry.of(
-            geometry.in_channels, geometry.out_channels, geometry.kernel_size, geometry.stride, geometry.padding,
-            geometry.dilation, geometry.groups, "zeros", True, (wanted[0] - least[0], wanted[1] - least[1]),
-            "ConvTranspose2d",
-        )  # fmt: skip
+    def _sized(self, geometry: ConvGeometry, shape: tuple[int, ...], output_size: Any) -> ConvGeometry:
+        who, rank = "ConvTranspose2d", len(shape)
+        if not hasattr(output_size, "__len__"):
+            got = f"output_size={output_size!r} is a {type(output_size).__name__}"
+            raise ArgumentTypeError(text(who, got, "it must be (height, width)"))
+        if len(output_size) not in (2, rank):
+            got = f"output_size={tuple(output_size)} has {len(output_size)} elements"
+            raise ArgumentError(text(who, got, f"for an input of {rank} dimensions it must have 2 or {rank}"))
+        wanted = pair(output_size[-2:], "output_size", who, 1)
+        spare = geometry.stride[0] - 1, geometry.stride[1] - 1
+        most = replace(geometry, output_padding=spare).output_size(shape[-2], shape[-1], who)
+        least = most[0] - spare[0], most[1] - spare[1]
+        if not all(low <= size <= high for low, size, high in zip(least, wanted, most, strict=True)):
+            rule = f"an image of {shape[-2]} x {shape[-1]} can give {least} to {most}"
+            raise ArgumentError(text(who, f"output_size={wanted}", rule))
+        return replace(geometry, output_padding=(wanted[0] - least[0], wanted[1] - least[1]))

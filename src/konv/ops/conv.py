@@ -282,7 +282,7 @@ def convolve_transposed(
     return out.squeeze(0) if unbatched else out
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)  # 2.0 is no 2
 def _geometry(
     shape: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: Any, who: str, output_padding: Any = None
 ) -> ConvGeometry:
@@ -300,6 +300,8 @@ def _geometry(
 
 
 def _hashable(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # a tensor or an array is known by its numbers: it may hold others at the next call
+        value = value.tolist()
     return tuple(_hashable(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
