@@ -176,6 +176,24 @@ def test_copies_and_pickles(make, again):
     assert konv.equal(other, t)
 
 
+def test_new_tensors_in_the_order_that_is_asked_for():
+    """PyTorch's strides for (2, 3, 4, 5) in N, H, W, C order: (60, 1, 15, 3)."""
+    y, last = konv.ones(2, 3, 4, 5), konv.channels_last
+    made = [f(y, memory_format=last) for f in (konv.empty_like, konv.zeros_like, konv.ones_like)]
+    made += [konv.empty(2, 3, 4, 5, memory_format=last), konv.full_like(y, 2.0, memory_format=last)]
+    for tensor in made:
+        assert tensor.stride() == (60, 1, 15, 3)
+        assert tensor.is_leaf
+    assert made[4].tolist() == konv.full((2, 3, 4, 5), 2.0).tolist()
+    assert konv.zeros_like(y, memory_format=last, requires_grad=True).requires_grad
+    assert konv.zeros_like(made[0], memory_format=konv.contiguous_format).stride() == (60, 20, 5, 1)
+    for call in (lambda: konv.zeros_like(y, memory_format=3), lambda: y.contiguous(memory_format=3)):
+        with pytest.raises(konv.errors.ArgumentTypeError, match="memory_format: got 3"):
+            call()
+    with pytest.raises(RuntimeError, match="required rank 4 tensor"):
+        konv.zeros_like(y[0], memory_format=last)
+
+
 def test_bytes_of_shapes_without_data_fit_in_64_bits():
     """PyTorch: RuntimeError, "Storage size calculation overflowed"."""
     cases = [

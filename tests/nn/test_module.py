@@ -189,3 +189,14 @@ def test_messages() -> None:
         with pytest.raises(konv.errors.KonvError) as caught:
             call()
         assert str(caught.value) == message
+
+
+def test_a_memory_format_changes_no_layer() -> None:
+    layer = nn.Conv2d(2, 3, 3)
+    x = konv.rand(1, 2, 5, 5)
+    before = layer(x)
+    assert layer.to(memory_format=konv.channels_last) is layer
+    assert (layer(x) == before).all()
+    assert layer.to(konv.float64, memory_format=konv.channels_last).weight.dtype is konv.float64
+    with pytest.raises(konv.errors.ArgumentTypeError, match="got memory_format=3"):
+        layer.to(memory_format=3)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from ..autograd import no_grad
 from ..dtypes import bfloat16, dtype, float16, float32, float64
 from ..errors import ArgumentTypeError, text
+from ..sizes import memory_format
 from ..tensor import Tensor, device
 
 Self = TypeVar("Self", bound="Casts")
@@ -40,11 +41,17 @@ class Casts:
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
         """``to(device)``, ``to(dtype)``, ``to(device, dtype)`` or ``to(tensor)``: floating tensors change their dtype.
 
+        ``memory_format`` is taken and changes nothing: layers pack their weights from C order.
+
         Raises:
-            ArgumentTypeError: if the dtype is neither floating nor complex.
+            ArgumentTypeError: if the dtype is neither floating nor complex, or memory_format is none.
         """
         where, kind = kwargs.pop("device", None), kwargs.pop("dtype", None)
         kwargs.pop("non_blocking", None)
+        order = kwargs.pop("memory_format", None)
+        if order is not None and not isinstance(order, memory_format):
+            rule = "memory_format is konv.channels_last or konv.contiguous_format"
+            raise ArgumentTypeError(text("Module.to", f"got memory_format={order!r}", rule))
         for arg in (*args, *kwargs.values()):
             if isinstance(arg, Tensor):
                 where, kind = arg.device, arg.dtype

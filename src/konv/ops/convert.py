@@ -55,8 +55,10 @@ class Clone(Function):
 
 
 def _order(memory_format: Any, ndim: int, default: str) -> str:
-    text = "torch.preserve_format" if memory_format is None and default == "K" else str(memory_format)
-    if (memory_format is None and default == "C") or text == "torch.contiguous_format":
+    if memory_format is None:
+        return default
+    text = str(memory_format)
+    if text == "torch.contiguous_format":
         return "C"
     if text == "torch.preserve_format":
         return "K"
@@ -74,9 +76,8 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie in C order (or the order asked for), else a copy that is so."""
-    if input.is_contiguous(memory_format):
-        return input
-    return Clone.apply(input, _order(memory_format, input._array.ndim, "C"))
+    order = _order(memory_format, input._array.ndim, "C")
+    return input if input.is_contiguous(memory_format) else Clone.apply(input, order)
 
 
 def to(

@@ -23,6 +23,7 @@ from ..errors import (
 from ..interop import from_foreign
 from ..tensor import Tensor, device as _Device, register
 from ._table import cast, refuse_overflow, refuse_to_fill
+from .convert import contiguous
 from .shape import sizes_of
 
 __all__ = [
@@ -178,12 +179,20 @@ asarray = as_tensor
 # ---- one value -----------------------------------------------------------------------------------------------------
 
 
-def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool, who: str) -> Tensor:
+def _filled(
+    shape: tuple[int, ...],
+    value: Any,
+    dtype: Any,
+    device: Any,
+    requires_grad: bool,
+    who: str,
+    memory_format: Any = None,
+) -> Tensor:
     if any(n < 0 for n in shape):
         raise ShapeError(f"{who}: Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     target = dtypes.get_default_dtype() if dtype is None else dtypes.as_dtype(dtype)
     if _on(device).type == "meta":
-        return _finish(Tensor._wrap_meta(shape, target), None, requires_grad)
+        return _finish(contiguous(Tensor._wrap_meta(shape, target), memory_format), None, requires_grad)
     refuse_to_fill(value, target, who)
     try:
         array = _array(shape, value, target)
@@ -192,7 +201,7 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, require
             raise
         got = f"a tensor of shape {list(shape)} and {target!r}"
         raise MemoryShortError(text(who, got, "there is not enough memory", "ask device='meta' for shapes")) from error
-    return _finish(Tensor._wrap(array, target), None, requires_grad)
+    return _finish(contiguous(Tensor._wrap(array, target), memory_format), None, requires_grad)
 
 
 def _array(shape: tuple[int, ...], value: Any, target: dtypes.dtype) -> np.ndarray[Any, Any]:
@@ -211,15 +220,15 @@ def _maker(name: str, value: Any, what: str) -> Any:
         device: Any = None,
         requires_grad: bool = False,
         layout: Any = None,
+        memory_format: Any = None,
         **kwargs: Any,
     ) -> Tensor:
         if "size" in kwargs:
             size = (kwargs.pop("size"),)
         kwargs.pop("pin_memory", None)
-        kwargs.pop("memory_format", None)
         if kwargs:
             raise ArgumentTypeError(f"{name}() got an unexpected keyword argument {next(iter(kwargs))!r}")
-        return _filled(sizes_of(size, name), value, dtype, device, requires_grad, name)
+        return _filled(sizes_of(size, name), value, dtype, device, requires_grad, name, memory_format)
 
     make.__name__ = make.__qualname__ = name
     make.__doc__ = f"""A new tensor {what}; sizes as ints or as one sequence.
@@ -258,17 +267,24 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
 
 def _like_maker(name: str, value: Any) -> Any:
     def make(
-        input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kwargs: Any
+        input: Tensor,
+        *,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        memory_format: Any = None,
+        **kwargs: Any,
     ) -> Tensor:
-        kwargs.pop("memory_format", None)
         if kwargs:
             raise ArgumentTypeError(f"{name}() got an unexpected keyword argument {next(iter(kwargs))!r}")
         input = from_foreign(input, name)
         where = input.device if device is None else device
-        return _filled(input._array.shape, value, dtype or input._dtype, where, requires_grad, name)
+        return _filled(input._array.shape, value, dtype or input._dtype, where, requires_grad, name, memory_format)
 
     make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"``{name[:-5]}`` of the shape, dtype and device of ``input``, unless given."
+    make.__doc__ = (
+        f"``{name[:-5]}`` of the shape, dtype and device of ``input``, unless given; in C order, or as asked."
+    )
     return make
 
 
@@ -280,11 +296,18 @@ zeros_like, ones_like, empty_like = (
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """``fill_value`` in the shape, dtype and device of ``input``, unless given."""
     where = input.device if device is None else device
-    return _filled(input._array.shape, fill_value, dtype or input._dtype, where, requires_grad, "full_like")
+    kind = dtype or input._dtype
+    return _filled(input._array.shape, fill_value, kind, where, requires_grad, "full_like", memory_format)
 
 
 # ---- counted -------------------------------------------------------------------------------------------------------
