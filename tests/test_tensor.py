@@ -194,6 +194,27 @@ def test_new_tensors_in_the_order_that_is_asked_for():
         konv.zeros_like(y[0], memory_format=last)
 
 
+def test_memory_that_another_library_does_not_hand_out():
+    class Sparse:
+        shape, ndim = (1, 1, 2, 2), 4
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+        def __dlpack__(self, **options):
+            raise BufferError("Can't export tensors with layout other than torch.strided")
+
+    class Meta(Sparse):
+        def __dlpack_device__(self):
+            raise ValueError("Unknown device type meta for Dlpack")
+
+    for source, why in ((Sparse(), "other than torch.strided"), (Meta(), "Unknown device type meta")):
+        for call in (konv.from_dlpack, konv.as_tensor, konv.tensor, konv.nn.Conv2d(1, 1, 1)):
+            with pytest.raises(konv.errors.UnsupportedError, match=why) as caught:
+                call(source)
+            assert isinstance(caught.value, RuntimeError)  # as PyTorch's own layers raise for a sparse input
+
+
 def test_bytes_of_shapes_without_data_fit_in_64_bits():
     """PyTorch: RuntimeError, "Storage size calculation overflowed"."""
     cases = [

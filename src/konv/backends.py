@@ -50,6 +50,7 @@ def force_plan(name: str) -> AbstractContextManager[None]:
             ``'output_lane'``, ``'depthwise'`` or ``'regions'``.
 
     Raises:
+        ArgumentTypeError: ``name`` is not a string.
         ArgumentError: there is no such plan; when a convolution runs that it does not fit, that call raises it too.
     """
     return kernels.force_plan(name)

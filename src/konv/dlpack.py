@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .errors import ArgumentTypeError, DeviceError
+from .errors import ArgumentTypeError, DeviceError, KonvError, UnsupportedError, text
 
 CPU = (1, 0)
 _BFLOAT, _UNSIGNED = 4, 1  # DLDataTypeCode
@@ -45,6 +45,18 @@ def give(array: np.ndarray[Any, Any], bfloat: bool, max_version: Any, copy: bool
 
 def take(source: Any) -> np.ndarray[Any, Any]:
     """An array over the memory of a DLPack object or capsule."""
+    try:
+        return _taken(source)
+    except KonvError:
+        raise
+    except (BufferError, RuntimeError, ValueError) as error:  # what libraries say of memory that they cannot share
+        got = f"a {type(source).__name__} hands out no memory ({error})"
+        raise UnsupportedError(
+            text("from_dlpack", got, "it must be dense, on the CPU, of numbers that NumPy has")
+        ) from error
+
+
+def _taken(source: Any) -> np.ndarray[Any, Any]:
     if type(source).__name__ == "PyCapsule":
         source = _Holder(source)
     if not hasattr(source, "__dlpack__"):

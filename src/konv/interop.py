@@ -49,6 +49,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
     Raises:
         DeviceError: The memory is not the CPU's.
+        UnsupportedError: Its library does not hand it out: a sparse tensor, or one without data.
         ArgumentTypeError: No DLPack object, or a dtype that konv does not have.
 
     Example:

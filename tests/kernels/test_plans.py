@@ -9,7 +9,7 @@ import pytest
 
 import konv
 from konv import kernels
-from konv.errors import DtypeError, ShapeError
+from konv.errors import ArgumentError, ArgumentTypeError, DtypeError, ShapeError
 from konv.geometry import ConvGeometry
 
 GEOMETRIES = {
@@ -132,6 +132,13 @@ def test_settings_and_dtypes_show() -> None:
         assert plain.plan((1, 16, 8, 8)).algorithm == "pixel_lane"
     complex_layer = konv.nn.Conv2d(4, 4, 1, dtype=konv.complex64)
     assert complex_layer.plan((1, 4, 3, 3)).flops == 8 * 4 * 4 * 9
+
+
+def test_plans_that_are_none_are_not_forced() -> None:
+    with pytest.raises(ArgumentTypeError, match=r"^backends\.force_plan: name=5 is a int; plans are 'winograd'"):
+        konv.backends.force_plan(5).__enter__()  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="there is no plan 'fastest'"):
+        konv.backends.force_plan("fastest").__enter__()
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (1, 2, 8), (1, 1, 4, 8, 8), (1, 4, 0, 8), (0, 4, 8, 8), (1, 4, 2, 2)])

@@ -185,6 +185,16 @@ def test_dlpack_of_strided_memory():
     assert konv.from_dlpack(torch.ones(3).__dlpack__()).tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: torch.ones(1, 1, 2, 2).to_sparse(), lambda: torch.ones(1, 1, 2, 2, device="meta")]
+)
+def test_torch_tensors_without_plain_memory(make):
+    for call in (konv.nn.Conv2d(1, 1, 1), konv.from_dlpack, konv.as_tensor, konv.tensor):
+        with pytest.raises(RuntimeError) as caught:
+            call(make())
+        assert isinstance(caught.value, konv.KonvError)
+
+
 def test_torch_tensors_as_operands():
     assert (konv.ones(2) + torch.ones(2)).tolist() == [2, 2]
     assert konv.cat([torch.zeros(1), konv.ones(1)]).tolist() == [0, 1]

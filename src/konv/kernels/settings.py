@@ -123,9 +123,12 @@ def _set_isa(name: str) -> None:
 
 
 @contextmanager
-def force_plan(name: str) -> Iterator[None]:
+def force_plan(name: Any) -> Iterator[None]:
     """Run convolutions by the plan ``name`` inside the ``with`` block, where it fits the geometry at all."""
     global _forced
+    if not isinstance(name, str):
+        got = f"name={name!r} is a {type(name).__name__}"
+        raise ArgumentTypeError(text("backends.force_plan", got, f"plans are {', '.join(map(repr, PLANS))}"))
     if name.split(" ")[0] not in PLANS:
         rule = f"plans are {', '.join(map(repr, PLANS))}"
         raise ArgumentError(text("backends.force_plan", f"there is no plan {name!r}", rule))
