@@ -220,6 +220,8 @@ def test_bytes_of_shapes_without_data_fit_in_64_bits():
     cases = [
         lambda: konv.empty(2**40, 2**40, device="meta"),
         lambda: konv.empty(2**64, device="meta"),
+        lambda: konv.ones(1).expand(2**40, 2**40),
+        lambda: konv.ones(1, device="meta").expand(2**40, 2**40),
         lambda: konv.nn.Conv2d(1, 1, 1, padding=2**31, device="meta")(konv.ones(1, 1, 2, 2, device="meta")),
     ]
     for case in cases:

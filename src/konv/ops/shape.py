@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd import Function
-from ..errors import ArgumentTypeError, ShapeError
+from ..errors import ArgumentRangeError, ArgumentTypeError, ShapeError, text
+from ..geometry import INT64_MAX
 from ..tensor import Tensor, distinct_dims, normalize_dim, register
 from ._table import as_tensor_operand, named
 
@@ -330,6 +331,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
 
     Raises:
         ShapeError: A size other than 1 would have to change.
+        ArgumentRangeError: The bytes would pass 64 bits.
     """
     want, have = sizes_of(sizes, "expand"), input._array.shape
     extra = len(want) - len(have)
@@ -346,6 +348,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
                 f"dimension {i}. Target sizes: {list(want)}. Tensor sizes: {list(have)}"
             )
         shape.append(n)
+    if math.prod(max(n, 1) for n in shape) * input._dtype.itemsize > INT64_MAX:
+        raise ArgumentRangeError(text("expand", f"a shape of {shape}", "its bytes must fit in 64 bits"))
     return Expand.apply(input, tuple(shape))
 
 
