@@ -166,9 +166,7 @@ def _packed(weight: Tensor, pack: Any, geometry: ConvGeometry, h: int, w: int) -
     version, settings = counter.value, kernels.settings_version()  # read first: a write meanwhile makes the entry stale
     packed = pack(weight._array, geometry, h, w)
     if not counter.exported:
-        cache = weight._packed
-        if cache is None:
-            cache = weight._packed = {}
+        cache = weight._packed = weight._packed or {}
         if len(cache) >= PACKED_KEPT:
             cache.pop(next(iter(cache)), None)
         cache[key] = (version, settings, packed, geometry)  # the geometry is kept, so that its id stays its own
@@ -282,7 +280,7 @@ def convolve_transposed(
     return out.squeeze(0) if unbatched else out
 
 
-@lru_cache(maxsize=4096, typed=True)  # 2.0 is no 2
+@lru_cache(maxsize=4096)
 def _geometry(
     shape: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: Any, who: str, output_padding: Any = None
 ) -> ConvGeometry:
@@ -307,8 +305,7 @@ def _hashable(value: Any) -> Any:
 
 def _geometry_of(shape: tuple[int, ...], options: tuple[Any, ...], *others: Any) -> ConvGeometry:
     """A geometry that was made before, or a new one. Only ints and words are looked up: 2.0 equals 2."""
-    found = _geometry if _is_plain(options) else _geometry.__wrapped__
-    return found(shape, *options, *others)
+    return (_geometry if _is_plain(options) else _geometry.__wrapped__)(shape, *options, *others)
 
 
 def _is_plain(value: Any) -> bool:

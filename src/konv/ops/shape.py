@@ -71,15 +71,8 @@ def view_function(name: str, take: Any, give: Any) -> Any:
     return type(name, (View,), members)
 
 
-def _back(g: Tensor, shape: tuple[int, ...], *params: Any) -> Tensor:
-    return g.reshape(shape)
-
-
 def _unpermute(g: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
-    inverse = [0] * len(dims)
-    for i, d in enumerate(dims):
-        inverse[d] = i
-    return permute(g, inverse)
+    return permute(g, np.argsort(dims).tolist())
 
 
 def _expanded(a: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -91,8 +84,8 @@ def _expanded(a: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any
 
 Permute = view_function("Permute", lambda a, dims: a.transpose(dims), _unpermute)
 Transpose = view_function("Transpose", lambda a, d0, d1: a.swapaxes(d0, d1), lambda g, s, d0, d1: transpose(g, d0, d1))
-Squeeze = view_function("Squeeze", lambda a, dims: a.squeeze(dims), _back)
-Unsqueeze = view_function("Unsqueeze", np.expand_dims, _back)
+Squeeze = view_function("Squeeze", lambda a, dims: a.squeeze(dims), lambda g, shape, dims: g.reshape(shape))
+Unsqueeze = view_function("Unsqueeze", np.expand_dims, lambda g, shape, dim: g.reshape(shape))
 # The walk sums a gradient down to the shape of its input, so expand has nothing to do on the way back.
 Expand = view_function("Expand", _expanded, lambda g, s, shape: g)
 
