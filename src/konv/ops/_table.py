@@ -49,7 +49,7 @@ class Pointwise(Function):
     compute: Any = None
     rule: Any = None  # common dtype -> dtype to compute in
     result: Any = None  # dtype computed in -> dtype of the result
-    check: Any = None  # operands -> nothing, or an error about their own dtypes
+    check: Any = None  # operands, common dtype -> nothing, or an error about the operands
     wide: bool = False  # half types are computed in float32: the function is not a single NumPy ufunc
     scales: bool = False  # ... or where one operand is a number, which may be beyond their range when the result is not
     gradients: tuple[Any, ...] = ()
@@ -60,7 +60,7 @@ class Pointwise(Function):
     def forward(ctx: Any, *operands: Any) -> Tensor:
         dtype = common_dtype(operands)
         if ctx.check is not None:
-            ctx.check(operands)
+            ctx.check(operands, dtype)
         if ctx.rule is not None:
             dtype = ctx.rule(dtype)
         out_dtype = dtype if ctx.result is None else ctx.result(dtype)

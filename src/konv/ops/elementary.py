@@ -16,7 +16,6 @@ from ..errors import ArgumentRangeError
 from ..tensor import Tensor, register
 from ._table import (
     as_tensor_operand,
-    common_dtype,
     integers,
     pointwise,
     refuse_bool,
@@ -224,10 +223,9 @@ def _below(g: Tensor, a: Any, b: Any) -> Tensor:
     return g.masked_fill((a <= b).logical_not(), 0)
 
 
-def _bounds_fit(operands: tuple[Any, ...]) -> None:
+def _bounds_fit(operands: tuple[Any, ...], dtype: dtypes.dtype) -> None:
     for bound in operands[1:]:
-        if not isinstance(bound, Tensor):
-            refuse_overflow(bound, common_dtype(operands), "clamp")
+        refuse_overflow(bound, dtype, "clamp")
 
 
 _no = refuse_complex("clamp")

@@ -125,7 +125,7 @@ def _truncated(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> Any:
     return quotient + ((quotient < 0) & (quotient * b != a)).astype(quotient.dtype)
 
 
-def _no_bools(operands: tuple[Any, ...]) -> None:
+def _no_bools(operands: tuple[Any, ...], _: dtypes.dtype) -> None:
     for value in operands:
         if (value._dtype is dtypes.bool) if isinstance(value, Tensor) else isinstance(value, (bool, np.bool_)):
             raise DtypeError(
@@ -179,7 +179,7 @@ fmod = pointwise(
 )
 
 
-def _factor_fits(operands: tuple[Any, ...]) -> None:
+def _factor_fits(operands: tuple[Any, ...], _: dtypes.dtype) -> None:
     factor, dtype = operands[3], common_dtype(operands[:3])
     if dtype.kind < dtypes.FLOATING and isinstance(factor, float):
         raise DtypeError(f"addcmul, addcdiv: value={factor} does not go with {dtype}; give an int")
@@ -217,8 +217,8 @@ _lerp = pointwise(
 )
 
 
-def _fitting_exponent(operands: tuple[Any, ...]) -> None:
-    exponent, dtype = operands[1], common_dtype(operands)
+def _fitting_exponent(operands: tuple[Any, ...], dtype: dtypes.dtype) -> None:
+    exponent = operands[1]
     if dtype.kind > dtypes.INTEGER:
         if dtype.is_half:
             refuse_overflow(exponent, dtype, "pow")
