@@ -135,7 +135,7 @@ std::string layout_of(const Plan& plan) {
 Scalar summed_in(const Geometry& g, Scalar scalar) {
   if (is_floating(scalar)) return scalar == Scalar::f64 ? Scalar::f64 : Scalar::f32;
   const double most = scalar == Scalar::u8 ? 255 : std::ldexp(1.0, static_cast<int>(8 * scalar_bytes(scalar) - 1));
-  const double largest = double(g.group_c()) * double(g.taps()) * most * most + most;
+  const double largest = std::max(1.0, double(g.group_c()) * double(g.taps())) * most * most + most;
   return largest < 0x1p24 ? Scalar::f32 : largest < 0x1p51 ? Scalar::f64 : Scalar::i64;
 }
 

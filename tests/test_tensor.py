@@ -345,3 +345,35 @@ def test_facts_wrap_where_pytorch_wraps_them():
     assert repr(wide) == ("tensor([-3.0000e-06,  3.0000e-06, -4.0000e-06,  5.0000e-06],\n       dtype=torch.float64)")
     rows = konv.tensor([[1, 2, 3], [4, 5, 6]], dtype=konv.int32)
     assert repr(rows) == "tensor([[1, 2, 3],\n        [4, 5, 6]], dtype=torch.int32)"
+
+
+def test_bounds_of_randint_like_are_checked():
+    x = konv.zeros(2, 3)
+    for bounds in ((), (5.7,), (1, 2, 3), ("a",)):
+        with pytest.raises(TypeError):
+            konv.randint_like(x, *bounds)
+    assert konv.randint_like(x, 4, 5).tolist() == [[4, 4, 4], [4, 4, 4]]
+
+
+def test_repeated_cells_are_not_filled_with_what_needs_a_gradient():
+    value = konv.tensor(2.0, requires_grad=True)
+    cells = konv.zeros(3)
+    with pytest.raises(RuntimeError, match="single memory location"):
+        cells.expand(2, 3).fill_(value)
+    cells.expand(2, 3).fill_(4.0)
+    assert cells.tolist() == [4, 4, 4]
+
+
+def test_numbers_are_checked_against_what_takes_them():
+    flags = konv.tensor([True, False])
+    assert flags.masked_fill(flags, 1e39).tolist() == [True, False]
+    small = konv.tensor([1, 2], dtype=konv.int8)
+    assert konv.sub(small, small, alpha=128).tolist() == [-127, 2]
+    with pytest.raises(RuntimeError, match="overflow"):
+        konv.sub(small, small, alpha=-128)
+
+
+def test_a_list_of_scalars_has_the_dtype_that_they_promote_to():
+    assert konv.tensor([np.float32(1), np.float64(2)]).dtype is konv.float64
+    assert konv.tensor([[np.float32(1)], [2]]).dtype is konv.float32
+    assert konv.tensor([np.int8(1), np.int16(2)]).dtype is konv.int16

@@ -73,10 +73,11 @@ def test_few_filters_over_very_many_channels(isa: str, guarded: Any, past: int, 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("size", [9, 200])
-def test_no_channels_at_all_leave_the_bias(isa: str, mode: str, size: int) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint8", "int16", "int32", "int64", "complex64"])
+def test_no_channels_at_all_leave_the_bias(isa: str, mode: str, size: int, dtype: str) -> None:
     geometry = ConvGeometry.of(0, 5, 3, padding=1, padding_mode=mode)
-    bias = np.arange(5, dtype=np.float32)
-    x, weight = np.zeros((2, 0, size, size), np.float32), np.zeros((5, 0, 3, 3), np.float32)
+    bias = np.arange(5).astype(dtype)
+    x, weight = np.zeros((2, 0, size, size), dtype), np.zeros((5, 0, 3, 3), dtype)
     found = kernels.conv2d(x, weight, bias, geometry)
     np.testing.assert_array_equal(found, np.broadcast_to(bias[:, None, None], (2, 5, size, size)))
 

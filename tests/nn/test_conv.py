@@ -170,6 +170,11 @@ def test_options_are_looked_up_by_their_type_too():
         with pytest.raises(TypeError):
             F.conv2d(x, weight, **options)
     assert F.conv2d(x, weight, stride=np.int64(2)).shape == (1, 4, 3, 3)
+    weight = konv.zeros(3, 4, 3, 3)
+    assert F.conv_transpose2d(x, weight, stride=3, output_padding=2).shape == (1, 4, 26, 26)
+    for wrong in (2.0, (2, 2.0), {2: 2}):
+        with pytest.raises(TypeError):
+            F.conv_transpose2d(x, weight, stride=3, output_padding=wrong)
 
 
 def test_mixed_dtypes_and_devices_are_refused():

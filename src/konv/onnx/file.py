@@ -82,8 +82,10 @@ def _content(path: Path) -> bytes:
             if size > MAX_BYTES:
                 raise refused(path, f"has {size} bytes", f"konv reads at most {MAX_BYTES}")
             return file.read(MAX_BYTES + 1)[:MAX_BYTES]
-    except OSError as error:
-        raise refused(path, "cannot be read", error.strerror or str(error)) from error
+    except FileError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: the path has a null character
+        raise refused(path, "cannot be read", getattr(error, "strerror", None) or str(error)) from error
 
 
 def _parsed(onnx: Any, content: bytes, path: Path) -> Any:

@@ -89,6 +89,8 @@ def masked_fill(input: Tensor, mask: Any, value: Any) -> Tensor:
     """``value`` where ``mask`` is true, else ``input``; the dtype of ``input`` stays."""
     number = value.item() if isinstance(value, Tensor) and not value._array.ndim and not value._meta else value
     refuse_overflow(number, input._dtype, "masked_fill")
+    if input._dtype is dtypes.bool and not isinstance(number, Tensor):
+        value = bool(number)  # of any size, as it is true or false
     made = named(where(mask, value, input), "MaskedFillBackward0")
     return made if made._dtype is input._dtype else made.to(input._dtype)
 

@@ -305,7 +305,7 @@ def _hashable(value: Any) -> Any:
 
 def _geometry_of(shape: tuple[int, ...], options: tuple[Any, ...], *others: Any) -> ConvGeometry:
     """A geometry that was made before, or a new one. Only ints and words are looked up: 2.0 equals 2."""
-    return (_geometry if _is_plain(options) else _geometry.__wrapped__)(shape, *options, *others)
+    return (_geometry if _is_plain((options, others)) else _geometry.__wrapped__)(shape, *options, *others)
 
 
 def _is_plain(value: Any) -> bool:

@@ -221,8 +221,9 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Write one number into every element."""
-    begin_write(self, "fill_", fills=True)
     value = operand(value, "fill_")
+    # A gradient of a number that many places of one cell got would count it once for each.
+    begin_write(self, "fill_", fills=not (isinstance(value, Tensor) and value.requires_grad))
     if isinstance(value, Tensor) and value._array.ndim:
         raise ArgumentRangeError(
             f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."

@@ -154,9 +154,9 @@ def _natural_dtype(data: Any, array: np.ndarray[Any, Any]) -> dtypes.dtype:
 def _dtypes_in(data: Any) -> set[dtypes.dtype]:
     if isinstance(data, (list, tuple)):
         kinds = set(map(type, data))
-        if not kinds <= _NUMBERS:
-            return set().union(*map(_dtypes_in, data))
-        return {dtypes.of_scalar(kind()) for kind in kinds}
+        known = {kind for kind in kinds if kind in _NUMBERS or issubclass(kind, np.generic)}
+        found = {dtypes.of_scalar(k()) if k in _NUMBERS else dtypes.from_numpy(np.dtype(k)) for k in known}
+        return found.union(*[_dtypes_in(part) for part in data if type(part) not in known]) if kinds > known else found
     if hasattr(data, "dtype"):
         return {dtypes.as_dtype(data.dtype)}
     if isinstance(data, (int, float, complex)):

@@ -294,7 +294,8 @@ def scaled(input: Any, other: Any, alpha: Any, who: str) -> Any:
     dtype = common_dtype((operand(input, who), other))
     if isinstance(alpha, float) and dtype.kind < dtypes.FLOATING:
         raise DtypeError(f"{who}: For integral input tensors, argument alpha must not be a floating point number.")
-    refuse_overflow(alpha, dtype, who)
+    factor: Any = alpha
+    refuse_overflow(0 - factor if who == "sub" else factor, dtype, who)  # what PyTorch multiplies by
     return other * alpha
 
 

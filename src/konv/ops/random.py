@@ -197,12 +197,9 @@ def randint(
         tensor([4, 9, 3, 0, 3])
     """
     given = list(args)
-    if size is None and given:
-        size = given.pop()
-    if high is None and given:
-        high = given.pop()
-    if low is None and given:
-        low = given.pop()
+    size = given.pop() if size is None and given else size
+    high = given.pop() if high is None and given else high
+    low = given.pop() if low is None and given else low
     if given or size is None or high is None or isinstance(size, int):
         rule = "randint(high, size) or randint(low, high, size), size a sequence"
         raise ArgumentTypeError(text("randint", f"got {args}", rule))
@@ -272,8 +269,11 @@ def randint_like(
     input: Tensor, *bounds: int, dtype: dtypes.dtype | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """``randint(high)`` or ``randint(low, high)`` with the shape, dtype, device and order in memory of ``input``."""
-    bounds = (0, *bounds) if len(bounds) == 1 else bounds
-    return random_(empty_like_in_memory(input, dtype, device), *bounds).requires_grad_(requires_grad)
+    if len(bounds) not in (1, 2):
+        rule = "randint_like(input, high) or randint_like(input, low, high)"
+        raise ArgumentTypeError(text("randint_like", f"got {bounds}", rule))
+    ends = [whole(bound, "randint_like", "a bound") for bound in (0, *bounds)[-2:]]
+    return random_(empty_like_in_memory(input, dtype, device), *ends).requires_grad_(requires_grad)
 
 
 def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Tensor:
