@@ -54,7 +54,7 @@ def test_windows_that_cannot_be_counted_are_refused() -> None:
 
 @pytest.mark.parametrize("past", [4, 12, 16, 36, 60])
 @pytest.mark.parametrize("channels", [16500, 20000])
-def test_few_filters_over_very_many_channels(isa: str, guarded: Any, past: int, channels: int) -> None:
+def test_few_filters_over_very_many_channels(isa: str, past: int, channels: int) -> None:
     rng = np.random.default_rng(2)
     memory = np.zeros(channels * 144 + 32, np.float32)
     first = (past - memory.ctypes.data % 64) % 64 // 4

@@ -126,11 +126,10 @@ def _set_isa(name: str) -> None:
 def force_plan(name: Any) -> Iterator[None]:
     """Run convolutions by the plan ``name`` inside the ``with`` block, where it fits the geometry at all."""
     global _forced
+    rule = f"plans are {', '.join(map(repr, PLANS))}"
     if not isinstance(name, str):
-        got = f"name={name!r} is a {type(name).__name__}"
-        raise ArgumentTypeError(text("backends.force_plan", got, f"plans are {', '.join(map(repr, PLANS))}"))
+        raise ArgumentTypeError(text("backends.force_plan", f"name={name!r} is a {type(name).__name__}", rule))
     if name.split(" ")[0] not in PLANS:
-        rule = f"plans are {', '.join(map(repr, PLANS))}"
         raise ArgumentError(text("backends.force_plan", f"there is no plan {name!r}", rule))
     before, _forced = _forced, name
     _changed()
