@@ -111,10 +111,8 @@ std::optional<Memory> grad_weight_of(const GradWeightPlan& plan, nb::handle inpu
   gy.expect(plan.scalar, plan.parts, {n, g.oc / plan.parts, g.oh, g.ow}, "the gradient");
   checked_mul(checked_mul(n, 8), checked_add(checked_mul(g.c * g.h, g.w), checked_mul(g.oc * g.oh, g.ow)));
   Memory memory(g.oc / plan.parts * g.group_c() * g.taps() * scalar_bytes(plan.scalar));
-  with_floating_type(plan.scalar, [&](auto t) {
-    const ReleaseGil released;
-    grad_weight::run<decltype(t)>({g, *plan.isa, x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
-  });
+  const ReleaseGil released;
+  grad_weight::run({g, *plan.isa, x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
   return memory;
 }
 

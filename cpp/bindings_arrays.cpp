@@ -29,9 +29,8 @@ constexpr std::string_view modes[] = {"zeros", "reflect", "replicate", "circular
 constexpr std::string_view precisions[] = {"highest", "high", "medium"};
 
 const Format* find_format(std::string_view Format::* name, std::string_view wanted) {
-  for (const Format& format : formats)
-    if (format.*name == wanted) return &format;
-  return nullptr;
+  const Format* found = std::ranges::find(formats, wanted, name);
+  return found == std::end(formats) ? nullptr : found;
 }
 
 template <class Enum, std::size_t N> Enum by_name(const std::string_view (&names)[N], const std::string& name) {

@@ -74,10 +74,8 @@ std::optional<Memory> max_pool2d_gradient(nb::handle grad, nb::handle places, in
   cells.expect(Scalar::i64, 1, {n, c, gy.size(2), gy.size(3)}, "the indices");
   if (h < 1 || w < 1) refuse("the image has no cells");
   Image gx(n, c, h, w, gy.scalar());
-  {
-    const ReleaseGil released;
-    max_pool_gradient(current_isa(), n, c, gy.image(), cells.image(), gx.view);
-  }
+  const ReleaseGil released;
+  max_pool_gradient(current_isa(), n, c, gy.image(), cells.image(), gx.view);
   return std::move(gx.memory);
 }
 
@@ -118,10 +116,8 @@ std::optional<Memory> run(const PassForm& form, nb::args handles) {
   Image result = sums ? Image(2, n, c, 1, Scalar::f64) : Image(n, c, h, w, x.scalar());
   if (sums) a.sums = static_cast<double*>(result.memory.data());
   else a.y = result.view;
-  {
-    const ReleaseGil released;
-    if (!empty) run_pass(form.pass, current_isa(), a);
-  }
+  const ReleaseGil released;
+  if (!empty) run_pass(form.pass, current_isa(), a);
   return std::move(result.memory);
 }
 

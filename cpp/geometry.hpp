@@ -90,10 +90,8 @@ template <class Void> struct View {
   }
   // Cells from (row, column) on.
   View part(index row, index column, index rows, index columns) const {
-    View v = *this;
-    v.data = static_cast<Byte*>(data) + (row * sh + column * sw) * scalar_bytes(scalar);
-    v.h = rows, v.w = columns;
-    return v;
+    const index at = (row * sh + column * sw) * scalar_bytes(scalar);
+    return {static_cast<Byte*>(data) + at, scalar, parts, rows, columns, sn, sc, sh, sw};
   }
 };
 using ImageView = View<const void>;

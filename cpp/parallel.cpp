@@ -73,11 +73,7 @@ class Pool {
  public:
   bool claim() { return !owned_.load(std::memory_order_relaxed) && !owned_.exchange(true, std::memory_order_acquire); }
 
-  void forget_threads() {
-    started_ = 0;
-    door_ = 0;
-    owned_ = false;
-  }
+  void forget_threads() { started_ = 0, door_ = 0, owned_ = false; }
 
   // Only between claim() and the end of this call; slots >= 2.
   void run(const Job& job) {
@@ -120,10 +116,9 @@ class Pool {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
-      while (started_ < count) {
+      for (; started_ < count; started_++) {
         slots_[started_ + 1].state = idle;
         std::thread([this, slot = started_ + 1] { work(slot); }).detach();
-        started_++;
       }
     } catch (...) {  // no more threads to be had: fewer do the same work
     }

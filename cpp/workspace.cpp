@@ -19,8 +19,7 @@
 namespace konv {
 namespace {
 
-constexpr index alignment = 64, mebibyte = index{1} << 20;
-constexpr index large = 32 * mebibyte;
+constexpr index alignment = 64, mebibyte = index{1} << 20, large = 32 * mebibyte;
 #if defined(MADV_FREE)  // a sixteenth of the machine's memory, and no more than a result of 1 GiB on large pages
 const index largest_kept =
     std::clamp(index{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 16, large, 1040 * mebibyte);

@@ -72,8 +72,13 @@ template <class T, class Tile> class Driver {
     }, slots);
     if (parts_ == 1) return;
     parallel_for(cells_, [&](index cell, int id) {
-      add_parts(part_sums(cell, 0));
-      tile_.write(cell_of(cell), part_sums(cell, 0), scratch(id));
+      T* sums = part_sums(cell, 0);
+      for (index j = 0; j < cut_.sums; j++) {
+        double total = 0;
+        for (index p = 0; p < parts_; p++) total += static_cast<double>(sums[p * sums_ + j]);
+        sums[j] = static_cast<T>(total);
+      }
+      tile_.write(cell_of(cell), sums, scratch(id));
     }, slots);
   }
  private:
@@ -88,14 +93,6 @@ template <class T, class Tile> class Driver {
     const index output = cell / channel_cells_ % output_cells_ * cut_.outputs;
     return {cell / channel_cells_ / output_cells_, output, std::min(cut_.outputs, g.group_oc() - output), channel,
             std::min(cut_.channels, g.group_c() - channel)};
-  }
-
-  void add_parts(T* sums) const {
-    for (index j = 0; j < cut_.sums; j++) {
-      double total = 0;
-      for (index p = 0; p < parts_; p++) total += static_cast<double>(sums[p * sums_ + j]);
-      sums[j] = static_cast<T>(total);
-    }
   }
 
   const GradWeightCall& call_;
@@ -272,7 +269,7 @@ template <class T> class DepthwiseTile {
 
 }  // namespace
 
-template <class T> void run(const GradWeightCall& call) {
+void run(const GradWeightCall& call) {
   const Geometry& g = call.g;
   if (g.oc == 0 || g.group_c() == 0) return;
   if (call.n == 0 || g.oh == 0 || g.ow == 0) {
@@ -281,14 +278,12 @@ template <class T> void run(const GradWeightCall& call) {
   }
   GradWeightCall flat = call;
   direct::one_row(flat.g, flat.x, flat.gy);
-  switch (call.algorithm) {
-    case GradWeight::winograd: return winograd::grad_weight<T>(flat);
-    case GradWeight::depthwise: return Driver<T, DepthwiseTile<T>>(flat).run();
-    case GradWeight::matrix: return Driver<T, DenseTile<T>>(flat).run();
-  }
+  if (call.algorithm == GradWeight::winograd) return winograd::grad_weight(flat);
+  with_floating_type(call.gy.scalar, [&](auto t) {
+    using T = decltype(t);
+    if (call.algorithm == GradWeight::depthwise) Driver<T, DepthwiseTile<T>>(flat).run();
+    else Driver<T, DenseTile<T>>(flat).run();
+  });
 }
-
-template void run<float>(const GradWeightCall&);
-template void run<double>(const GradWeightCall&);
 
 }  // namespace konv::grad_weight

@@ -18,8 +18,8 @@ struct GradWeightCall {
 
 namespace grad_weight {
 
-// T: compute type, float or double. Any geometry, all paddings.
-template <class T> void run(const GradWeightCall& call);
+// Any geometry, all paddings.
+void run(const GradWeightCall& call);
 
 // Real sums in the compute type become elements of dW.
 template <class T> class Writer {

@@ -101,9 +101,8 @@ template <class T> class Driver {
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
       for (index row = 0; row < g_.kh; row += b_.kernel_rows) {
-        const index channels = std::min(channels_, g_.group_c() - c),
-                    kernel_rows = std::min(b_.kernel_rows, g_.kh - row);
-        const index k = c * g_.taps() + row * g_.kw, count = channels * kernel_rows * g_.kw;
+        const index channels = std::min(channels_, g_.group_c() - c), k = c * g_.taps() + row * g_.kw;
+        const index count = channels * std::min(b_.kernel_rows, g_.kh - row) * g_.kw;
         const T* x = x_.load(own.staged, b.n, b.images, b.group * g_.group_c() + c, channels, b.row, b.column, row);
         if (gathers_) tiles_.gather(pixels, count, x, own.pixel, offsets_.data(), own.gathered);
         for (index w = from; w < to; w++) {
@@ -133,12 +132,9 @@ template <class T> class Driver {
         const index channel = b.group * g_.group_oc() + panels_.first(panel) + lane;
         const int channels = static_cast<int>(std::min(lanes_, panels_.kept(panel) - lane));
         const T* m = sums + i * pixels * width + lane;
-        if (in_place) {
-          tiles_.transpose_store(m, width, pixels, writer_.in_place(b.n + i, channel) + b.row * call_.y.sh, call_.y.sc,
-                                 channels);
-          continue;
-        }
-        tiles_.transpose_store(m, width, pixels, rows, pitch, channels);
+        T* y = in_place ? writer_.in_place(b.n + i, channel) + b.row * call_.y.sh : rows;
+        tiles_.transpose_store(m, width, pixels, y, in_place ? call_.y.sc : pitch, channels);
+        if (in_place) continue;
         writer_.write_rows(rows, b.columns, {{b.n + i, channel, b.row, b.column, channels, pitch}, b.rows, b.columns});
       }
   }

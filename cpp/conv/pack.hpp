@@ -25,7 +25,7 @@ struct Panels {
 
   index count() const { return ceil_div(channels, width); }
   index first(index panel) const { return panel * width; }
-  index kept(index panel) const { return channels - first(panel) < width ? channels - first(panel) : width; }
+  index kept(index panel) const { return std::min(width, channels - first(panel)); }
   index stored(index panel) const { return round_up(kept(panel), unit); }
   index group_size() const { return checked_mul(k, round_up(channels, unit)); }
   // Where panel `panel` of group `group` starts.
@@ -55,8 +55,7 @@ template <class T>
 void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, index group, index o, T* dst) {
   if (w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps()) {
     const char* source = static_cast<const char*>(w.data) + (group * w.sg + o * w.so) * scalar_bytes(w.scalar);
-    isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps(), w.si);
-    return;
+    return isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps(), w.si);
   }
   for (index i = 0; i < g.group_c(); i++) read_taps<T>(isa, w, group, o, i, g.kh, g.kw, dst + i * g.taps());
 }

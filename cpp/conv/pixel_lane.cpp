@@ -34,11 +34,15 @@ template <class T> class Driver {
     lay_out_planes();
     const Grid grid(g_, call_.n, 1, rows_, columns_);
     const index blocks = g_.groups * grid.count();
-    parts_ = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
+    const index parts = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
     const index values = planes_size_ + (direct_ ? 0 : panels_.width * rows_ * columns_) + lanes_;
-    direct::each_task(call_, g_, blocks * parts_, threads_, values, [&](index task, int, T* planes) {
-      const index i = task / parts_;
-      run_block({grid.at(i % grid.count()), i / grid.count(), task % parts_}, planes);
+    direct::each_task(call_, g_, blocks * parts, threads_, values, [&](index task, int, T* planes) {
+      const index i = task / parts;
+      const Share b{grid.at(i % grid.count()), i / grid.count(), task % parts};
+      stage(reader_, planes, across_.length, down_, across_,
+            corner_of(g_, b, b.group * g_.group_c(), g_.group_c(), channel_size_));
+      const index from = panels_.count() * b.part / parts, to = panels_.count() * (b.part + 1) / parts;
+      for (index panel = from; panel < to; panel++) add(b, panel, planes, planes + planes_size_);
     });
   }
  private:
@@ -75,13 +79,6 @@ template <class T> class Driver {
           offsets_.push_back(c * channel_size_ + down_.offset(i) * across_.length + across_.offset(j));
   }
 
-  void run_block(const Share& b, T* planes) const {
-    stage(reader_, planes, across_.length, down_, across_,
-          corner_of(g_, b, b.group * g_.group_c(), g_.group_c(), channel_size_));
-    const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
-    for (index panel = from; panel < to; panel++) add(b, panel, planes, planes + planes_size_);
-  }
-
   void add(const Share& b, index panel, const T* x, T* sums) const {
     const index kept = panels_.kept(panel), channel = b.group * g_.group_oc() + panels_.first(panel);
     T* y = direct_ ? writer_.in_place(b.n, channel) + b.row * call_.y.sh + b.column : sums;
@@ -101,7 +98,7 @@ template <class T> class Driver {
   const RowWriter<T> writer_;
   const bool direct_;  // the tile writes into the output
   int threads_ = 1;
-  index rows_ = 1, columns_ = 1, parts_ = 1;  // parts_: shares of the panels
+  index rows_ = 1, columns_ = 1;
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
   index channel_size_ = 0, planes_size_ = 0;
   std::vector<index> offsets_;  // of k, in the planes

@@ -1,4 +1,4 @@
-// Rows of the padded image, rows of the output: see rows.hpp.
+// Rows of the padded image: see rows.hpp.
 #include "rows.hpp"
 #include <algorithm>
 
@@ -16,10 +16,6 @@ struct Inside {
 };
 
 }  // namespace
-
-template <class T>
-RowReader<T>::RowReader(const IsaTable& isa, const ImageView& x, PadMode mode)
-    : table_(isa.rows.of<T>()), x_(x), mode_(mode) {}
 
 // Zero padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins
 // of zeros, over which the cells are then folded that lie before column 0 and after column w.
@@ -53,8 +49,13 @@ template <class T> void RowReader<T>::read_rows(T* dst, index pitch, const RowBl
     const index source = source_index(b.row + r * b.row_step, x_.h, mode_);
     load(dst, source, 0, source >= 0, source < 0);
     if (source < 0) continue;
-    fold(dst, 0, across.first, b, source);
-    fold(dst, across.last, b.count, b, source);
+    const auto fold = [&](index from, index to) {
+      for (index j = from; j < to; j++)
+        if (const index column = source_index(b.column + j * b.step, x_.w, mode_); column >= 0)
+          table_.load(x_.scalar, dst + j, at(b.n, b.c, source, column), 1, 1, x_.sc);
+    };
+    fold(0, across.first);
+    fold(across.last, b.count);
   }
 }
 
@@ -68,41 +69,8 @@ template <class T> void RowReader<T>::fetch_next(const RowBlock& b) const {
   }
 }
 
-template <class T> void RowReader<T>::fold(T* dst, index from, index to, const RowBlock& b, index row) const {
-  for (index j = from; j < to; j++) {
-    const index source = source_index(b.column + j * b.step, x_.w, mode_);
-    if (source >= 0) table_.load(x_.scalar, dst + j, at(b.n, b.c, row, source), 1, 1, x_.sc);
-  }
-}
-
-template <class T> const void* RowReader<T>::at(index n, index c, index row, index column) const {
-  return static_cast<const char*>(x_.plane(n, c)) + (row * x_.sh + column * x_.sw) * scalar_bytes(x_.scalar);
-}
-
-template <class T> const T* RowReader<T>::in_place(index n, index c, index row) const {
-  if (x_.scalar != scalar_of<T> || x_.sw != 1 || row < 0 || row >= x_.h) return nullptr;
-  return static_cast<const T*>(x_.plane(n, c)) + row * x_.sh;
-}
-
-template <class T>
-RowWriter<T>::RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows.of<T>()), y_(y) {}
-
-template <class T> void RowWriter<T>::write_rows(const T* src, index pitch, const RowBlock& b) const {
-  const index corner = (b.row * y_.sh + b.column * y_.sw) * scalar_bytes(y_.scalar);
-  for (index p = 0; p < b.channels; p++)
-    table_.store_block[static_cast<int>(y_.scalar)]({static_cast<char*>(y_.plane(b.n, b.c + p)) + corner, y_.sh, y_.sw,
-                                                     src + p * b.distance, pitch, b.rows, b.count});
-}
-
-template <class T> T* RowWriter<T>::in_place(index n, index c) const {
-  return y_.scalar == scalar_of<T> && y_.sw == 1 ? static_cast<T*>(y_.plane(n, c)) : nullptr;
-}
-
 template class RowReader<float>;
 template class RowReader<double>;
 template class RowReader<index>;
-template class RowWriter<float>;
-template class RowWriter<double>;
-template class RowWriter<index>;
 
 }  // namespace konv

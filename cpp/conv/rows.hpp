@@ -28,7 +28,7 @@ struct RowBlock : Corner {
 
 template <class T> class RowReader {
  public:
-  RowReader(const IsaTable& isa, const ImageView& x, PadMode mode);
+  RowReader(const IsaTable& isa, const ImageView& x, PadMode mode) : table_(isa.rows.of<T>()), x_(x), mode_(mode) {}
   // dst[p*distance + r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them
   // from dst[.. + half] on, the even ones before. framed: an equal block left the zeros that are asked for.
   void read_rows(T* dst, index pitch, const RowBlock& b) const;
@@ -36,10 +36,14 @@ template <class T> class RowReader {
   void fetch_next(const RowBlock& b) const;
 
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.
-  const T* in_place(index n, index c, index row) const;
+  const T* in_place(index n, index c, index row) const {
+    if (x_.scalar != scalar_of<T> || x_.sw != 1 || row < 0 || row >= x_.h) return nullptr;
+    return static_cast<const T*>(at(n, c, row, 0));
+  }
  private:
-  const void* at(index n, index c, index row, index column) const;
-  void fold(T* dst, index from, index to, const RowBlock& b, index row) const;
+  const void* at(index n, index c, index row, index column) const {
+    return static_cast<const char*>(x_.plane(n, c)) + (row * x_.sh + column * x_.sw) * scalar_bytes(x_.scalar);
+  }
 
   const RowTable<T>& table_;
   ImageView x_;
@@ -48,12 +52,19 @@ template <class T> class RowReader {
 
 template <class T> class RowWriter {
  public:
-  RowWriter(const IsaTable& isa, const OutputView& y);
+  RowWriter(const IsaTable& isa, const OutputView& y) : table_(isa.rows.of<T>()), y_(y) {}
   // Cell (row + r, column + j) of y(n, c + p) = src[p*distance + r*pitch + j].
-  void write_rows(const T* src, index pitch, const RowBlock& b) const;
+  void write_rows(const T* src, index pitch, const RowBlock& b) const {
+    const OutputView y = y_.part(b.row, b.column, b.rows, b.count);
+    for (index p = 0; p < b.channels; p++)
+      table_.store_block[static_cast<int>(y.scalar)](
+          {y.plane(b.n, b.c + p), y.sh, y.sw, src + p * b.distance, pitch, b.rows, b.count});
+  }
 
   // The output plane itself when tiles may write it: stored as T, contiguous rows; else nullptr.
-  T* in_place(index n, index c) const;
+  T* in_place(index n, index c) const {
+    return y_.scalar == scalar_of<T> && y_.sw == 1 ? static_cast<T*>(y_.plane(n, c)) : nullptr;
+  }
  private:
   const RowTable<T>& table_;
   OutputView y_;

@@ -164,7 +164,7 @@ struct StagedBlock {
                picks && g.stride_w == 2 && g.stride_h == 2 && g.kh > 1 && g.dilation_h == 1),
         down(1, g.stride_h, g.kh, g.dilation_h) {
     const index fit = bytes / scalar / across.cells(), most = (fit - (g.kh - 1)) / g.stride_h / row_unit * row_unit;
-    rows = equal(g.oh, most < row_unit ? row_unit : most, row_unit);
+    rows = equal(g.oh, std::max(most, row_unit), row_unit);
     down = StagedAxis(rows, g.stride_h, g.kh, g.dilation_h);
     size = round_up(down.cells() * across.cells() + lanes, 16);
     for (index b = 0; b < g.kw; b++) offsets.push_back(across.offset(b));
@@ -172,8 +172,7 @@ struct StagedBlock {
  private:
   // `total` cut into equal blocks of at most `most`, each a multiple of `unit` but the last.
   static index equal(index total, index most, index unit) {
-    const index each = round_up(ceil_div(total, ceil_div(total, most)), unit);
-    return each < total ? each : total;
+    return std::min(total, round_up(ceil_div(total, ceil_div(total, most)), unit));
   }
 };
 

@@ -87,14 +87,9 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
     cut(p, b, blocks);
     const index most = b.most();
     if (b.bytes <= budget || (most == 1 && b.threads == 1)) return b;
-    if (most > 1 && (b.shared || b.threads == 1 || most * each >= 42)) {
-      blocks += ceil_div(blocks, 8);
-    } else if (!b.shared) {
-      b.shared = true;
-      blocks = of_tiles(4 * block_tiles);
-    } else {
-      b.threads--;  // with very many threads, fewer must do
-    }
+    if (most > 1 && (b.shared || b.threads == 1 || most * each >= 42)) blocks += ceil_div(blocks, 8);
+    else if (!b.shared) b.shared = true, blocks = of_tiles(4 * block_tiles);
+    else b.threads--;  // with very many threads, fewer must do
   }
 }
 
@@ -192,10 +187,8 @@ template <class T> class Forward {
 
     const OutputView& y = call_.y;
     T* plane = y.parts == 1 ? writer_.in_place(s.n, o) : nullptr;
-    if (plane && rows > 0 && y.sh == columns && h.dilation == 1) {  // the rows follow each other
-      count = rows * columns;
-      rows = 1;
-    }
+    const bool one_run = plane && rows > 0 && y.sh == columns && h.dilation == 1;  // the rows follow each other
+    if (one_run) count = rows * columns, rows = 1;
     for (index i = 0; i < rows; i++) {
       const index y_row = row + i * h.dilation;
       tile_.transpose_store(own.z + i * columns * l, l, count, plane ? plane + y_row * y.sh + column : own.staged,

@@ -23,6 +23,6 @@ enum class Sum : std::uint8_t { outputs, gradient };
 // error counts for float32; float64 is exact to 1e-13 under each, and float16 and bfloat16 round outputs far more.
 std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum = Sum::outputs);
 
-template <class T> void grad_weight(const GradWeightCall& call);
+void grad_weight(const GradWeightCall& call);
 
 }  // namespace konv::winograd

@@ -79,21 +79,19 @@ double streaming(double weights) {
 // For a gradient, transforms take about 12, a direct sum 0.9 of the products' time; D is transformed once a call for
 // every pair of channels, about 6 multiply-adds for each product, spread over four images (no choice knows the batch).
 Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, Sum sum) {
-  const double rows = static_cast<double>(Rows(t, g.group_c()).all);  // of all products of a tile
+  const double rows = double(Rows(t, g.group_c()).all), products = double(t.products());  // rows: of all products
   const double across = double(t.w.phases * t.w.tiles), tiles = double(t.h.phases * t.h.tiles) * across;
-  const double oc = static_cast<double>(g.group_oc()), lanes = static_cast<double>(round_up(g.group_oc(), 16));
-  const double taps = static_cast<double>(g.group_c() * g.taps()) * oc;
-  const double direct = static_cast<double>(g.oh * g.ow) * taps, weights = rows * lanes;
-  const double values = lanes * static_cast<double>(t.products());
+  const double oc = double(g.group_oc()), lanes = double(round_up(g.group_oc(), 16)), values = lanes * products;
+  const double taps = double(g.group_c() * g.taps()) * oc, direct = double(g.oh * g.ow) * taps, weights = rows * lanes;
   const double in = g.stride_h * g.stride_w > 1 ? 24 : t.slices() > 1 || t.w.dilation > 1 ? 16 : 9;
-  const double grows = 1 + rows / static_cast<double>(t.products()) / 768;
+  const double grows = 1 + rows / products / 768;
   const double alone = across > 2 ? 0 : double(g.group_c() * t.slices() * t.h.products()) / across;
   const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + 10 * values;
   const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms);
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
                                            : (compute + streaming(weights)) / (0.83 * direct + streaming(taps));
 
-  const double grown = std::sqrt(1 + static_cast<double>(g.group_c() * t.slices()) / 36) * (t.is_long() ? 1.35 : 1);
+  const double grown = std::sqrt(1 + double(g.group_c() * t.slices()) / 36) * (t.is_long() ? 1.35 : 1);
   const double error = sum == Sum::gradient ? f.gradient : f.base * grown / std::pow(seen(g), 0.75);
   const auto edges = [](index rows, index columns) { return std::to_string(rows) + "x" + std::to_string(columns); };
   const std::string name = "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")";

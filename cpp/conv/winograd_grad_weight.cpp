@@ -191,8 +191,8 @@ template <class T> class Gradient {
 
 }  // namespace
 
-template <class T> void grad_weight(const GradWeightCall& call) { Gradient<T>(call).run(); }
-template void grad_weight<float>(const GradWeightCall&);
-template void grad_weight<double>(const GradWeightCall&);
+void grad_weight(const GradWeightCall& call) {
+  with_floating_type(call.gy.scalar, [&](auto t) { Gradient<decltype(t)>(call).run(); });
+}
 
 }  // namespace konv::winograd

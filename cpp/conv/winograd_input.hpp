@@ -10,11 +10,8 @@
 namespace konv::winograd {
 
 template <class T> const WinogradTransform<T>& find_transform(const IsaTable& isa, const Axis& h, const Axis& w) {
-  const WinogradTable<T>& table = isa.winograd.of<T>();
-  for (int i = 0; i < table.count; i++) {
-    const WinogradTransform<T>& f = table.transforms[i];
+  for (const WinogradTransform<T>& f : isa.winograd.of<T>().transforms)
     if (f.mh == h.m && f.mw == w.m && f.rh == h.r && f.rw == w.r) return f;
-  }
   throw std::invalid_argument("konv: there is no such Winograd transform for this kernel");
 }
 

@@ -129,10 +129,8 @@ template <class F> KONV_INLINE void in_bands(index rows, F&& f) {
 }
 
 template <class T, int KH, int KW, int S, int C = 1> void bands(const DepthwiseBlock<T>& b) {
-  const index step = b.row_step * b.pitch;
   in_bands(b.rows, [&](index row, auto height) KONV_INLINED {
-    const T* x = b.x + row * step;
-    band<T, KH, KW, S, C, height>(b, x, b.y + row * b.y_pitch);
+    band<T, KH, KW, S, C, height>(b, b.x + row * S * b.pitch, b.y + row * b.y_pitch);
   });
 }
 
@@ -252,24 +250,20 @@ template <class T, int P, int Q, int S> __attribute__((noinline)) void taps(cons
   }
 }
 
-template <class T, int S> void all_taps(const DepthwiseGradient<T>& g) {
-  if (g.kh == 7) return taps<T, 7, 1, S>(g, 0);
-  if (g.kh == 5) return taps<T, 5, 1, S>(g, 0);
-  index a = 0;
-  for (; a + 3 <= g.kh; a += 3) g.kw % 3 == 0 ? taps<T, 3, 3, S>(g, a) : taps<T, 3, 1, S>(g, a);
-  for (; a < g.kh; a++) taps<T, 1, 1, S>(g, a);
+template <class T> void gradient(const DepthwiseGradient<T>& all) {
+  by_steps(all, [](auto steps, const DepthwiseGradient<T>& g) {
+    if (g.kh == 7) return taps<T, 7, 1, steps>(g, 0);
+    if (g.kh == 5) return taps<T, 5, 1, steps>(g, 0);
+    index a = 0;
+    for (; a + 3 <= g.kh; a += 3) g.kw % 3 == 0 ? taps<T, 3, 3, steps>(g, a) : taps<T, 3, 1, steps>(g, a);
+    for (; a < g.kh; a++) taps<T, 1, 1, steps>(g, a);
+  });
 }
 
-template <class T> void gradient(const DepthwiseGradient<T>& g) {
-  by_steps(g, [](auto steps, const DepthwiseGradient<T>& p) { all_taps<T, steps>(p); });
-}
-
-template <class T> constexpr DepthwiseTable<T> table_of() {
-  return {lanes_of<T>, block<T>, image_block<T>, gradient<T>};
-}
+template <class T> constexpr DepthwiseTable<T> kernels = {lanes_of<T>, block<T>, image_block<T>, gradient<T>};
 
 }  // namespace
 
-extern constinit const Family<DepthwiseTable> depthwise = {table_of<float>(), table_of<double>()};
+extern constinit const Family<DepthwiseTable> depthwise = {kernels<float>, kernels<double>};
 
 }  // namespace konv::KONV_ISA

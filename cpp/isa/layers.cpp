@@ -145,14 +145,11 @@ template <class T> void relu(T* y, const T* g, const T* x, index n) {
 }
 
 template <class T> constexpr LayerKernels<T> kernels() {
-  LayerKernels<T> k{};
-  k.sum_taps = reduce_taps<T, false>, k.max_taps = reduce_taps<T, true>;
-  k.max_down = max_ranks<T, true>, k.max_across = max_ranks<T, false>;
-  k.cells = cells<T>, k.divide = divide<T>;
-  if constexpr (!std::is_integral_v<T>) {
+  LayerKernels<T> k{
+      reduce_taps<T, false>, reduce_taps<T, true>, max_ranks<T, true>, max_ranks<T, false>, cells<T>, divide<T>};
+  if constexpr (!std::is_integral_v<T>)
     k.sum = sum<T>, k.moments = moments<T>, k.products = products<T>, k.affine = affine<T>, k.combine = combine<T>,
     k.relu = relu<T>;
-  }
   return k;
 }
 

@@ -5,7 +5,7 @@
 // Drivers (cpp/conv, cpp/layers) are compiled once, for the baseline, and reach vectors only through these tables.
 // The compute type T is float (for f32, f16, bf16), double (f64) or index; integers take any (summed_in in plan.cpp).
 #pragma once
-#include <type_traits>
+#include <span>
 #include "../geometry.hpp"
 
 namespace konv {
@@ -131,8 +131,7 @@ template <class T> struct WinogradTransform {
 
 template <class T> struct WinogradTable {
   int lanes;
-  int count;
-  const WinogradTransform<T>* transforms;
+  std::span<const WinogradTransform<T>> transforms;
 };
 
 // ---- depthwise.cpp: one channel, pixels of a row in the lanes ------------------------------------------------------

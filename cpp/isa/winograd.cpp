@@ -147,12 +147,9 @@ constexpr WinogradTransform<T> transforms[] = {
     transform<T, 4, 1, 5, 1>(), transform<T, 1, 2, 1, 7>(), transform<T, 2, 1, 7, 1>(),
 };
 
-template <class T> constexpr WinogradTable<T> table_of() {
-  return {lanes_of<T>, sizeof(transforms<T>) / sizeof(transforms<T>[0]), transforms<T>};
-}
-
 }  // namespace
 
-extern constinit const Family<WinogradTable> winograd = {table_of<float>(), table_of<double>()};
+extern constinit const Family<WinogradTable> winograd = {{lanes_of<float>, transforms<float>},
+                                                         {lanes_of<double>, transforms<double>}};
 
 }  // namespace konv::KONV_ISA
