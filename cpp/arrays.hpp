@@ -6,11 +6,7 @@
 #include <nanobind/nanobind.h>
 #include <unistd.h>
 #include <initializer_list>
-#include <string>
-#include <vector>
-#include "geometry.hpp"
 #include "plan.hpp"
-#include "workspace.hpp"
 
 namespace konv {
 

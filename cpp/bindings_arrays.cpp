@@ -1,9 +1,7 @@
 // Arrays at the border: see arrays.hpp.
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 #include <string_view>
-#include <utility>
 #include "arrays.hpp"
 #include "cpu.hpp"
 

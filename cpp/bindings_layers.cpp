@@ -3,7 +3,6 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 #include <algorithm>
-#include <optional>
 #include "arrays.hpp"
 #include "cpu.hpp"
 #include "layers/layers.hpp"

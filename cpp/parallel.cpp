@@ -15,7 +15,6 @@
 #include "parallel.hpp"
 #include <pthread.h>
 #include <signal.h>
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>

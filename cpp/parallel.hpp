@@ -1,7 +1,6 @@
 // Fork-join over konv's own threads. No OpenMP: it deadlocks after fork and fights with other runtimes.
 #pragma once
 #include <algorithm>
-#include <type_traits>
 #include "geometry.hpp"
 
 namespace konv {

@@ -4,10 +4,7 @@
 //   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
 //   regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
 #pragma once
-#include <algorithm>
-#include "../parallel.hpp"
 #include "../plan.hpp"
-#include "../workspace.hpp"
 #include "pack.hpp"
 
 namespace konv::regions {

@@ -9,13 +9,8 @@
 // (channel / parts, tap, channel % parts). The four real sums of a weight are joined when dW is written.
 // There are two ways to sum a cell over a block, DenseTile and DepthwiseTile.
 #include "grad_weight.hpp"
-#include <algorithm>
 #include <cstring>
-#include <vector>
-#include "../parallel.hpp"
-#include "../workspace.hpp"
 #include "direct.hpp"
-#include "rows.hpp"
 #include "stage.hpp"
 #include "winograd.hpp"
 

@@ -6,7 +6,6 @@
 // All panels but the last hold `width` channels. The last holds what is left, rounded up to `unit` (a vector for the
 // output-lane tile, 1 for the pixel-lane tile) and filled with zeros.
 #pragma once
-#include <algorithm>
 #include <vector>
 #include "../isa/table.hpp"
 #include "../parallel.hpp"

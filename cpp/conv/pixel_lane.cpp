@@ -12,7 +12,6 @@
 // Loops: block of outputs (its planes fit in half of L2) -> panel of output channels (its weights pass through L1) ->
 // row -> vectors of pixels -> k. Threads take blocks; where there are few, shares of the panels too.
 // Source: the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
-#include <vector>
 #include "direct.hpp"
 #include "stage.hpp"
 

@@ -19,7 +19,6 @@
 // NaN and infinity spread over the tile they touch (and to no other image). Padding modes, strides, negative pads and
 // storage types are the row reader's business: rows that cannot be read in place are staged, a strip at a time.
 #include "winograd.hpp"
-#include "../workspace.hpp"
 #include "winograd_input.hpp"
 
 namespace konv::winograd {

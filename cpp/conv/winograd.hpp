@@ -1,7 +1,5 @@
 // Winograd convolution: fewer products for kernels of 2 taps and more, at the price of a little exactness.
 #pragma once
-#include <string>
-#include <vector>
 #include "../plan.hpp"
 #include "grad_weight.hpp"
 

@@ -13,9 +13,6 @@
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
 #include <numeric>
-#include "../parallel.hpp"
-#include "../workspace.hpp"
-#include "grad_weight.hpp"
 #include "winograd.hpp"
 #include "winograd_input.hpp"
 

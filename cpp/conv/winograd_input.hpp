@@ -1,8 +1,6 @@
 // What Winograd's forward pass and its weight gradient share: the problem in numbers, the scratch of a thread, and
 // tiles of the image transformed into V (layouts: winograd_tiling.hpp, winograd.cpp).
 #pragma once
-#include <stdexcept>
-#include "../parallel.hpp"
 #include "pack.hpp"
 #include "rows.hpp"
 #include "winograd_tiling.hpp"

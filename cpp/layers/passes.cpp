@@ -4,7 +4,6 @@
 // Statistics of a piece are summed in the compute type T by vectors, pieces are put together in double (T. Chan, G.
 // Golub, R. LeVeque, "Algorithms for computing the sample variance", 1983). Pieces are cut by the image's shape alone
 // and joined in order, so the bits do not depend on the number of threads.
-#include <vector>
 #include "../plan.hpp"
 #include "layers.hpp"
 #include "rows.hpp"

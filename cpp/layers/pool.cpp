@@ -13,7 +13,6 @@
 // The gradient of averages is a sum of windows too: each cell takes the outputs whose windows hold it, divided as they
 // were. No sum is ever split between tasks: the bits do not depend on the number of threads.
 #include <limits>
-#include <stdexcept>
 #include "../plan.hpp"
 #include "layers.hpp"
 #include "rows.hpp"

@@ -1,6 +1,5 @@
 // What the drivers of layers share: rows where they lie or in a buffer, scratch of each thread, and work in ranges.
 #pragma once
-#include <algorithm>
 #include "../conv/rows.hpp"
 #include "../parallel.hpp"
 #include "../workspace.hpp"
