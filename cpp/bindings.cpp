@@ -42,8 +42,7 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
 
 // y = conv(x) + bias with x (n, in_channels, h, w) and a bias (out_channels,) or None; output(n) says where y is, when
 // everything else was checked. False when an array must be copied first.
-template <class Output>
-bool convolve(const Plan& plan, nb::handle input, const Packed& packed, nb::handle vector, Output&& output) {
+bool convolve(const Plan& plan, nb::handle input, const Packed& packed, nb::handle vector, auto&& output) {
   const Geometry& g = plan.g;
   const Array x(input);
   std::optional<Array> bias;

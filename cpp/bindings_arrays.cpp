@@ -58,10 +58,8 @@ Array::Array(nb::handle array, bool writable) {
     throw nb::python_error();
   const char* text = view_.format ? view_.format : "B";
   if (*text == '@') text++;
-  if (*text && std::strchr("<>!=^", *text)) {  // not native, or not aligned
-    foreign_ = true;
-    return;
-  }
+  foreign_ = *text && std::strchr("<>!=^", *text);  // not native, or not aligned
+  if (foreign_) return;
   const Format* format = find_format(&Format::text, text);
   if (!format) {
     const std::string message = "konv: arrays of format '" + std::string(text) + "' are not supported";

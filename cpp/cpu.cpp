@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 #include "workspace.hpp"
 
 namespace konv {
@@ -19,20 +20,17 @@ namespace {
 
 // Of the levels of the x86-64 ABI that CMakeLists.txt compiles for, the features that make the difference among the
 // CPUs that exist: before version 18 Clang does not know the levels by name.
+bool has([[maybe_unused]] std::string_view isa) {
 #if defined(__x86_64__)
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-}
-[[maybe_unused]] bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-[[maybe_unused]] bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
-[[maybe_unused]] bool has_wide() { return has_avx2(); }  // see CMakeLists.txt
-[[maybe_unused]] bool has_wide_bf16() { return has_avx2(); }
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == "avx512_bf16") return avx512 && __builtin_cpu_supports("avx512bf16");
+  if (isa == "avx512") return avx512;
+  if (isa == "avx2" || isa.starts_with("wide")) return avx2;  // wide: see CMakeLists.txt
 #endif
-[[maybe_unused]] bool has_neon() { return true; }  // part of every aarch64
-[[maybe_unused]] bool has_baseline() { return true; }
+  return true;  // what every CPU of the architecture has
+}
 
 std::atomic<const IsaTable*> chosen{nullptr};
 
@@ -41,7 +39,7 @@ std::atomic<const IsaTable*> chosen{nullptr};
 std::vector<const IsaTable*> available_isas() {
   std::vector<const IsaTable*> found;
 #define KONV_ONE(isa) \
-  if (has_##isa()) found.push_back(&isa::table);
+  if (has(#isa)) found.push_back(&isa::table);
   KONV_EACH_ISA
 #undef KONV_ONE
   return found;
@@ -62,6 +60,17 @@ void use_isa(const std::string& name) {
     names += (names.empty() ? "" : ", ") + std::string(isa->name);
   }
   throw std::invalid_argument("instruction set '" + name + "' is not available here; there are " + names);
+}
+
+Shorter shorter_vectors(const IsaTable& isa) {
+  constexpr int longest = 64 / sizeof(float);
+  double time = 1.7;  // of CPUs that run long vectors at once; not measured
+#if defined(__x86_64__)
+  if (__builtin_cpu_is("amdfam19h")) time = 1.1;  // Zen 4 runs them in two halves
+#endif
+  for (const IsaTable* half : available_isas())
+    if (isa.tiles.f32.lanes == longest && half->tiles.f32.lanes == longest / 2) return {half, time};
+  return {};
 }
 
 double multiply_add(const std::string& dtype, index repeats) {

@@ -58,6 +58,9 @@ struct Geometry {
   index group_c() const { return c / groups; }
   index group_oc() const { return oc / groups; }
   index taps() const { return kh * kw; }
+  // Of the padded image, what the outputs see.
+  index rows_seen() const { return (oh - 1) * stride_h + (kh - 1) * dilation_h + 1; }
+  index columns_seen() const { return (ow - 1) * stride_w + (kw - 1) * dilation_w + 1; }
 };
 
 constexpr index page_bytes = 4096;  // hardware fetches ahead within one; cells whole pages apart share a set of L1

@@ -175,9 +175,7 @@ void set_num_threads(int n) {
 
 void set_cpus(int n) { cpus.store(n, std::memory_order_relaxed); }
 
-namespace detail {
-
-void run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
+void detail::run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
   const int slots = static_cast<int>(std::min<index>(tasks, std::min(num_threads(), max_threads)));
   const bool nested = std::exchange(inside_task, true);
   const bool shared = slots > 1 && !nested && forks_are_seen && pool.claim();
@@ -186,5 +184,4 @@ void run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
   inside_task = nested;
 }
 
-}  // namespace detail
 }  // namespace konv

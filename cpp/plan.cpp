@@ -1,5 +1,5 @@
 // Which algorithm runs for which geometry, and why. See plan.hpp for what a choice may depend on.
-//   groups of one channel and few filters            depthwise
+//   groups of one channel and few filters            depthwise; channel_lane on images too narrow for vectors
 //   most products would be with padding              regions, each with a plan of its own
 //   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
 //   few pixels an image, or many output channels     output_lane: they fill the vectors, whatever the stride
@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include "conv/direct.hpp"
 #include "conv/winograd.hpp"
+#include "cpu.hpp"
 
 namespace konv {
 namespace {
@@ -18,6 +19,8 @@ bool can_run(const Problem& p, const Algorithm& algorithm) {
   return algorithm.fits(p.g) && (p.sums != Scalar::i64 || algorithm.driver.i64.run);
 }
 
+constexpr const char* short_vectors = " of short vectors";
+
 Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
   Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0, {}};
   if (&algorithm == &regions::algorithm) {
@@ -25,17 +28,20 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
     for (Region& r : plan.regions) r.plan = make_plan({r.plan.g, p.scalar, p.parts, p.isa, p.precision, p.sums});
     return plan;
   }
+  const bool dense = &algorithm != &depthwise::algorithm && &algorithm != &channel_lane::algorithm;
   with_compute_type(p.sums, [&](auto t) {
     using T = decltype(t);
     if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
-    else if (&algorithm != &depthwise::algorithm) plan.tile = static_cast<int>(direct::tile_rows<T>(p));
-    if (&algorithm != &depthwise::algorithm && direct::in_pairs(p)) plan.name += " of pairs";
+    else if (dense) plan.tile = static_cast<int>(direct::tile_rows<T>(p));
   });
+  if (dense && direct::in_pairs(p)) plan.name += " of pairs";
+  if (p.narrow) plan.name += short_vectors;
   return plan;
 }
 
 Plan plan_of(const Problem& p, const winograd::Candidate& transform, std::string reason) {
-  return {p, &winograd::algorithm, transform.m, transform.name, std::move(reason), "", 0, {}, transform.r};
+  const std::string name = transform.name + (p.narrow ? short_vectors : "");
+  return {p, &winograd::algorithm, transform.m, name, std::move(reason), "", 0, {}, transform.r};
 }
 
 std::string saving(const winograd::Candidate& transform) {
@@ -43,41 +49,57 @@ std::string saving(const winograd::Candidate& transform) {
   return "a transform saves " + std::to_string(saved) + " % of the multiplications";
 }
 
-// Times of the two direct sums in products of full vectors, fitted to 2,500 random layers (AVX2; their choice loses
-// 1.5 % to the better one in the mean, with 1x1 kernels 2 to 3 %). Pixels must be staged, a cell for 11 products (22
-// under a stride, 10 under 1x1 kernels), shared cells once for each block of rows; rows end with a part of a vector.
-// Channels leave the lanes for 6 products an output, more where outputs leave the caches; they fill vectors in part, a
-// vector alone takes as long as 1.6 (under 1x1 kernels also the last of three: many channels lie in many pages).
-double pixel_lane_time(const Geometry& g, double lanes) {
+// Times of the two direct sums in products of full vectors, fitted to 2,500 random layers on AVX2 (Zen 3), 1,100 on
+// AVX-512 (Zen 4); their choice loses 1.5 % (2.4 %) to the better one in the mean, with 1x1 kernels 2 to 3 %. Pixels
+// must be staged, each cell for some products; shared cells once for each block of rows; rows end with a part of a
+// vector. Channels leave the lanes for some products an output, more where outputs leave the caches; they fill vectors
+// in part, a vector alone takes as long as 1.6 (under 1x1 kernels also the last of three: channels lie in many pages).
+struct Costs { double stage, strided, leave; };
+constexpr Costs avx2 = {11, 22, 6}, avx512 = {4.5, 4.5, 10};
+
+double pixel_lane_time(const Geometry& g, double lanes, const Costs& costs) {
   if (g.taps() == 1) return 1 + 10 / double(g.group_oc());
   const double vectors = std::ceil(double(g.ow) / lanes), reach = double((g.kh - 1) * g.dilation_h + 1);
-  const double across = double((g.ow - 1) * g.stride_w + (g.kw - 1) * g.dilation_w + 1), step = double(g.stride_h);
+  const double across = double(g.columns_seen()), step = double(g.stride_h);
   const double fit = (double(pixel_lane::cache_bytes / 4) / (double(g.group_c()) * across) - reach) / step + 1;
   const double cells = across * (step + (reach - step) / std::clamp(fit, 1.0, double(g.oh)));  // of each output row
-  const double stage = (g.stride_w > 1 ? 22 : 11) * cells / double(g.taps() * g.group_oc() * g.ow);
+  const double stage = (g.stride_w > 1 ? costs.strided : costs.stage) * cells / double(g.taps() * g.group_oc() * g.ow);
   return vectors * lanes / double(g.ow) * (1 + 0.5 / (vectors * vectors)) * (1 + stage);
 }
-double output_lane_time(const Geometry& g, double lanes) {
-  const double filters = double(g.group_oc()), vectors = std::ceil(filters / lanes);
-  const double leave = 6 + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256)), k = double(g.group_c() * g.taps());
+double output_lane_time(const Geometry& g, double lanes, const Costs& costs) {
+  const double filters = double(g.group_oc()), vectors = std::ceil(filters / lanes), k = double(g.group_c() * g.taps());
+  const double leave = costs.leave + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256));
   const double alone = g.taps() > 1 && panel_vectors(index(vectors)) > 2 ? 0 : 0.6 * std::fmod(vectors, 2);
   const double pages = g.taps() == 1 ? 1 + 0.15 * std::max(0.0, std::log2(k / 192)) : 1;
   return (vectors + alone) * lanes / filters * (1 + leave / k) * pages;
 }
 
-// Which direct sum. Where registers are many, few pixels are what was measured (AVX-512); wide strides were not.
-template <class T> bool output_channels_in_lanes(const Problem& p, const TileTable<T>& tiles) {
-  const Geometry& g = p.g;
-  const index lanes = tiles.lanes, pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
-  const bool few_registers = tiles.p_rows < 8, flat = direct::flattens(g);
+// Which direct sum, with so many lanes.
+bool output_channels_in_lanes(const Geometry& g, index lanes, const Costs& costs) {
+  const index pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
   if (!pixel_lane::algorithm.fits(g) || (filters >= lanes && k > 16384)) return true;  // a block would outgrow L2
-  if (filters < lanes && (g.stride_w == 1 || !few_registers)) return false;
+  if (filters < lanes && g.stride_w == 1) return false;
   if (g.stride_w > 2 && k >= 32 && filters >= lanes) return true;
-  if (few_registers) {
-    if (g.taps() == 1 && k >= 64 && pixels <= (filters < 2 * lanes ? 3 : 7) * lanes) return true;
-    return !flat && output_lane_time(g, double(lanes)) < pixel_lane_time(g, double(lanes));
-  }
-  return pixels <= (flat ? 100 : 256) && output_lane_time(g, double(lanes)) < 1.2;
+  if (g.taps() == 1 && k >= 64 && pixels <= (filters < 2 * lanes ? 3 : 7) * lanes) return true;
+  return !direct::flattens(g) && output_lane_time(g, double(lanes), costs) < pixel_lane_time(g, double(lanes), costs);
+}
+
+// By the CPU's shorter vectors, where channels or columns would leave long ones half empty.
+Problem narrowed(Problem p, bool narrow) {
+  if (narrow) p.isa = shorter_vectors(*p.isa).isa, p.narrow = true;
+  return p;
+}
+
+Plan direct_plan(const Problem& p, index lanes, const Shorter& half) {
+  const Costs& all = half.isa ? avx512 : avx2;
+  const auto in_lanes = [&](index l) { return output_channels_in_lanes(p.g, l, all); };
+  const auto time = [&](index l) { return (in_lanes(l) ? output_lane_time : pixel_lane_time)(p.g, double(l), all); };
+  const bool narrow = half.isa && !direct::in_pairs(p) && half.time * time(lanes / 2) < time(lanes);
+  if (in_lanes(narrow ? lanes / 2 : lanes))
+    return plan_of(narrowed(p, narrow), output_lane::algorithm, "direct sums: output channels fill the vectors");
+  return plan_of(narrowed(p, narrow), pixel_lane::algorithm,
+                 direct::flattens(p.g) ? "1x1: the image itself is the matrix"
+                                       : "direct sums: neighbouring pixels fill the vectors");
 }
 
 // Whether filters of one channel should share what is read of it, in the pixel-lane tile, rather than pass over it one
@@ -87,34 +109,39 @@ bool filters_share_pixels(const Geometry& g) {
 }
 
 Plan choose(const Problem& p) {
-  if (can_run(p, depthwise::algorithm) && !filters_share_pixels(p.g))
-    return plan_of(p, depthwise::algorithm, "every channel has filters of its own");
+  const index lanes = with_compute_type(p.sums, [&](auto t) { return index{p.isa->tiles.of<decltype(t)>().lanes}; });
+  const Shorter half = shorter_vectors(*p.isa);
+  if (can_run(p, channel_lane::algorithm) && p.g.ow <= 13 && p.g.c >= lanes && lanes >= 8)
+    return plan_of(p, channel_lane::algorithm, "every channel has a filter of its own: channels fill the vectors");
+  if (can_run(p, depthwise::algorithm) && !filters_share_pixels(p.g)) {
+    // Under 3x3 loads take the time: short vectors 0.93 to 1.3 on 14 to 224 columns, under larger kernels 0.82 to 1.07.
+    const bool narrow = half.isa && p.g.taps() <= 9 && half.time < 1.3;
+    return plan_of(narrowed(p, narrow), depthwise::algorithm, "every channel has filters of its own");
+  }
   const auto transforms = winograd::candidates(p.g, p.precision, p.scalar);
   const double transformed = transforms.empty() ? 1 : transforms.front().cost;
   const bool large = p.g.oh * p.g.ow >= 48 * std::ssize(regions::cut(p.g));  // each is a call of its own
   if (large && regions::share(p.g) + 0.1 < std::min(0.8, transformed))
     return plan_of(p, regions::algorithm, "products with padding are left out");
-  const double untransformed = direct::in_pairs(p) ? 0.6 : 1;  // half of the products, and the staging; not measured
-  if (transformed < untransformed) return plan_of(p, transforms.front(), saving(transforms.front()));
-  return with_compute_type(p.sums, [&](auto t) {
-    if (output_channels_in_lanes(p, p.isa->tiles.of<decltype(t)>()))
-      return plan_of(p, output_lane::algorithm, "direct sums: output channels fill the vectors");
-    return plan_of(p, pixel_lane::algorithm,
-                   direct::flattens(p.g) ? "1x1: the image itself is the matrix"
-                                         : "direct sums: neighbouring pixels fill the vectors");
-  });
+  const double untransformed = direct::in_pairs(p) ? 0.6 : 1;  // half of the products, and the staging
+  if (transformed >= untransformed) return direct_plan(p, lanes, half);
+  // Short vectors: 1.05 to 1.3 times as fast with 24 filters, 0.95 with 40.
+  const double filled = double(round_up(p.g.group_oc(), lanes)) / double(round_up(p.g.group_oc(), lanes / 2));
+  return plan_of(narrowed(p, half.isa && filled > 1.1 * half.time), transforms.front(), saving(transforms.front()));
 }
 
-// A name from backends.force_plan: an algorithm, or "winograd" with its tile as the plan's own name says.
+// A name from backends.force_plan: an algorithm, or "winograd" with its tile and vectors as the plan's own name says.
 Plan force(const Problem& p, const std::string& name) {
+  if (shorter_vectors(*p.isa).isa && name.ends_with(short_vectors))
+    return force(narrowed(p, true), name.substr(0, name.find(short_vectors)));
   const std::string reason = "asked for by name: force_plan or autotune";
-  for (const Algorithm* algorithm :
-       {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm, &regions::algorithm})
+  for (const Algorithm* algorithm : {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm,
+                                     &channel_lane::algorithm, &regions::algorithm})
     if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
   for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
     if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
-                              "winograd, pixel_lane, output_lane, depthwise and regions");
+                              "winograd, pixel_lane, output_lane, depthwise, channel_lane and regions");
 }
 
 // What the packed form of a weight depends on.
@@ -172,12 +199,14 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   const auto add = [&](const std::string& name, bool sensible = true) {
     if (sensible && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   };
-  add(chosen.algorithm == &winograd::algorithm ? chosen.name : chosen.algorithm->name);
+  if (chosen.algorithm == &winograd::algorithm) add(chosen.name);
+  else add(chosen.algorithm->name + std::string(chosen.narrow ? short_vectors : ""));
   int transforms = 2;
   for (const auto& transform : winograd::candidates(p.g, p.precision, p.scalar))
     add(transform.name, transforms-- > 0 && transform.cost < hopeless);
   const bool alone = can_run(p, depthwise::algorithm);
   add(depthwise::algorithm.name, alone);
+  add(channel_lane::algorithm.name, alone && can_run(p, channel_lane::algorithm));
   add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));
   add(output_lane::algorithm.name, !alone || filters_share_pixels(p.g));
   add(regions::algorithm.name, regions::share(p.g) < 0.9);

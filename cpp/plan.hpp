@@ -23,6 +23,7 @@ struct Problem {
   const IsaTable* isa;
   Precision precision;
   Scalar sums = summed_in(g, scalar);
+  bool narrow = false;  // by the CPU's shorter vectors
 };
 
 struct Algorithm;
@@ -72,6 +73,7 @@ namespace winograd { extern const Algorithm algorithm; }
 namespace pixel_lane { extern const Algorithm algorithm; }
 namespace output_lane { extern const Algorithm algorithm; }
 namespace depthwise { extern const Algorithm algorithm; }
+namespace channel_lane { extern const Algorithm algorithm; }
 namespace regions { extern const Algorithm algorithm; }
 
 // Throws unless every size, and every product of sizes that drivers form from one image, fits.

@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
-
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>

@@ -18,8 +18,7 @@
 namespace konv::depthwise {
 namespace {
 
-constexpr index row_unit = 7;  // rows of the register tile
-constexpr index outputs_per_task = 16 << 10;
+constexpr index row_unit = 7;              // rows of the register tile
 constexpr index fetched_bytes = 32 << 10;  // of an image, meanwhile: more would not stay in L1
 
 template <class T> class Driver {
@@ -37,14 +36,11 @@ template <class T> class Driver {
     const bool images = !in_place_ && units == call_.n * g_.c;  // a unit is a whole one
     const index out = block_.rows * round_up(block_.columns, 16);
     const index together = images ? std::max<index>(1, StagedBlock::bytes / (block_.size * index{sizeof(T)})) : 1;
-    const index chunk = std::max<index>(1, outputs_per_task / (block_.rows * block_.columns * g_.group_oc()));
-    const int threads = static_cast<int>(std::min<index>(num_threads(), ceil_div(units, chunk)));
-    const index tasks = std::min(units, round_up(ceil_div(units, chunk), threads));
-    direct::each_task(call_, g_, tasks, threads, together * block_.size + out, [&](index task, int, T* x) {
+    const index outputs = block_.rows * block_.columns * g_.group_oc(), values = together * block_.size + out;
+    direct::each_range(call_, units, outputs, values, [&](index first, index last, T* x) {
       T* y = x + together * block_.size;
-      const index last = units * (task + 1) / tasks;
       index framed = 0;  // channels whose frames are there
-      for (index first = units * task / tasks, count; first < last; first += count) {
+      for (index count; first < last; first += count) {
         Block b = grid_.at(first);
         const index c = b.n % g_.c;
         b.n /= g_.c;

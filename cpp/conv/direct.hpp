@@ -58,7 +58,7 @@ template <class T> Panels panels(const Plan& plan) {
   const Geometry g = seen(plan);
   const index k = g.group_c() * g.taps(), lanes = tiles<T>(plan).lanes;
   if (plan.algorithm == &output_lane::algorithm) return output_panels(g.group_oc(), k, lanes);
-  const bool alone = plan.algorithm == &depthwise::algorithm;
+  const bool alone = plan.algorithm == &depthwise::algorithm || plan.algorithm == &channel_lane::algorithm;
   return {g.group_oc(), k, alone ? 1 : tile_rows<T>(plan), 1};
 }
 template <class T> index packed_size(const Plan& plan) {
@@ -81,12 +81,21 @@ void each_task(const Call<T>& call, const Geometry& g, index tasks, int threads,
   parallel_for(tasks, [&](index task, int slot) { f(task, slot, scratch.slot<T>(slot)); }, slots);
 }
 
+// f(first, last, its scratch) on ranges of units of so many outputs, some ten thousand outputs each.
+template <class T, class F> void each_range(const Call<T>& call, index units, index outputs, index values, F&& f) {
+  const index whole = ceil_div(units, std::max<index>(1, (16 << 10) / outputs));
+  const int threads = static_cast<int>(std::min<index>(num_threads(), whole));
+  const index tasks = std::min(units, round_up(whole, threads));
+  each_task(call, call.plan.g, tasks, threads, values,
+            [&](index task, int, T* scratch) { f(units * task / tasks, units * (task + 1) / tasks, scratch); });
+}
+
 constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most`, each of which occurs `copies` times (images, groups). Where
-// that makes too few to share out evenly, blocks get smaller, down to `least`: who is slowed down by other work then
-// takes fewer. Of these sizes it returns the least, or one that saves 5 %: two threads take as long over three blocks
-// as over four.
+// these are too few to share out evenly, blocks get smaller, down to `least`: who is slowed down by other work takes
+// fewer. Of these sizes it returns the least, or one that saves 5 %: two threads take as long over three blocks as
+// four.
 inline index balanced(index count, index most, index copies, int threads, index least) {
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, copies);
   const index fewest = ceil_div(count, most), finest = std::min(enough, count / std::max(index{1}, least));
@@ -102,8 +111,7 @@ inline index balanced(index count, index most, index copies, int threads, index 
 
 // A 1x1 convolution does not know rows.
 inline bool flattens(const Geometry& g) {
-  return g.taps() == 1 && g.stride_h == 1 && g.stride_w == 1 && g.pad_top == 0 && g.pad_left == 0 && g.oh == g.h &&
-         g.ow == g.w;
+  return g.taps() == 1 && g.stride_h == 1 && g.stride_w == 1 && !g.pad_top && !g.pad_left && g.oh == g.h && g.ow == g.w;
 }
 
 // Where memory allows it, then, these numbers are of one row.

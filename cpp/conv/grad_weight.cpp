@@ -113,7 +113,7 @@ template <class T> class DenseTile {
   explicit DenseTile(const GradWeightCall& call)
       : call_(call), g_(call.g), tiles_(call.isa.tiles.template of<T>()), gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call), cut_(cut_of(call)),
-        x_(call.isa, call.x, g_, call.n, cut_.images, cut_.rows, cut_.columns, g_.kh) {
+        x_(call.isa, call.x, g_, {g_, call.n, cut_.images, cut_.rows, cut_.columns}, g_.kh) {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
     staged_ = round_up(cut_.channels * x_.channel_size(), 16);
@@ -128,13 +128,11 @@ template <class T> class DenseTile {
 
   Cut cut() const { return cut_; }
 
-  void add(const Cell& cell, const Block& b, bool first, T* sums, T* scratch) const {
-    T* u = scratch;
+  void add(const Cell& cell, const Block& b, bool first, T* sums, T* u) const {
     load_gy(cell, b, u, u + u_ + staged_);
-    const T* x =
-        x_.load(u + u_, b.n, b.images, cell.group * g_.group_c() + cell.channel, cell.channels, b.row, b.column, 0);
+    const T* x = x_.load(u + u_, b, cell.group * g_.group_c() + cell.channel, cell.channels);
     index* place = reinterpret_cast<index*>(u + u_ + staged_);  // the rows of gy are done with
-    const index pixels = x_.places(b.images, b.rows, b.columns, place);
+    const index pixels = x_.places(b, place);
     const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, index{tiles_.o_columns});
     for (index i = 0, t = 0, count; i < tiles; i++, t += count) {
       count = ceil_div(columns - t, tiles - i);  // tiles as equal as can be
@@ -267,10 +265,8 @@ template <class T> class DepthwiseTile {
 void run(const GradWeightCall& call) {
   const Geometry& g = call.g;
   if (g.oc == 0 || g.group_c() == 0) return;
-  if (call.n == 0 || g.oh == 0 || g.ow == 0) {
-    std::memset(call.dw, 0, g.oc / call.gy.parts * g.group_c() * g.taps() * scalar_bytes(call.gy.scalar));
-    return;
-  }
+  const index elements = g.oc / call.gy.parts * g.group_c() * g.taps();
+  if (call.n * g.oh * g.ow == 0) return void(std::memset(call.dw, 0, elements * scalar_bytes(call.gy.scalar)));
   GradWeightCall flat = call;
   direct::one_row(flat.g, flat.x, flat.gy);
   if (call.algorithm == GradWeight::winograd) return winograd::grad_weight(flat);

@@ -30,11 +30,10 @@ template <class T> class Writer {
   void write(T* sums, index pitch, index group, index output, index outputs, index channel, index count) const {
     const Geometry& g = call_.g;
     const index parts = call_.gy.parts, bytes = scalar_bytes(call_.gy.scalar);
-    for (index r = 0; r < outputs; r += parts) {
-      if (parts == 2) join(sums + r * pitch, sums + (r + 1) * pitch, count);
+    for (index r = 0; r < outputs; r += parts, sums += parts * pitch) {
+      if (parts == 2) join(sums, sums + pitch, count);
       const index row = (group * g.group_oc() + output + r) / parts, at = (row * g.group_c() + channel) * g.taps();
-      call_.isa.rows.template of<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1,
-                                            sums + r * pitch, count);
+      call_.isa.rows.template of<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1, sums, count);
     }
   }
  private:

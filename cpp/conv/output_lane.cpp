@@ -50,10 +50,20 @@ template <class T> class Driver {
       : call_(call), g_(g), tiles_(direct::tiles<T>(call.plan)), lanes_(tiles_.lanes),
         panels_(direct::panels<T>(call.plan)), writer_(*call.plan.isa, call.y),
         threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
-        grid_(g_, call.n, b_.images, b_.rows, b_.columns),
-        x_(*call.plan.isa, call.x, g_, call.n, b_.images, b_.rows, b_.columns, b_.kernel_rows),
+        grid_(g_, call.n, b_.images, b_.rows, b_.columns), x_(*call.plan.isa, call.x, g_, grid_, b_.kernel_rows),
         gathers_(panels_.count() >= gathered_for && panels_.width == 2 * lanes_) {
-    choose_parts();
+    // Channels in a part of k, and shares of the panels.
+    index most = std::max<index>(1, (gathers_ ? gathered_step : k_step) / (b_.kernel_rows * g_.kw));
+    if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
+    const index all = std::max<index>(1, g_.group_c());
+    const index whole = round_up(ceil_div(all, ceil_div(all, most)), call_.x.parts);  // elements
+    channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
+
+    const index blocks = grid_.count() * g_.groups;
+    const index panels = panels_.count(), worth = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // gathering is work, too
+    const index least = std::min(worth, panels * blocks / threads_);                      // every thread gets some
+    parts_ = ceil_div(panels, direct::balanced(panels, panels, blocks, threads_, least));
+    parts_ = std::clamp(b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes, parts_, panels);
     for (index c = 0; c < channels_; c++)
       for (index i = 0; i < b_.kernel_rows; i++)
         for (index j = 0; j < g_.kw; j++)
@@ -69,57 +79,36 @@ template <class T> class Driver {
     direct::each_task(call_, g_, g_.groups * blocks * parts_, threads_, all, [&](index task, int, T* place) {
       T *x = place + places, *v = x + staged, *m = v + gathered;
       const index i = task / parts_;
-      run_block({grid_.at(i % blocks), i / blocks, task % parts_},
-                {reinterpret_cast<index*>(place), x, v, m, m + sums});
+      run_block({grid_.at(i % blocks), i / blocks, task % parts_}, reinterpret_cast<index*>(place), x, v, m, m + sums);
     });
   }
  private:
-  struct Slices {
-    index* pixel;
-    T *staged, *gathered, *sums, *rows;
-  };
-
   bool one_part() const { return channels_ >= g_.group_c() && b_.kernel_rows == g_.kh; }
 
-  // Channels in a part of k, and shares of the panels.
-  void choose_parts() {
-    index most = std::max<index>(1, (gathers_ ? gathered_step : k_step) / (b_.kernel_rows * g_.kw));
-    if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
-    const index all = std::max<index>(1, g_.group_c());
-    const index whole = round_up(ceil_div(all, ceil_div(all, most)), call_.x.parts);  // elements
-    channels_ = b_.kernel_rows < g_.kh ? 1 : whole;
-
-    const index blocks = grid_.count() * g_.groups;
-    const index panels = panels_.count(), worth = gathers_ ? 32 : x_.in_place() ? 2 : 4;  // gathering is work, too
-    const index least = std::min(worth, panels * blocks / threads_);                      // every thread gets some
-    parts_ = ceil_div(panels, direct::balanced(panels, panels, blocks, threads_, least));
-    parts_ = std::clamp(b_.pixels() * panels_.channels * index{sizeof(T)} / sums_bytes, parts_, panels);
-  }
-
-  void run_block(const Share& b, const Slices& own) const {
-    const index pixels = x_.places(b.images, b.rows, b.columns, own.pixel);
+  void run_block(const Share& b, index* pixel, T* staged, T* gathered, T* sums, T* rows) const {
+    const index pixels = x_.places(b, pixel);
     const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
     for (index c = 0; c == 0 || c < g_.group_c(); c += channels_)
       for (index row = 0; row < g_.kh; row += b_.kernel_rows) {
         const index channels = std::min(channels_, g_.group_c() - c), k = c * g_.taps() + row * g_.kw;
         const index count = channels * std::min(b_.kernel_rows, g_.kh - row) * g_.kw;
-        const T* x = x_.load(own.staged, b.n, b.images, b.group * g_.group_c() + c, channels, b.row, b.column, row);
-        if (gathers_) tiles_.gather(pixels, count, x, own.pixel, offsets_.data(), own.gathered);
+        const T* x = x_.load(staged, b, b.group * g_.group_c() + c, channels, row);
+        if (gathers_) tiles_.gather(pixels, count, x, pixel, offsets_.data(), gathered);
         for (index w = from; w < to; w++) {
           const index width = panels_.stored(w);
           const int vectors = static_cast<int>(width / lanes_);
           alignas(64) T bias[64] = {};  // the tile loads whole vectors
           if (k == 0) std::copy_n(call_.bias + b.group * g_.group_oc() + panels_.first(w), panels_.kept(w), bias);
-          T* m = own.sums + (one_part() ? 0 : (w - from) * panels_.width * pixels);
+          T* m = sums + (one_part() ? 0 : (w - from) * panels_.width * pixels);
           const auto weights = [&](index panel, index k) {
             return call_.weight + panels_.offset(b.group, panel) + k * panels_.stored(panel);
           };
           const OutputLane<T> sum{count, weights(w, k), m, width, k ? m : bias, k ? width : 0};
           if (gathers_)
-            tiles_.output_lane_gathered(vectors, pixels, sum, own.gathered,
+            tiles_.output_lane_gathered(vectors, pixels, sum, gathered,
                                         w + 1 < to ? weights(w + 1, k) : weights(from, k + count));
-          else tiles_.output_lane_at(vectors, pixels, sum, x, own.pixel, offsets_.data());
-          if (k + count == panels_.k) store(b, w, m, own.rows);
+          else tiles_.output_lane_at(vectors, pixels, sum, x, pixel, offsets_.data());
+          if (k + count == panels_.k) store(b, w, m, rows);
         }
       }
   }

@@ -25,12 +25,29 @@ template <class T> class Driver {
   Driver(const Call<T>& call, const Geometry& g)
       : call_(call), g_(g), tiles_(direct::tiles<T>(call.plan)), lanes_(tiles_.lanes),
         panels_(direct::panels<T>(call.plan)), reader_(*call.plan.isa, call.x, g_.mode),
-        writer_(*call.plan.isa, call.y), direct_(writer_.in_place(0, 0)) {}
+        writer_(*call.plan.isa, call.y), direct_(writer_.in_place(0, 0)), threads_(direct::useful_threads(g, call.n)) {
+    const index target = std::min(cache_bytes, scratch_limit(g_, call_.x.scalar, call_.n) * 3 / 4 / threads_);
+    rows_ = std::min<index>(g_.oh, 4), columns_ = g_.ow;
+    const auto halve = [&](index& size, index least, index unit) {
+      while (bytes(rows_, columns_) > target && size > least) size = std::max(least, round_up(ceil_div(size, 2), unit));
+    };
+    halve(columns_, std::min(g_.ow, wide_block), 3 * lanes_);
+    halve(rows_, 1, 1);
+    halve(columns_, std::min<index>(g_.ow, 3 * lanes_), lanes_);
+    while (rows_ < g_.oh && bytes(rows_ + 1, columns_) <= target) rows_++;
+    rows_ = direct::balanced(g_.oh, rows_, call_.n * g_.groups * ceil_div(g_.ow, columns_), threads_, 4);
+    down_ = down(rows_), across_ = across(columns_);
+    across_.pitch = down_.cells() * across_.length;
+    channel_size_ = across_.runs * across_.pitch;
+    if (!channels_apart<T>(channel_size_)) channel_size_ += 64 / index{sizeof(T)};
+    planes_size_ = round_up(g_.group_c() * channel_size_ + across_.length + lanes_, lanes_);
+    for (index c = 0; c < g_.group_c(); c++)
+      for (index i = 0; i < g_.kh; i++)
+        for (index j = 0; j < g_.kw; j++)
+          offsets_.push_back(c * channel_size_ + down_.offset(i) * across_.length + across_.offset(j));
+  }
 
   void run() {
-    threads_ = direct::useful_threads(g_, call_.n);
-    cut_planes();
-    lay_out_planes();
     const Grid grid(g_, call_.n, 1, rows_, columns_);
     const index blocks = g_.groups * grid.count();
     const index parts = blocks >= threads_ ? 1 : std::min(panels_.count(), ceil_div(threads_, blocks));
@@ -45,37 +62,12 @@ template <class T> class Driver {
     });
   }
  private:
-  index block_bytes(index rows, index columns) const {
-    const StagedAxis down(rows, g_.stride_h, g_.kh, g_.dilation_h, 1),
-        across(columns, g_.stride_w, g_.kw, g_.dilation_w, 1);
-    return (g_.group_c() * down.cells() * across.cells() + panels_.width * rows * columns) * index{sizeof(T)};
-  }
+  StagedAxis down(index rows) const { return {rows, g_.stride_h, g_.kh, g_.dilation_h, 1}; }
+  StagedAxis across(index columns) const { return {columns, g_.stride_w, g_.kw, g_.dilation_w, 1}; }
 
-  void cut_planes() {
-    const index target = std::min(cache_bytes, scratch_limit(g_, call_.x.scalar, call_.n) * 3 / 4 / threads_);
-    rows_ = std::min<index>(g_.oh, 4), columns_ = g_.ow;
-    const auto halve = [&](index& size, index least, index unit) {
-      while (block_bytes(rows_, columns_) > target && size > least)
-        size = std::max(least, round_up(ceil_div(size, 2), unit));
-    };
-    halve(columns_, std::min(g_.ow, wide_block), 3 * lanes_);
-    halve(rows_, 1, 1);
-    halve(columns_, std::min<index>(g_.ow, 3 * lanes_), lanes_);
-    while (rows_ < g_.oh && block_bytes(rows_ + 1, columns_) <= target) rows_++;
-    rows_ = direct::balanced(g_.oh, rows_, call_.n * g_.groups * ceil_div(g_.ow, columns_), threads_, 4);
-  }
-
-  void lay_out_planes() {
-    down_ = StagedAxis(rows_, g_.stride_h, g_.kh, g_.dilation_h, 1);
-    across_ = StagedAxis(columns_, g_.stride_w, g_.kw, g_.dilation_w, 1);
-    across_.pitch = down_.cells() * across_.length;
-    channel_size_ = across_.runs * across_.pitch;
-    if (!channels_apart<T>(channel_size_)) channel_size_ += 64 / index{sizeof(T)};
-    planes_size_ = round_up(g_.group_c() * channel_size_ + across_.length + lanes_, lanes_);
-    for (index c = 0; c < g_.group_c(); c++)
-      for (index i = 0; i < g_.kh; i++)
-        for (index j = 0; j < g_.kw; j++)
-          offsets_.push_back(c * channel_size_ + down_.offset(i) * across_.length + across_.offset(j));
+  index bytes(index rows, index columns) const {
+    const index cells = down(rows).cells() * across(columns).cells();
+    return (g_.group_c() * cells + panels_.width * rows * columns) * index{sizeof(T)};
   }
 
   void add(const Share& b, index panel, const T* x, T* sums) const {
@@ -96,7 +88,7 @@ template <class T> class Driver {
   const RowReader<T> reader_;
   const RowWriter<T> writer_;
   const bool direct_;  // the tile writes into the output
-  int threads_ = 1;
+  const int threads_;
   index rows_ = 1, columns_ = 1;
   StagedAxis down_{1, 1, 1, 1}, across_{1, 1, 1, 1};
   index channel_size_ = 0, planes_size_ = 0;

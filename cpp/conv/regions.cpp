@@ -39,8 +39,7 @@ std::vector<Region> cut(const Geometry& g) {
     for (const Run& x : columns) {
       Geometry& part = all.emplace_back(Region{{}, y, x}).plan.g = g;
       part.oh = y.outputs, part.ow = x.outputs, part.kh = y.taps, part.kw = x.taps;
-      part.h = (y.outputs - 1) * g.stride_h + (y.taps - 1) * g.dilation_h + 1;
-      part.w = (x.outputs - 1) * g.stride_w + (x.taps - 1) * g.dilation_w + 1;
+      part.h = part.rows_seen(), part.w = part.columns_seen();
       part.pad_top = part.pad_left = 0;
     }
   return all;

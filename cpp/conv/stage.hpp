@@ -1,6 +1,5 @@
 // How outputs are cut into blocks, and how image cells lie in scratch, for kernels that walk them tap by tap.
 #pragma once
-#include <algorithm>
 #include <vector>
 #include "rows.hpp"
 
@@ -86,12 +85,11 @@ template <class T> bool channels_apart(index distance) { return !distance || dis
 // no conversion and no fetching by the reader (1.0 to 1.5), else staged as x[channel][image][row][column].
 template <class T> class Windows {
  public:
-  // Blocks of at most images x rows x columns outputs under `kernel_rows` rows of the kernel.
-  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, index n, index images, index rows, index columns,
-          index kernel_rows)
-      : x_(x), g_(g), reader_(isa, x, g.mode), down_(rows, g.stride_h, kernel_rows, g.dilation_h),
-        across_(columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place(n)) {
-    const index pitch = across_.cells(), plane = down_.cells() * pitch, all = images * plane;
+  // The blocks of a grid under `kernel_rows` rows of the kernel.
+  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, const Grid& grid, index kernel_rows)
+      : x_(x), g_(g), reader_(isa, x, g.mode), down_(grid.most.rows, g.stride_h, kernel_rows, g.dilation_h),
+        across_(grid.most.columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place(grid.all.images)) {
+    const index pitch = across_.cells(), plane = down_.cells() * pitch, all = grid.most.images * plane;
     const index channel = channels_apart<T>(all) ? all : all + 64 / index{sizeof(T)};
     steps = {plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
              across_.step(), across_.offset(1)};
@@ -106,11 +104,11 @@ template <class T> class Windows {
   } steps;
 
   // Where the outputs of a block lie, from its first; returns their number.
-  index places(index images, index rows, index columns, index* place) const {
+  index places(const Block& b, index* place) const {
     index count = 0;
-    for (index n = 0; n < images; n++)
-      for (index r = 0; r < rows; r++)
-        for (index q = 0; q < columns; q++) place[count++] = n * steps.image + r * steps.row + q * steps.column;
+    for (index n = 0; n < b.images; n++)
+      for (index r = 0; r < b.rows; r++)
+        for (index q = 0; q < b.columns; q++) place[count++] = n * steps.image + r * steps.row + q * steps.column;
     return count;
   }
 
@@ -118,15 +116,13 @@ template <class T> class Windows {
   // Scratch for one channel, in T.
   index channel_size() const { return in_place_ ? 0 : steps.part; }
 
-  // The first cell of the block whose first output is (row, column), under the kernel's rows from `kernel_row` on.
-  const T* load(T* staged, index n, index images, index c, index channels, index row, index column,
-                index kernel_row) const {
-    const index top = row * g_.stride_h - g_.pad_top + kernel_row * g_.dilation_h;
-    const index left = column * g_.stride_w - g_.pad_left;
-    if (in_place_) return static_cast<const T*>(x_.plane(n, c)) + top * x_.sh + left * x_.sw;
-    for (index image = 0; image < images; image++)
-      stage(reader_, staged + image * steps.image, across_.cells(), down_, across_,
-            {n + image, c, top, left, channels, steps.part});
+  // The first cell of a block, under the kernel's rows from `kernel_row` on.
+  const T* load(T* staged, const Block& b, index c, index channels, index kernel_row = 0) const {
+    Corner at = corner_of(g_, b, c, channels, steps.part);
+    at.row += kernel_row * g_.dilation_h;
+    if (in_place_) return static_cast<const T*>(x_.plane(b.n, c)) + at.row * x_.sh + at.column * x_.sw;
+    for (T* to = staged; at.n < b.n + b.images; at.n++, to += steps.image)
+      stage(reader_, to, across_.cells(), down_, across_, at);
     return staged;
   }
  private:

@@ -98,7 +98,7 @@ template <class T> class Forward {
   Forward(const Call<T>& call)
       : call_(call), p_(call.plan.g, *call.plan.isa, call.plan.tile, call.plan.taps),
         tile_(p_.isa.tiles.template of<T>()), writer_(p_.isa, call.y), b_(choose_blocking(p_, call.n, call.x.scalar)),
-        input_(p_, call.x, call.n, b_.pitch), work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
+        input_(p_, call.x, call.n, b_), work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
 
   void run() {
     const index tasks = b_.blocks * p_.g.groups, channels = p_.rows.channels;
@@ -106,14 +106,15 @@ template <class T> class Forward {
       return parallel_for(tasks, [&](index task, int slot) {
         const Scratch<T> own = scratch(slot);
         const Block block = block_of(task, own.v);
-        transform(own, block, 0, channels);
+        input_.run(own, block.first, block.end, block.group, 0, channels, block.v, b_.v_slab);
         for (index i = 0; i < block.pieces; i++) multiply(own, block, i);
       }, b_.threads);
     const index share = std::clamp<index>(channels / (4 * b_.threads), 1, 16);
     for (index task = 0; task < tasks; task++) {
       const Block block = block_of(task, work_.template shared<T>());
       parallel_for(ceil_div(channels, share), [&](index i, int slot) {
-        transform(scratch(slot), block, i * share, std::min(channels, (i + 1) * share));
+        input_.run(scratch(slot), block.first, block.end, block.group, i * share, std::min(channels, (i + 1) * share),
+                   block.v, b_.v_slab);
       }, b_.threads);
       parallel_for(block.pieces, [&](index i, int slot) { multiply(scratch(slot), block, i); }, b_.threads);
     }
@@ -133,12 +134,6 @@ template <class T> class Forward {
   }
 
   Scratch<T> scratch(int slot) const { return Scratch<T>(p_, b_, work_.template slot<char>(slot)); }
-
-  void transform(const Scratch<T>& own, const Block& block, index from, index to) const {
-    T* v = block.v;
-    for (index s = block.first; s < block.end; s += b_.part, v += b_.v_slab)
-      input_.run(own, s, std::min(b_.part, block.end - s), block.group, from, to, v);
-  }
 
   // Piece i: panels [first, last) of output channels, segments [from, to).
   void multiply(const Scratch<T>& own, const Block& block, index i) const {

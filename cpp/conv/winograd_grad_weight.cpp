@@ -65,7 +65,7 @@ template <class T> class Gradient {
   explicit Gradient(const GradWeightCall& call)
       : p_(call.g, call.isa, call.tile, std::max(call.g.kh, call.g.kw)), tiles_(call.isa.tiles.of<T>()), gy_(call.gy),
         reader_(call.isa, call.gy, PadMode::zeros), writer_(call), cut_(choose_cut(p_, call.n, call.x.scalar)),
-        input_(p_, call.x, call.n, cut_.pitch), work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
+        input_(p_, call.x, call.n, cut_), work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
         v_(work_.template shared<T>()), y_(v_ + cut_.v), d_(y_ + cut_.y), steps_(cut_.most() * p_.tiling.tiles()) {
     std::iota(steps_.begin(), steps_.end(), 0);
     for (index c = 0; c < cut_.channels; c++) columns_.push_back(c * cut_.pitch);
@@ -84,10 +84,7 @@ template <class T> class Gradient {
   }
  private:
   // A block of segments against a range of panels of output channels.
-  struct Step {
-    index group, panel, panels;
-    index first, end, tiles;
-  };
+  struct Step { index group, panel, panels, first, end, tiles; };
 
   Scratch<T> scratch(int slot) const { return Scratch<T>(p_, cut_, work_.template slot<char>(slot)); }
   // With a gap: all that a tile writes would often fall on the same sets of the cache.
@@ -101,9 +98,7 @@ template <class T> class Gradient {
       const Scratch<T> own = scratch(slot);
       if (task >= inputs) return transform_outputs(own, step, (task - inputs) / 2, (task - inputs) % 2);
       const index from = task * input_share, to = std::min(from + input_share, p_.rows.channels);
-      for (index s = step.first; s < step.end; s += cut_.part)
-        input_.run(own, s, std::min(cut_.part, step.end - s), step.group, from, to,
-                   v_ + (s - step.first) * p_.tiling.tiles());
+      input_.run(own, step.first, step.end, step.group, from, to, v_, cut_.part * p_.tiling.tiles());
     }, cut_.threads);
   }
 
@@ -148,19 +143,16 @@ template <class T> class Gradient {
       const index count = std::min(cut_.channels, p_.rows.channels - c), width = p_.panels.stored(step.panel + at);
       T* d = cut_.blocks == 1 ? own.m : d_ + task * p_.products() * cut_.channels * p_.panels.width;
       const T* y = y_ + at * p_.panels.width * step.tiles;
-      for (index xi = 0; xi < p_.products(); xi++)
-        add_products(y + xi * y_stride(step), v_ + input_.offset(xi) + c * cut_.pitch, step.tiles, count, width,
-                     step.first == 0, d + xi * count * width);
+      alignas(64) T block[piece_channels * max_width];
+      for (index xi = 0; xi < p_.products(); xi++) {  // d[c][width] += sum over tiles of y[tile][width] * v[c][tile]
+        T *all = d + xi * count * width, *sums = step.first == 0 ? all : block;
+        tiles_.output_lane_at(static_cast<int>(width / p_.lanes), count,
+                              {step.tiles, y + xi * y_stride(step), sums, width, no_sums<T>, 0},
+                              v_ + input_.offset(xi) + c * cut_.pitch, columns_.data(), steps_.data());
+        for (index k = 0; step.first > 0 && k < count * width; k++) all[k] += block[k];
+      }
       if (step.end == cut_.segments) finish(own, d, step.group, step.panel + at, c, count);
     }, cut_.threads);
-  }
-
-  // d[c][width] += sum over tiles of y[tile][width] * v[c][tile].
-  void add_products(const T* y, const T* v, index tiles, index count, index width, bool first, T* d) const {
-    alignas(64) T sum[piece_channels * max_width];
-    tiles_.output_lane_at(static_cast<int>(width / p_.lanes), count, {tiles, y, first ? d : sum, width, no_sums<T>, 0},
-                          v, columns_.data(), steps_.data());
-    for (index k = 0; !first && k < count * width; k++) d[k] += sum[k];
   }
 
   void finish(const Scratch<T>& own, const T* d, index group, index panel, index from, index count) const {

@@ -82,17 +82,22 @@ template <class T> struct Scratch {
 
 template <class T> class InputTransform {
  public:
-  InputTransform(const Problem<T>& p, const ImageView& x, index n, index pitch)
-      : p_(p), x_(x), reader_(p.isa, x, p.g.mode), pitch_(pitch),
+  InputTransform(const Problem<T>& p, const ImageView& x, index n, const Blocks& b)
+      : p_(p), x_(x), reader_(p.isa, x, p.g.mode), pitch_(b.pitch), part_(b.part),
         in_place_(reader_.in_place(0, 0, 0) && p.tiling.w.stride == 1 && p.g.mode == PadMode::zeros),
         fetches_(bytes_of(p.g, x.scalar, n) > cached_bytes) {}
 
   // Where the rows of product xi begin.
   index offset(index xi) const { return p_.rows.before[xi] * pitch_ + xi * p_.lanes; }
 
-  // Channels [from, to) of a group, segments [first, first + count), into V.
+  // Channels [from, to) of a group, segments [first, end), into V, whose parts lie `step` apart.
+  void run(const Scratch<T>& own, index first, index end, index group, index from, index to, T* v, index step) const {
+    for (; first < end; first += part_, v += step)
+      transform(own, first, std::min(part_, end - first), group, from, to, v);
+  }
+ private:
   // First all columns of a channel, then all rows: loads would wait for vectors just stored at other places.
-  void run(const Scratch<T>& own, index first, index count, index group, index from, index to, T* v) const {
+  void transform(const Scratch<T>& own, index first, index count, index group, index from, index to, T* v) const {
     const index step = p_.f.ah() * p_.s_pitch();
     index* window = own.window;
     for (index i = 0; i < count; i++) {
@@ -112,7 +117,7 @@ template <class T> class InputTransform {
         rows_of(own, count, at[slice], v + c * pitch_);
       }
   }
- private:
+
   // The rows of one segment and channel, in place or staged, transformed column by column into s. Both column phases of
   // a stride of 2 are staged at once, when the first of them is due.
   void columns_of(const Scratch<T>& own, index at, index slice, index c, T* s) const {
@@ -156,7 +161,7 @@ template <class T> class InputTransform {
   const Problem<T>& p_;
   ImageView x_;
   RowReader<T> reader_;
-  index pitch_;
+  index pitch_, part_;
   bool in_place_, fetches_;
 };
 

@@ -46,11 +46,8 @@ struct Axis {
   bool reaches(index slice, index i) const { return i < products() - (tap(slice, r - 1) >= kernel); }
 };
 
-struct Segment {
-  index n, phase_h;  // image; dilation phase of its rows
-  index tile_h;      // row of tiles
-  index tile_w;      // first tile of each column phase
-};
+// An image, a dilation phase of its rows, a row of tiles in it, and the first tile of each column phase.
+struct Segment { index n, phase_h, tile_h, tile_w; };
 
 struct Tiling {
   Axis h, w;

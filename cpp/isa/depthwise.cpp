@@ -260,7 +260,36 @@ template <class T> void gradient(const DepthwiseGradient<T>& all) {
   });
 }
 
-template <class T> constexpr DepthwiseTable<T> kernels = {lanes_of<T>, block<T>, image_block<T>, gradient<T>};
+// ---- channels in the lanes ------------------------------------------------------------------------------------------
+// R neighbours of a row share each tap; every product takes one vector from L1, so that loads and sums keep step.
+template <class T, int R> __attribute__((noinline)) void neighbours(const DepthwiseChannels<T>& c, const T* x, T* y) {
+  constexpr int L = lanes_of<T>;
+  const T* w = c.w;
+  vec<T> acc[R];
+  KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = load<T>(w + c.kh * c.kw * L);
+  for (index a = 0; a < c.kh; a++)
+    for (index b = 0; b < c.kw; b++, w += L) {
+      const vec<T> tap = load<T>(w);
+      const T* from = x + (a * c.tap_row + b * c.tap_column) * L;
+      KONV_UNROLL for (int i = 0; i < R; i++) acc[i] += tap * load<T>(from + i * c.column_step * L);
+    }
+  KONV_UNROLL for (int i = 0; i < R; i++) store<T>(y + i * L, acc[i]);
+}
+
+template <class T> void channels(const DepthwiseChannels<T>& c) {
+  constexpr int L = lanes_of<T>, most = 8;
+  T* y = c.y;
+  for (index i = 0; i < c.rows; i++)
+    for (index q = 0, n; q < c.columns; q += n, y += n * L) {
+      n = next_group(c.columns - q, most);
+      const T* x = c.x + (i * c.row_step + q * c.column_step) * L;
+      static_for<most>([&](auto r) {
+        if (n == r + 1) neighbours<T, r + 1>(c, x, y);
+      });
+    }
+}
+
+template <class T> constexpr DepthwiseTable<T> kernels{lanes_of<T>, block<T>, image_block<T>, gradient<T>, channels<T>};
 
 }  // namespace
 

@@ -254,12 +254,11 @@ template <class T, class S> void store_block(const BlockStore<T>& b) {
                         nullptr, nullptr, f<float, std::uint8_t>, f<float, BrainPair>}
 #define KONV_DOUBLES(f) {nullptr, f<double, double>, nullptr, nullptr, f<double, std::int8_t>, \
                          f<double, std::int16_t>, nullptr, nullptr, f<double, std::uint8_t>}
-#define KONV_INTEGERS(f) {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, \
-                          f<index, std::int32_t>, f<index, index>, f<index, std::uint8_t>}
+#define KONV_INTS(f) {nullptr, nullptr, nullptr, nullptr, f<index, std::int8_t>, f<index, std::int16_t>, \
+                      f<index, std::int32_t>, f<index, index>, f<index, std::uint8_t>}
 // clang-format on
 #define KONV_ROWS(types) {types(load_block), types(store_block)}
 
-extern constinit const Family<RowTable> rows = {KONV_ROWS(KONV_FLOATS), KONV_ROWS(KONV_DOUBLES),
-                                                KONV_ROWS(KONV_INTEGERS)};
+extern constinit const Family<RowTable> rows = {KONV_ROWS(KONV_FLOATS), KONV_ROWS(KONV_DOUBLES), KONV_ROWS(KONV_INTS)};
 
 }  // namespace konv::KONV_ISA

@@ -83,6 +83,11 @@ template <class T, int L = lanes_of<T>> KONV_INLINE void store_first(T* p, vec<T
   }
 }
 
+// Of what is left, as much as a tile takes; the last two share evenly: 15 columns run as 8 + 7, not as 14 + 1.
+constexpr index next_group(index left, index most) {
+  return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
+}
+
 // ---- compile-time loops and shuffles -------------------------------------------------------------------------------
 template <int V> struct constant {
   static constexpr int value = V;

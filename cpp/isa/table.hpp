@@ -20,8 +20,7 @@ template <class T> struct BlockLoad {
   index pitch, half;
   const void* src;
   index src_pitch, stride;  // in elements of the storage type
-  index top, rows, bottom;
-  index left, count, right;
+  index top, rows, bottom, left, count, right;
   index blocks = 1, distance = 0, src_distance = 0;
   bool framed = false;
 };
@@ -30,8 +29,7 @@ template <class T> struct BlockStore {
   void* dst;
   index dst_pitch, stride;  // in elements of the storage type
   const T* src;
-  index pitch;
-  index rows, count;
+  index pitch, rows, count;
 };
 
 // One function for each storage scalar that computes in T, else nullptr.
@@ -138,9 +136,7 @@ template <class T> struct WinogradTable {
 // Rows i of an output channel, columns q, and what each tap (a, b) multiplies, in staged rows of an image channel:
 //   y[i*y_pitch + q]   and   x[(i*row_step + a*tap_step)*pitch + offset[b] + q]
 template <class T, class Y> struct TapRows {
-  index rows, columns;
-  index kh, kw;
-  index row_step, tap_step;
+  index rows, columns, kh, kw, row_step, tap_step;
   const T* x;
   index pitch;
   const index* offset;
@@ -165,6 +161,14 @@ template <class T> struct DepthwiseGradient : TapRows<T, const T> {
   index d_step = 1;
 };
 
+// Channels in the lanes, every cell a vector of them: w holds the taps, then the bias.
+//   y[i*columns + q] = bias + sum over taps of w[a*kw + b] * x[i*row_step + q*column_step + a*tap_row + b*tap_column]
+template <class T> struct DepthwiseChannels {
+  index rows, columns, kh, kw, row_step, column_step, tap_row, tap_column;
+  const T *x, *w;
+  T* y;
+};
+
 template <class T> struct DepthwiseTable {
   int lanes;
   void (*block)(const DepthwiseBlock<T>&);
@@ -172,6 +176,7 @@ template <class T> struct DepthwiseTable {
   // counts as zero. Vectors reach over the ends of rows; edges are as wide as whole vectors, which the columns hold.
   void (*image_block)(const DepthwiseBlock<T>&);
   void (*gradient)(const DepthwiseGradient<T>&);
+  void (*channels)(const DepthwiseChannels<T>&);
 };
 
 // ---- layers.cpp: pooling, normalisation, relu, over rows of the compute type T --------------------------------------

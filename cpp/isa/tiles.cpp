@@ -1,5 +1,4 @@
-// The two register tiles that carry direct convolution, the products of Winograd and the gradient of the weight,
-// written once for all types and vector widths.
+// Two register tiles: direct convolution, Winograd's products, the weight's gradient; for all types and vector widths.
 //
 // Output-lane: lanes are output channels, columns (pixels, Winograd tiles) are broadcast. A broadcast takes one value
 // from anywhere, so columns and steps of k may lie at any distances in an image: windows are read where they are.
@@ -26,11 +25,6 @@ namespace konv::KONV_ISA {
 namespace {
 
 constexpr int least(int a, int b) { return a < b ? a : b; }
-
-// Of what is left, as much as a tile takes; the last two share evenly: 15 columns run as 8 + 7, not as 14 + 1.
-constexpr index next_group(index left, index most) {
-  return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
-}
 
 // Integers wrap, which C++ promises for unsigned ones alone. The instruction for pairs takes denormal numbers for
 // zeros; it stands here as assembly because only some CPUs of this instruction set have it.
@@ -175,9 +169,6 @@ constexpr int p_rows = registers == 32 ? 12 : 6, p_vectors = 6;
 constexpr int others = vector_bytes == 16 && registers == 16 ? 2 : 1;
 constexpr int most_vectors(int rows) { return least(p_vectors, (registers - others) / (rows + 1)); }
 
-template <class T, class Side>
-using PixelTile = void (*)(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy);
-
 template <class T, bool Pairs, class Side, int MR, int NV>
 __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) {
   constexpr int L = lanes_of<T>;
@@ -205,7 +196,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
 }
 
 template <class T, bool Pairs, class Side> struct PixelTiles {
-  PixelTile<T, Side> of[p_rows][p_vectors] = {};
+  void (*of[p_rows][p_vectors])(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) = {};
   constexpr PixelTiles() {
     static_for<p_rows>([&](auto r) {
       static_for<p_vectors>(
@@ -220,11 +211,11 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
                 index ldy) {
   constexpr int L = lanes_of<T>;
   const index vectors = ceil_div(count, L);
-  for (index v = 0; v < vectors;) {
-    const index n = next_group(vectors - v, most_vectors(rows)), left = count - v * L;
+  for (index v = 0, n; v < vectors; v += n) {
+    n = next_group(vectors - v, most_vectors(rows));
+    const index left = count - v * L;
     pixel_tiles<T, Pairs, Scattered<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {{x + v * L}, offset},
                                                             bias, y + v * L, ldy);
-    v += n;
   }
 }
 template <class T, bool Pairs>

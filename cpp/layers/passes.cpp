@@ -45,14 +45,13 @@ Part run_piece(Pass pass, const LayerKernels<T>& kernels, index cells, const T* 
 }
 
 // The sums of a channel from those of its pieces (Chan, eq. 2.1).
-Part join(Pass pass, const Part* parts, index count) {
+Part join(Pass pass, std::span<const Part> parts) {
   Part all = parts[0];
-  for (const Part* p = parts + 1; p < parts + count; p++)
-    all.cells += p->cells, all.sums[0] += p->sums[0], all.sums[1] += p->sums[1];
+  for (const Part& p : parts.subspan(1)) all.cells += p.cells, all.sums[0] += p.sums[0], all.sums[1] += p.sums[1];
   if (pass != Pass::moments) return all;
   const double mean = all.mean();
-  for (const Part* p = parts; p < parts + count && count > 1; p++)
-    all.sums[1] += p->cells * (p->mean() - mean) * (p->mean() - mean);
+  for (const Part& p : parts)
+    if (parts.size() > 1) all.sums[1] += p.cells * (p.mean() - mean) * (p.mean() - mean);
   all.sums[0] = mean;
   return all;
 }
@@ -65,7 +64,7 @@ template <class T> void run_as(Pass pass, const IsaTable& isa, const PassArrays&
   const index across = ceil_div(x.w, width), pieces = ceil_div(x.h, rows) * across, planes = a.n * a.c;
   std::vector<Part> parts(static_cast<std::size_t>(a.sums && pieces > 1 ? checked_mul(planes, pieces) : 0));
   const auto keep = [&](index plane, const Part* of_plane) {
-    const Part all = join(pass, of_plane, pieces);
+    const Part all = join(pass, {of_plane, static_cast<std::size_t>(pieces)});
     for (int i = 0; i < 2; i++) a.sums[i * planes + plane] = all.sums[i];
   };
   const auto work = [&](T* buffer, index unit, index last) {

@@ -172,32 +172,6 @@ template <class T> class Pool {
   std::vector<index> place_;                           // where there is no rule: the cell of tap t of output j
 };
 
-template <class T>
-void send_to_cells(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
-                   const OutputView& gx) {
-  const index plane = gx.h * gx.w, outputs = gy.h * gy.w, wider = sizeof(index) / sizeof(T);
-  const RowReader<T> grads(isa, gy, PadMode::zeros);
-  const RowReader<index> places(isa, cells, PadMode::zeros);
-  const RowWriter<T> target(isa, gx);
-  bool outside = false;
-  const index scratch = checked_add(plane, checked_mul(outputs, 1 + wider));
-  each_range<T>(n * c, plane, scratch, [&](T* memory, index unit, index last) {
-    for (; unit < last; unit++) {
-      const RowBlock from{{unit / c, unit % c, 0, 0}, gy.h, gy.w}, to{from, gx.h, gx.w};
-      const index* cell = rows_of(places, cells, from, reinterpret_cast<index*>(memory));
-      const T* g = rows_of(grads, gy, from, memory + outputs * wider);
-      fill_rows(target, gx, to, memory + outputs * (wider + 1), [&](T* sums) {
-        std::fill_n(sums, plane, T(0));
-        for (index i = 0; i < outputs; i++) {
-          if (static_cast<std::uint64_t>(cell[i]) < static_cast<std::uint64_t>(plane)) sums[cell[i]] += g[i];
-          else if (cell[i] != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
-        }
-      });
-    }
-  });
-  if (outside) throw std::invalid_argument("konv: an index of max_pool2d lies outside the image");
-}
-
 }  // namespace
 
 void pool(const IsaTable& isa, const Pooling& p) {
@@ -206,7 +180,30 @@ void pool(const IsaTable& isa, const Pooling& p) {
 
 void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
                        const OutputView& gx) {
-  with_compute_type(gy.scalar, [&](auto t) { send_to_cells<decltype(t)>(isa, n, c, gy, cells, gx); });
+  with_compute_type(gy.scalar, [&](auto t) {
+    using T = decltype(t);
+    const index plane = gx.h * gx.w, outputs = gy.h * gy.w, wider = sizeof(index) / sizeof(T);
+    const RowReader<T> grads(isa, gy, PadMode::zeros);
+    const RowReader<index> places(isa, cells, PadMode::zeros);
+    const RowWriter<T> target(isa, gx);
+    bool outside = false;
+    const index scratch = checked_add(plane, checked_mul(outputs, 1 + wider));
+    each_range<T>(n * c, plane, scratch, [&](T* memory, index unit, index last) {
+      for (; unit < last; unit++) {
+        const RowBlock from{{unit / c, unit % c, 0, 0}, gy.h, gy.w}, to{from, gx.h, gx.w};
+        const index* cell = rows_of(places, cells, from, reinterpret_cast<index*>(memory));
+        const T* g = rows_of(grads, gy, from, memory + outputs * wider);
+        fill_rows(target, gx, to, memory + outputs * (wider + 1), [&](T* sums) {
+          std::fill_n(sums, plane, T(0));
+          for (index i = 0; i < outputs; i++) {
+            if (static_cast<std::uint64_t>(cell[i]) < static_cast<std::uint64_t>(plane)) sums[cell[i]] += g[i];
+            else if (cell[i] != -1) __atomic_store_n(&outside, true, __ATOMIC_RELAXED);
+          }
+        });
+      }
+    });
+    if (outside) throw std::invalid_argument("konv: an index of max_pool2d lies outside the image");
+  });
 }
 
 }  // namespace konv

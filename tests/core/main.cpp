@@ -363,7 +363,7 @@ template <class T> void test_isa(const IsaTable& isa, const std::vector<Scalar>&
   test_moves<T>(isa, random);
   for (int i = 0; i < 150; i++) {
     const Geometry g = random_geometry(random);
-    for (const char* name : {"", "pixel_lane", "output_lane", "depthwise", "winograd", "regions"}) {
+    for (const char* name : {"", "pixel_lane", "output_lane", "depthwise", "channel_lane", "winograd", "regions"}) {
       test_plan<T>(isa, plain, g, name, random);
       if (isa.pairs && plain == Scalar::f32) test_plan<T>(isa, Scalar::bf16, g, name, random);
     }

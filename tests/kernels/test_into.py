@@ -41,7 +41,7 @@ def test_the_view_and_nothing_else_is_written(
     isa: str, dtype: str, geometry: ConvGeometry, view: str, problem: Any
 ) -> None:
     p = problem(geometry, 2, 9, 21, dtype)
-    for forced in ("pixel_lane", "output_lane", "winograd", "depthwise"):
+    for forced in ("pixel_lane", "output_lane", "winograd", "depthwise", "channel_lane"):
         with kernels.force_plan(forced):
             try:
                 plan, packed = made(p.x, p.weight, geometry)
@@ -79,7 +79,7 @@ def test_channels_last(isa: str, problem: Any) -> None:
 @pytest.mark.parametrize("at_end", [True, False])
 def test_nothing_outside_an_array_is_touched(isa: str, at_end: bool, problem: Any, guarded: Any) -> None:
     for geometry in LAYERS:
-        for forced in ("pixel_lane", "output_lane", "winograd", "depthwise"):
+        for forced in ("pixel_lane", "output_lane", "winograd", "depthwise", "channel_lane"):
             p = problem(geometry, 2, 9, 21)
             with kernels.force_plan(forced):
                 try:

@@ -42,7 +42,7 @@ LAYERS: list[tuple[int, int, int, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("threads", [1, 2, 8, 64])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("forced", ["", "pixel_lane", "output_lane", "winograd", "depthwise"])
+@pytest.mark.parametrize("forced", ["", "pixel_lane", "output_lane", "winograd", "depthwise", "channel_lane"])
 def test_scratch_keeps_its_promise(forced: str, dtype: str, threads: int) -> None:
     before = kernels.get_num_threads()
     kernels.set_num_threads(threads)

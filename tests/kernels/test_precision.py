@@ -47,7 +47,7 @@ def edges_of(name: str) -> list[tuple[int, ...]]:
     """Outputs and taps of a transform's tile, ((mh, mw), (rh, rw)); ones for direct sums."""
     if not name.startswith("winograd"):
         return [(1, 1), (1, 1)]
-    return [tuple(map(int, part.split("x"))) for part in name.split("(")[1].rstrip(")").split(",")]
+    return [tuple(map(int, part.split("x"))) for part in name.split("(")[1].split(")")[0].split(",")]
 
 
 def touched(geometry: ConvGeometry, name: str = "direct") -> Any:

@@ -152,7 +152,7 @@ def grad_input_plan(geometry: ConvGeometry, h: int, w: int, dtype: Any = "float3
     Example:
         >>> from konv import kernels
         >>> from konv.geometry import ConvGeometry
-        >>> kernels.grad_input_plan(ConvGeometry.of(4, 4, 3, groups=4), 8, 8).names
+        >>> kernels.grad_input_plan(ConvGeometry.of(4, 4, 5, groups=4), 32, 32).names
         ['depthwise']
     """
     return entries.plan(make_grad_input_plan, geometry, h, w, dtype)

@@ -24,10 +24,12 @@ class ConvPlan:
 
     Attributes:
         name: ``'winograd F(4x4,3x3)'``, ``'direct pixel_lane'``, ...
-        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'``, ``'depthwise'`` or ``'regions'``.
+        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'``, ``'depthwise'``, ``'channel_lane'`` or
+            ``'regions'``.
         reason: why it was chosen.
         tile: outputs of a Winograd tile along an axis; of direct plans the rows (or columns) of the register tile.
-        isa: the instruction set.
+        isa: the instruction set; ``'avx2'`` also on a CPU with AVX-512, for layers that would leave its vectors half
+            empty (their names end in ``' of short vectors'``).
         dtype: of input, weight and output.
         input_shape: (N, C_in, H, W).
         output_shape: (N, C_out, H_out, W_out).
