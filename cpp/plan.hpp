@@ -1,7 +1,7 @@
 // The ONLY place that says which algorithm runs for which geometry.
 //
 // A choice, and everything that changes the order of additions, depends on the layer's geometry, dtype, instruction set
-// and precision setting; never on the batch size, the thread count or what else runs.
+// and precision (vectors' length on the CPU, too); never on the batch size, the thread count or what else runs.
 #pragma once
 #include <string>
 #include <vector>
