@@ -114,7 +114,7 @@ Plan choose(const Problem& p) {
   if (can_run(p, channel_lane::algorithm) && p.g.ow <= 13 && p.g.c >= lanes && lanes >= 8)
     return plan_of(p, channel_lane::algorithm, "every channel has a filter of its own: channels fill the vectors");
   if (can_run(p, depthwise::algorithm) && !filters_share_pixels(p.g)) {
-    // Under 3x3 loads take the time: short vectors 0.93 to 1.3 on 14 to 224 columns, under larger kernels 0.82 to 1.07.
+    // Under 3x3 loads take the time: short vectors 0.93 to 1.3 on 14 to 224 columns, under larger kernels 0.82 to 1.1.
     const bool narrow = half.isa && p.g.taps() <= 9 && half.time < 1.3;
     return plan_of(narrowed(p, narrow), depthwise::algorithm, "every channel has filters of its own");
   }
