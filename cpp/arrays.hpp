@@ -5,7 +5,6 @@
 #pragma once
 #include <nanobind/nanobind.h>
 #include <unistd.h>
-#include <initializer_list>
 #include "plan.hpp"
 
 namespace konv {
@@ -17,13 +16,11 @@ class Array {
  public:
   explicit Array(nb::handle array, bool writable = false);
   ~Array() { PyBuffer_Release(&view_); }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
+  Array(Array&&) = delete;
 
   // Kernels cannot read it as it lies: foreign byte order, elements off their alignment. The caller copies it first.
   bool foreign() const { return foreign_; }
   Scalar scalar() const { return scalar_; }
-  int parts() const { return parts_; }
   index size(int axis) const { return view_.shape[axis]; }
   index stride(int axis) const { return view_.strides[axis] / scalar_bytes(scalar_); }  // in scalars
   void* data() const { return view_.buf; }
@@ -36,7 +33,6 @@ class Array {
     return {data(), scalar_, parts_, size(2), size(3), stride(0), stride(1), stride(2), stride(3)};
   }
   ImageView image() const { return view<ImageView>(); }
-  OutputView output() const { return view<OutputView>(); }
  private:
   Py_buffer view_;
   Scalar scalar_ = Scalar::f32;

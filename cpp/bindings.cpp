@@ -15,7 +15,6 @@ namespace {
 
 using namespace nb::literals;
 
-// A weight packed for one layout.
 struct Packed {
   std::string layout;
   Memory memory;
@@ -33,8 +32,7 @@ std::optional<Packed> pack_weight(const Plan& plan, nb::handle weight) {
                         array.stride(1), array.stride(2), array.stride(3), array.stride(4)};
   Packed packed{plan.layout, Memory(plan.packed_bytes)};
   const ReleaseGil released;
-  with_compute_type(plan.sums, [&](auto t) {
-    using T = decltype(t);
+  with_compute_type(plan.sums, [&]<class T>(T) {
     plan.algorithm->driver.of<T>().pack(plan, view, static_cast<T*>(packed.memory.data()));
   });
   return packed;
@@ -55,8 +53,7 @@ bool convolve(const Plan& plan, nb::handle input, const Packed& packed, nb::hand
   if (bias && plan.parts > 1 && bias->stride(0) != plan.parts) return false;
   if (packed.layout != plan.layout) throw std::invalid_argument("konv: the weight was packed for another plan");
   const OutputView y = output(n);
-  with_compute_type(plan.sums, [&](auto t) {
-    using T = decltype(t);
+  with_compute_type(plan.sums, [&]<class T>(T) {
     std::vector<T> values(static_cast<std::size_t>(g.oc), T(0));
     const index step = plan.parts > 1 || !bias ? 1 : bias->stride(0);
     if (bias) plan.isa->rows.of<T>().load(plan.scalar, values.data(), bias->data(), step, g.oc);
@@ -80,11 +77,10 @@ std::optional<Memory> conv2d_forward(const Plan& plan, nb::handle x, const Packe
 // The same into `result` (n, out_channels, oh, ow), of any strides; false when an array must be copied first. That its
 // elements share no memory, with x or each other, is the caller's word.
 bool conv2d_into(const Plan& plan, nb::handle x, const Packed& packed, nb::handle bias, nb::handle result) {
-  const Geometry& g = plan.g;
   const Array y(result, true);
   return !y.foreign() && convolve(plan, x, packed, bias, [&](index n) {
-    y.expect(plan.scalar, plan.parts, {n, g.oc / plan.parts, g.oh, g.ow}, "the output");
-    return y.output();
+    y.expect(plan.scalar, plan.parts, {n, plan.g.oc / plan.parts, plan.g.oh, plan.g.ow}, "the output");
+    return y.view<OutputView>();
   });
 }
 

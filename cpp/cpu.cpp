@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <stdexcept>
 #include <string_view>
 #include "workspace.hpp"
 
@@ -46,8 +45,7 @@ std::vector<const IsaTable*> available_isas() {
 }
 
 const IsaTable& current_isa() {
-  const IsaTable* isa = chosen.load(std::memory_order_acquire);
-  if (isa) return *isa;
+  if (const IsaTable* isa = chosen.load(std::memory_order_acquire)) return *isa;
   const char* wanted = std::getenv("KONV_ISA");
   use_isa(wanted && *wanted ? wanted : available_isas().front()->name);
   return current_isa();

@@ -12,8 +12,7 @@ std::vector<const IsaTable*> available_isas();
 const IsaTable& current_isa();
 // Throws std::invalid_argument when the name is not among the available ones.
 void use_isa(const std::string& name);
-// Where vectors have 64 bytes: the kernels for those half as long, and their time for a sum over that of full long
-// ones.
+// Where vectors have 64 bytes: the kernels for those half as long, and their time for a sum over that of full ones.
 struct Shorter {
   const IsaTable* isa;
   double time;

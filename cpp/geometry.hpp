@@ -63,8 +63,7 @@ struct Geometry {
   index columns_seen() const { return (ow - 1) * stride_w + (kw - 1) * dilation_w + 1; }
 };
 
-constexpr index page_bytes = 4096;  // hardware fetches ahead within one; cells whole pages apart share a set of L1
-
+constexpr index page_bytes = 4096;       // hardware fetches ahead within one; cells whole pages apart share a set of L1
 constexpr index cached_bytes = 7 << 19;  // 3.5 MiB: more images and outputs come from memory (measured: 3.5 to 8)
 // Of n images and their outputs.
 inline index bytes_of(const Geometry& g, Scalar scalar, index n) {
@@ -87,14 +86,11 @@ template <class Void> struct View {
   index sn, sc, sh, sw;  // strides in scalars
 
   using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
-  Void* plane(index n, index c) const {
-    const index at = n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1));
-    return static_cast<Byte*>(data) + at * scalar_bytes(scalar);
-  }
+  Void* at(index i) const { return static_cast<Byte*>(data) + i * scalar_bytes(scalar); }
+  Void* plane(index n, index c) const { return at(n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1))); }
   // Cells from (row, column) on.
   View part(index row, index column, index rows, index columns) const {
-    const index at = (row * sh + column * sw) * scalar_bytes(scalar);
-    return {static_cast<Byte*>(data) + at, scalar, parts, rows, columns, sn, sc, sh, sw};
+    return {at(row * sh + column * sw), scalar, parts, rows, columns, sn, sc, sh, sw};
   }
 };
 using ImageView = View<const void>;
@@ -113,6 +109,8 @@ struct WeightView {
   Scalar scalar;
   int parts;                 // 2: o and i count real channels; the 2x2 block is [[re, -im], [im, re]]
   index sg, so, si, sh, sw;  // strides in scalars between complex/real elements
+
+  const void* at(index i) const { return static_cast<const char*>(data) + i * scalar_bytes(scalar); }
 };
 
 }  // namespace konv

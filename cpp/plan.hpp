@@ -109,10 +109,8 @@ template <class F> auto with_compute_type(Scalar s, F&& f) {
 
 // The same, of scalars that are not integers.
 template <class F> void with_floating_type(Scalar scalar, F&& f) {
-  with_compute_type(scalar, [&](auto t) {
-    if constexpr (std::is_same_v<decltype(t), index>) throw std::invalid_argument("konv: integers are not taken here");
-    else f(t);
-  });
+  if (!is_floating(scalar)) throw std::invalid_argument("konv: integers are not taken here");
+  scalar == Scalar::f64 ? f(double()) : f(float());
 }
 
 }  // namespace konv

@@ -18,6 +18,7 @@
 namespace konv {
 namespace {
 
+using Block = Memory::Block;
 constexpr index alignment = 64, mebibyte = index{1} << 20, large = 32 * mebibyte;
 #if defined(MADV_FREE)  // a sixteenth of the machine's memory, and no more than a result of 1 GiB on large pages
 const index largest_kept =
@@ -32,8 +33,6 @@ constexpr index smallest_kept = index{1} << 62;  // every block is malloc's own:
 constexpr index smallest_kept = index{64} << 10;  // malloc returns nothing to the system for less
 #endif
 constexpr unsigned places = 16;
-
-using Block = Memory::Block;
 
 struct Cache {
   std::atomic_flag busy;

@@ -29,10 +29,9 @@ class Memory {
 // What a Workspace takes: bytes for all, bytes for each of `slots`, and bytes in all.
 struct Scratch { index shared, per_slot, slots, total; };
 
-// One slice for all, and one for each thread slot.
 class Workspace {
  public:
-  // `shared` bytes for all, and `per_slot` bytes for each of `slots`; throws std::bad_alloc before any work is done.
+  // One slice for all, and one for each thread slot; throws std::bad_alloc before any work is done.
   Workspace(index shared, index per_slot, int slots);
 
   template <class T> T* shared() const { return static_cast<T*>(memory_.data()); }

@@ -21,16 +21,17 @@ template <class T> class Driver {
         pixels_(g_.oh * g_.ow) {}
 
   void run() {
-    const index vectors = ceil_div(g_.c, lanes_), units = call_.n * vectors, cells = rows_ * columns_;
-    const index image = g_.h * g_.w, all = (cells + g_.taps() + 1 + image + std::max(image, 2 * pixels_)) * lanes_;
+    const index vectors = ceil_div(g_.c, lanes_), units = call_.n * vectors, cells = rows_ * columns_, taps = g_.taps();
+    const index image = g_.h * g_.w, all = (cells + taps + 1 + image + std::max(image, 2 * pixels_)) * lanes_;
     direct::each_range(call_, units, pixels_ * lanes_, all, [&](index unit, index last, T* frame) {
-      T *w = frame + cells * lanes_, *x = w + (g_.taps() + 1) * lanes_, *sums = x + image * lanes_;
+      T *w = frame + cells * lanes_, *x = w + (taps + 1) * lanes_, *sums = x + image * lanes_;
       std::fill_n(frame, cells * lanes_, T(0));  // what is padding stays so from unit to unit
       for (; unit < last; unit++) {
         const index n = unit / vectors, c = unit % vectors * lanes_;
         const int channels = static_cast<int>(std::min(lanes_, g_.c - c));
         load(n, c, channels, frame, x, sums);
-        weights(c, channels, w);
+        tiles_.transpose_load(call_.weight + c * taps, taps, taps, channels, w, lanes_);  // the taps, then the bias
+        for (index l = 0; l < lanes_; l++) w[taps * lanes_ + l] = l < channels ? call_.bias[c + l] : T(0);
         kernels_.channels({g_.oh, g_.ow, g_.kh, g_.kw, g_.stride_h * columns_, g_.stride_w, g_.dilation_h * columns_,
                            g_.dilation_w, frame, w, sums});
         store(n, c, channels, sums);
@@ -48,13 +49,6 @@ template <class T> class Driver {
     for (index r = 0; r < rows_; r++, frame += columns_ * lanes_)
       if (const index row = r - g_.pad_top; row >= 0 && row < g_.h)
         std::copy_n(cells + (row * g_.w + from) * lanes_, count * lanes_, frame + first * lanes_);
-  }
-
-  // Taps, then the bias.
-  void weights(index c, int channels, T* w) const {
-    const index taps = g_.taps();
-    tiles_.transpose_load(call_.weight + c * taps, taps, taps, channels, w, lanes_);
-    for (index l = 0; l < lanes_; l++) w[taps * lanes_ + l] = l < channels ? call_.bias[c + l] : T(0);
   }
 
   void store(index n, index c, int channels, T* sums) const {

@@ -6,8 +6,7 @@
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
 // multiplier reuses the staged block. Of small images several channels are staged by one call before the first is
 // summed: vectors that are loaded right after narrower stores would wait for those; and their frames of zeros stay for
-// the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read where they
-// lie. Units are independent and handed out in chunks of some ten thousand outputs.
+// the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read in place.
 //
 // Images that come from memory would be waited for at the start of a unit, lines of the output when they are written.
 // So, while a tile is summed, lines of the next unit, or of the next rows in place, and of the output's next rows are

@@ -1,8 +1,6 @@
-// Direct convolution: two drivers, one for each register tile. Both add the products of one output in the same order,
-// k = (channel, kh, kw), onto the bias, so that they agree to the last bit on one instruction set.
-//   pixel_lane   pixels in the lanes: over padded planes of one block; under a 1x1 kernel see pointwise.cpp
-//   output_lane  output channels in the lanes: over the image where it lies, or padded channels of one block
-//   regions      any plan, for each rectangle of outputs that see the same taps: padding is left out
+// Direct convolution: two drivers, one for each register tile: pixel_lane.cpp, under 1x1 kernels by pointwise.cpp, and
+// output_lane.cpp. Both add the products of one output in the same order, k = (channel, kh, kw), onto the bias, so that
+// they agree to the last bit on one instruction set.
 #pragma once
 #include "../plan.hpp"
 #include "pack.hpp"
@@ -64,8 +62,24 @@ template <class T> Panels panels(const Plan& plan) {
 template <class T> index packed_size(const Plan& plan) {
   return checked_mul(plan.g.groups, panels<T>(plan).group_size());
 }
-template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
-  pack_panels<T>(*plan.isa, seen(plan, w, &WeightView::si), seen(plan), panels<T>(plan), dst);
+template <class T> void pack(const Plan& plan, const WeightView& weight, T* dst) {
+  const Geometry g = seen(plan);
+  const WeightView w = seen(plan, weight, &WeightView::si);
+  const Panels panels = direct::panels<T>(plan);
+  const index all = g.groups * panels.count(), work = all * panels.width * panels.k;
+  const int threads = static_cast<int>(std::min<index>({all, num_threads(), 1 + work / 65536}));
+  std::vector<std::vector<T>> rows(threads, std::vector<T>(panels.k));
+  parallel_for(all, [&](index task, int slot) {
+    const index group = task / panels.count(), panel = task % panels.count();
+    const index stored = panels.stored(panel), kept = panels.kept(panel);
+    T* to = dst + panels.offset(group, panel);
+    if (kept < stored) std::fill_n(to, stored * panels.k, T(0));
+    T* row = rows[slot].data();
+    for (index r = 0; r < kept; r++) {
+      read_channel<T>(*plan.isa, w, g, group, panels.first(panel) + r, row);
+      for (index k = 0; k < panels.k; k++) to[k * stored + r] = row[k];
+    }
+  }, threads);
 }
 
 inline int useful_threads(const Geometry& g, index n) {
@@ -94,8 +108,7 @@ constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most`, each of which occurs `copies` times (images, groups). Where
 // these are too few to share out evenly, blocks get smaller, down to `least`: who is slowed down by other work takes
-// fewer. Of these sizes it returns the least, or one that saves 5 %: two threads take as long over three blocks as
-// four.
+// fewer. Of these sizes it returns the least, or one that saves 5 %: two threads take as long over 3 blocks as 4.
 inline index balanced(index count, index most, index copies, int threads, index least) {
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, copies);
   const index fewest = ceil_div(count, most), finest = std::min(enough, count / std::max(index{1}, least));

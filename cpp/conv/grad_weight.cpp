@@ -7,7 +7,6 @@
 //
 // Complex numbers: the two parts are channels of their own, and real sums are counted in output channel o and column
 // (channel / parts, tap, channel % parts). The four real sums of a weight are joined when dW is written.
-// There are two ways to sum a cell over a block, DenseTile and DepthwiseTile.
 #include "grad_weight.hpp"
 #include <cstring>
 #include "direct.hpp"
@@ -28,7 +27,7 @@ struct Cut {
   index scratch;                // bytes besides
 };
 
-// Tile, a way to sum, has
+// Tile, a way to sum a cell over a block (DenseTile or DepthwiseTile), has
 //   Cut cut() const
 //   void add(const Cell&, const Block&, bool first, T* sums, T* scratch) const    first: sums hold nothing yet
 //   void write(const Cell&, T* sums, T* scratch) const                            sums into dW; overwrites them
@@ -53,7 +52,6 @@ template <class T, class Tile> class Driver {
     const index tasks = ceil_div(cells_, chunk_) * parts_, threads = std::min<index>(num_threads(), tasks);
     const int slots = static_cast<int>(std::clamp<index>((budget - shared) / slot, 1, threads));
     const Workspace memory(shared, round_up(slot, 64), slots);
-    const auto scratch = [&](int id) { return memory.slot<T>(id) + sums_; };
     const auto part_sums = [&](index cell, index part) { return memory.shared<T>() + (cell * parts_ + part) * sums_; };
     parallel_for(tasks, [&](index task, int id) {
       const index part = task % parts_, from = task / parts_ * chunk_;
@@ -61,8 +59,8 @@ template <class T, class Tile> class Driver {
       for (index i = from; i < std::min(from + chunk_, cells_); i++) {
         T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
         const Cell cell = cell_of(i);
-        for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, scratch(id));
-        if (parts_ == 1) tile_.write(cell, sums, scratch(id));
+        for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, memory.slot<T>(id) + sums_);
+        if (parts_ == 1) tile_.write(cell, sums, memory.slot<T>(id) + sums_);
       }
     }, slots);
     if (parts_ == 1) return;
@@ -73,7 +71,7 @@ template <class T, class Tile> class Driver {
         for (index p = 0; p < parts_; p++) total += static_cast<double>(sums[p * sums_ + j]);
         sums[j] = static_cast<T>(total);
       }
-      tile_.write(cell_of(cell), sums, scratch(id));
+      tile_.write(cell_of(cell), sums, memory.slot<T>(id) + sums_);
     }, slots);
   }
  private:
@@ -172,8 +170,7 @@ template <class T> class DenseTile {
     const index most = std::clamp<index>(std::min(by_gy, by_x), 128, 1024), image = g.oh * g.ow;
     cut.images = image <= most ? std::min(call.n, most / image) : 1;
     cut.columns = ceil_div(g.ow, ceil_div(g.ow, most));
-    const index rows = std::min(g.oh, std::max<index>(1, most / cut.columns));
-    cut.rows = ceil_div(g.oh, ceil_div(g.oh, rows));
+    cut.rows = ceil_div(g.oh, ceil_div(g.oh, std::max<index>(1, most / cut.columns)));
     return cut;
   }
 
@@ -213,6 +210,8 @@ template <class T> class DenseTile {
 // are staged as in the forward pass (padded, columns split by stride phase, 24 KB, so that they stay in L1 while every
 // tap walks them) and each output channel's rows of gy are read from memory, or copied when they are not rows of T:
 //     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
+constexpr index row_unit = 4;  // rows of the register tile
+
 template <class T> class DepthwiseTile {
  public:
   explicit DepthwiseTile(const GradWeightCall& call)
@@ -250,8 +249,6 @@ template <class T> class DepthwiseTile {
     writer_.write(sums, columns, cell.group, 0, cell.outputs, cell.channel, columns);
   }
  private:
-  static constexpr index row_unit = 4;  // rows of the register tile
-
   const GradWeightCall& call_;
   const Geometry& g_;
   const DepthwiseTable<T>& table_;
@@ -270,8 +267,7 @@ void run(const GradWeightCall& call) {
   GradWeightCall flat = call;
   direct::one_row(flat.g, flat.x, flat.gy);
   if (call.algorithm == GradWeight::winograd) return winograd::grad_weight(flat);
-  with_floating_type(call.gy.scalar, [&](auto t) {
-    using T = decltype(t);
+  with_floating_type(call.gy.scalar, [&]<class T>(T) {
     if (call.algorithm == GradWeight::depthwise) Driver<T, DepthwiseTile<T>>(flat).run();
     else Driver<T, DenseTile<T>>(flat).run();
   });

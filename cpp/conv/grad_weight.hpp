@@ -1,4 +1,4 @@
-// Gradient of the weight.
+// Gradient of the weight: any geometry, all paddings.
 #pragma once
 #include "../plan.hpp"
 
@@ -18,7 +18,6 @@ struct GradWeightCall {
 
 namespace grad_weight {
 
-// Any geometry, all paddings.
 void run(const GradWeightCall& call);
 
 // Real sums in the compute type become elements of dW.
@@ -31,20 +30,17 @@ template <class T> class Writer {
     const Geometry& g = call_.g;
     const index parts = call_.gy.parts, bytes = scalar_bytes(call_.gy.scalar);
     for (index r = 0; r < outputs; r += parts, sums += parts * pitch) {
-      if (parts == 2) join(sums, sums + pitch, count);
+      // gy * conj(x): re = re*re + im*im, im = im*re - re*im, from the rows of gy's two parts into the first of them.
+      const T* im = sums + pitch;
+      for (index j = 0; parts == 2 && j < count; j += 2) {
+        const T real = sums[j] + im[j + 1], imag = im[j] - sums[j + 1];
+        sums[j] = real, sums[j + 1] = imag;
+      }
       const index row = (group * g.group_oc() + output + r) / parts, at = (row * g.group_c() + channel) * g.taps();
       call_.isa.rows.template of<T>().store(call_.gy.scalar, static_cast<char*>(call_.dw) + at * bytes, 1, sums, count);
     }
   }
  private:
-  // gy * conj(x): re = re*re + im*im, im = im*re - re*im, from the rows of gy's two parts into the first of them.
-  static void join(T* re, const T* im, index count) {
-    for (index j = 0; j < count; j += 2) {
-      const T real = re[j] + im[j + 1], imag = im[j] - re[j + 1];
-      re[j] = real, re[j + 1] = imag;
-    }
-  }
-
   const GradWeightCall& call_;
 };
 

@@ -6,7 +6,6 @@
 // All panels but the last hold `width` channels. The last holds what is left, rounded up to `unit` (a vector for the
 // output-lane tile, 1 for the pixel-lane tile) and filled with zeros.
 #pragma once
-#include <vector>
 #include "../isa/table.hpp"
 #include "../parallel.hpp"
 
@@ -27,7 +26,6 @@ struct Panels {
   index kept(index panel) const { return std::min(width, channels - first(panel)); }
   index stored(index panel) const { return round_up(kept(panel), unit); }
   index group_size() const { return checked_mul(k, round_up(channels, unit)); }
-  // Where panel `panel` of group `group` starts.
   index offset(index group, index panel) const { return group * group_size() + first(panel) * k; }
 };
 inline Panels output_panels(index channels, index k, index lanes) {
@@ -37,14 +35,11 @@ inline Panels output_panels(index channels, index k, index lanes) {
 // The weight of real channels (o, i) of a group, all taps: dst[kh*kw_count + kw], as T.
 template <class T>
 void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index i, index kh, index kw, T* dst) {
-  const RowTable<T>& rows = isa.rows.of<T>();
-  const index bytes = scalar_bytes(w.scalar);
   // Complex: output part p from input part q is the element (p, q) of [[re, -im], [im, re]].
   const index p = o % w.parts, q = i % w.parts;
   const index at = g * w.sg + o / w.parts * w.so + i / w.parts * w.si + (p != q);
-  const char* source = static_cast<const char*>(w.data) + at * bytes;
   if (w.sh == w.sw * kw) kw *= kh, kh = 1;  // one run
-  for (index r = 0; r < kh; r++) rows.load(w.scalar, dst + r * kw, source + r * w.sh * bytes, w.sw, kw, w.si);
+  for (index r = 0; r < kh; r++) isa.rows.of<T>().load(w.scalar, dst + r * kw, w.at(at + r * w.sh), w.sw, kw, w.si);
   if (p < q)
     for (index t = 0; t < kh * kw; t++) dst[t] = T(0) - dst[t];
 }
@@ -52,30 +47,9 @@ void read_taps(const IsaTable& isa, const WeightView& w, index g, index o, index
 // All k of output channel o. Real weights whose channels follow each other are one run.
 template <class T>
 void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, index group, index o, T* dst) {
-  if (w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps()) {
-    const char* source = static_cast<const char*>(w.data) + (group * w.sg + o * w.so) * scalar_bytes(w.scalar);
-    return isa.rows.of<T>().load(w.scalar, dst, source, w.sw, g.group_c() * g.taps(), w.si);
-  }
+  if (w.parts == 1 && (w.sh == w.sw * g.kw || g.kh == 1) && w.si == w.sw * g.taps())
+    return isa.rows.of<T>().load(w.scalar, dst, w.at(group * w.sg + o * w.so), w.sw, g.group_c() * g.taps(), w.si);
   for (index i = 0; i < g.group_c(); i++) read_taps<T>(isa, w, group, o, i, g.kh, g.kw, dst + i * g.taps());
-}
-
-template <class T>
-void pack_panels(const IsaTable& isa, const WeightView& w, const Geometry& g, const Panels& panels, T* dst) {
-  const index all = g.groups * panels.count();
-  const int threads =
-      static_cast<int>(std::min<index>({all, num_threads(), 1 + all * panels.width * panels.k / 65536}));
-  std::vector<std::vector<T>> rows(threads, std::vector<T>(panels.k));
-  parallel_for(all, [&](index task, int slot) {
-    const index group = task / panels.count(), panel = task % panels.count();
-    const index stored = panels.stored(panel), kept = panels.kept(panel);
-    T* to = dst + panels.offset(group, panel);
-    if (kept < stored) std::fill_n(to, stored * panels.k, T(0));
-    T* row = rows[slot].data();
-    for (index r = 0; r < kept; r++) {
-      read_channel<T>(isa, w, g, group, panels.first(panel) + r, row);
-      for (index k = 0; k < panels.k; k++) to[k * stored + r] = row[k];
-    }
-  }, threads);
 }
 
 }  // namespace konv

@@ -62,7 +62,7 @@ template <class T> index packed_size(const Plan& plan) {
 template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
   for (const Region& r : plan.regions) {
     WeightView part = w;
-    part.data = static_cast<const char*>(w.data) + (r.rows.tap * w.sh + r.columns.tap * w.sw) * scalar_bytes(w.scalar);
+    part.data = w.at(r.rows.tap * w.sh + r.columns.tap * w.sw);
     r.plan.algorithm->driver.of<T>().pack(r.plan, part, dst);
     dst += r.plan.packed_bytes / index{sizeof(T)};
   }

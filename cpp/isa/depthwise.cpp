@@ -213,8 +213,7 @@ KONV_INLINE void add_columns(vec<T> (&acc)[P][Q], const DepthwiseGradient<T>& g,
     else return load<T>(p);
   };
   index done = 0;
-  const auto rows = [&](auto count) KONV_INLINED {
-    constexpr int R = count;
+  const auto rows = [&]<int R>(constant<R>) KONV_INLINED {
     vec<T> y[R];
     KONV_UNROLL for (int i = 0; i < R; i++) y[i] = columns(g.y + q + (done + i) * g.y_pitch);
     KONV_UNROLL for (int b = 0; b < Q; b++) {

@@ -125,8 +125,7 @@ template <class T> void products(const T* g, const T* x, T center, index n, doub
 
 template <class T> void affine(T* y, const T* x, T center, T scale, T shift, index n) {
   for_lanes<T>(n, [&](index j, auto w) {
-    const vec<T, w> d = load<T, w>(x + j) - splat<T, w>(center);
-    store<T, w>(y + j, d * splat<T, w>(scale) + splat<T, w>(shift));
+    store<T, w>(y + j, (load<T, w>(x + j) - splat<T, w>(center)) * splat<T, w>(scale) + splat<T, w>(shift));
   });
 }
 

@@ -78,15 +78,14 @@ template <class T> class Pool {
   // From `unit` on, before `last`; returns how many.
   index some(const Scratch& s, index unit, index last) const {
     const index plane = unit / rows_.outputs(), i = unit % rows_.outputs(), ow = columns_.outputs();
-    const RowBlock begin{{plane / p_.c, plane % p_.c, i, 0}, 1, ow};
+    RowBlock b{{plane / p_.c, plane % p_.c, i, 0}, 1, ow};
     index done = 0, count = 0, from = 0;
-    for (RowBlock b = begin; done < last - unit; done++, next(b)) {
-      if (done && again(b.row)) continue;
+    for (RowBlock read = b; done < last - unit; done++, next(read)) {
+      if (done && again(read.row)) continue;
       if (count == side_by_side_) break;
-      down(s, b, count++ * pitch_);
+      down(s, read, count++ * pitch_);
     }
     across(s, count);
-    RowBlock b = begin;
     for (index j = 0; j < done; j++, next(b)) {
       if (j && !again(b.row)) from += columns_.kernel ? pitch_ : ow;
       write(s, b, from);
@@ -180,8 +179,7 @@ void pool(const IsaTable& isa, const Pooling& p) {
 
 void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& gy, const ImageView& cells,
                        const OutputView& gx) {
-  with_compute_type(gy.scalar, [&](auto t) {
-    using T = decltype(t);
+  with_compute_type(gy.scalar, [&]<class T>(T) {
     const index plane = gx.h * gx.w, outputs = gy.h * gy.w, wider = sizeof(index) / sizeof(T);
     const RowReader<T> grads(isa, gy, PadMode::zeros);
     const RowReader<index> places(isa, cells, PadMode::zeros);
