@@ -30,13 +30,13 @@ struct Algorithm;
 struct Region;
 struct Plan : Problem {
   const Algorithm* algorithm;
-  int tile;                     // Winograd: m of F(m, r); direct: rows of the register tile
+  int tile;                     // Winograd: rows of a tile; direct: of the register tile
   std::string name;             // "winograd F(4x4,3x3)", "direct pixel_lane", ...
   std::string reason;           // one sentence for explain
   std::string layout;           // packed weights serve every plan of the same layout
   index packed_bytes;           // of the weight
   std::vector<Region> regions;  // each a convolution of its own: see conv/regions.cpp
-  int taps = 0;                 // Winograd: r
+  int across = 0, taps = 0;     // Winograd: columns of a tile; r
 };
 
 // Outputs [output, output + outputs) along an axis see taps [tap, tap + taps), and cells of the image from `cell` on.

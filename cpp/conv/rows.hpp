@@ -83,15 +83,17 @@ template <class T> class RowReader {
     }
   }
 
-  // Brings the same rows of the next channel into a cache.
-  void fetch_next(const RowBlock& b) const {
+  // Where the cache lines of a block lie, in bytes from its channel in image 0 on; at most `room` of them.
+  index lines(const RowBlock& b, index* to, index room) const {
     const Inside across(b.column, b.step, b.count, x_.w), down(b.row, b.row_step, b.rows, x_.h);
-    for (index r = down.first; across.first < across.last && r < down.last; r++) {
-      const auto cell = [&](index j) { return at(b.n, b.c + 1, b.row + r * b.row_step, b.column + j * b.step); };
-      const char* from = static_cast<const char*>(cell(across.first));
-      for (; from <= cell(across.last - 1); from += std::max<index>(64, b.step * x_.sw * scalar_bytes(x_.scalar)))
-        __builtin_prefetch(from);
+    const index cell = b.step * x_.sw * scalar_bytes(x_.scalar), bytes = (across.last - across.first) * cell;
+    index count = 0;
+    for (index r = down.first; r < down.last; r++) {
+      const void* row = at(b.n, b.c, b.row + r * b.row_step, b.column + across.first * b.step);
+      const index from = static_cast<const char*>(row) - static_cast<const char*>(x_.plane(0, b.c));
+      for (index i = 0; i < bytes && count < room; i += std::max<index>(64, cell)) to[count++] = from + i;
     }
+    return count;
   }
 
   // The row itself, when it lies inside the image, is stored as T and contiguous; else nullptr.

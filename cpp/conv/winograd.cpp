@@ -72,14 +72,14 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
   b.segments = p.tiling.segments(n);
   b.threads = p.threads(b.segments);
 
-  // Own V where there are blocks enough to share out evenly (they may be small when the weights stay in L2); of fewer,
-  // where U, which each thread then reads whole, is less than V, half of which would come from another core's caches.
-  const index tiles = b.segments * each, all = tiles * groups, threads = b.threads;
+  // Own V where threads find even shares of the tiles, if its weights, which each then reads whole, are not many times
+  // as large: half of a shared V comes from another core's caches, which may be far away (1.3 to 1.8 times the time).
+  const index tiles = b.segments * each, threads = b.threads;
   const index least = p.panels.group_size() * index{sizeof(T)} <= weights_in_l2 ? 24 : 48;
   const index some = std::max<index>(threads, round_up(tiles / least, threads));
   const auto of_tiles = [&](index most) { return ceil_div(b.segments, std::max<index>(1, most / each)); };
-  const bool uneven = 12 * round_up(b.segments, threads) > 13 * b.segments, large_u = 10 * p.g.group_oc() > 9 * tiles;
-  b.shared = threads > 1 && all < (groups > 1 ? 48 : 192) * threads && (all < 24 * threads || large_u || uneven);
+  const bool few = tiles * groups < (groups > 1 ? 48 : 192) * threads, large_u = p.g.group_oc() > 6 * tiles;
+  b.shared = threads > 1 && few && (large_u || 5 * round_up(b.segments, threads) > 6 * b.segments);
   index blocks = of_tiles(b.shared ? 4 * block_tiles : block_tiles);
   if (!b.shared) blocks = std::max(blocks, std::min(ceil_div(tasks_a_thread * threads, groups), some));
   for (;;) {
@@ -96,9 +96,9 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
 template <class T> class Forward {
  public:
   Forward(const Call<T>& call)
-      : call_(call), p_(call.plan.g, *call.plan.isa, call.plan.tile, call.plan.taps),
-        tile_(p_.isa.tiles.template of<T>()), writer_(p_.isa, call.y), b_(choose_blocking(p_, call.n, call.x.scalar)),
-        input_(p_, call.x, call.n, b_), work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
+      : call_(call), p_(call.plan), tile_(p_.isa.tiles.template of<T>()), writer_(p_.isa, call.y),
+        b_(choose_blocking(p_, call.n, call.x.scalar)), input_(p_, call.x, call.n, b_),
+        work_(b_.v_shared, Scratch<T>::size(p_, b_), b_.threads) {}
 
   void run() {
     const index tasks = b_.blocks * p_.g.groups, channels = p_.rows.channels;
@@ -233,12 +233,12 @@ void pack_vector(const Problem<T>& p, const WeightView& view, index group, index
 }  // namespace
 
 template <class T> index packed_size(const Plan& plan) {
-  const Problem<T> p(plan.g, *plan.isa, plan.tile, plan.taps);
+  const Problem<T> p(plan);
   return checked_mul(p.g.groups, p.panels.group_size());
 }
 
 template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
-  const Problem<T> p(plan.g, *plan.isa, plan.tile, plan.taps);
+  const Problem<T> p(plan);
   const index vectors = ceil_div(p.g.group_oc(), p.lanes), tasks = p.g.groups * vectors;
   const index work = checked_mul(tasks, p.rows.all);  // vectors of results
   const int threads = static_cast<int>(std::min<index>({tasks, 1 + (work >> 14), num_threads()}));

@@ -7,7 +7,7 @@ namespace konv::winograd {
 
 // One way to run a geometry.
 struct Candidate {
-  int m, r;          // F(m, r)
+  int mh, mw, r;     // F(mh x mw, r x r)
   double error;      // bound of the largest error over max|y| on random float32 data: see winograd_choice.cpp
   double products;   // multiplications against a direct sum's, edge tiles included
   double cost;       // estimated time against a direct sum's; below 1 it pays

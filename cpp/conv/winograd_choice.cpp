@@ -8,7 +8,7 @@
 // figure; a channel counts once for each slice of the kernel (winograd_tiling.hpp), and the slices of a long one, of
 // which some are nearly empty, err up to 1.35 times as much. Where windows are larger than the image, outputs are
 // smaller, errors are not. A direct sum errs by some 0.04e-6 times the root of its products' number. 'high' takes what
-// stays under 1e-5 and 16 direct errors, of bases up to 5.
+// stays under 1e-5 and 16 direct errors, of bases up to 5.5.
 #include <algorithm>
 #include <cmath>
 #include "winograd.hpp"
@@ -18,29 +18,32 @@ namespace konv::winograd {
 namespace {
 
 struct Transform {
-  int m, r;
-  bool square;            // else along one axis
+  int mh, mw, r;
+  bool both;              // axes; else along one of them
   double base, gradient;  // errors, in units of 1e-6
 };
 
 // clang-format off
 constexpr Transform known[] = {
-    // m, r, square, base, gradient  3 channels   16         64         256        512
-    {2, 3, true,  0.25, 2.2},  //    0.2 (0.2)    0.2 (0.5)  0.4 (0.9)  0.6 (2.0)  0.9 (2.6)
-    {3, 3, true,  1.2,  4},    //    0.8 (0.2)    0.8 (0.5)  1.5 (0.9)  2.7 (2.0)  3.4 (2.6)
-    {4, 3, true,  1.5,  4},    //    1.4 (0.2)    1.5 (0.5)  1.8 (0.9)  3.5 (2.0)  5.0 (2.6)
-    {6, 3, true,  6.5,  15},   //    6.4 (0.2)    5.7 (0.5)  10  (0.9)  22  (2.0)  26  (2.6)
-    {3, 2, true,  0.35, 4},    //    0.2 (0.1)    0.3 (0.4)  0.4 (0.6)  0.9 (1.5)  0.9 (1.5)
-    {4, 2, true,  1.6,  4},    //    1.2 (0.1)    1.3 (0.4)  1.6 (0.6)  3.3 (1.5)  3.7 (1.5)
-    {5, 2, true,  1.7,  4},    //    1.3 (0.1)    1.6 (0.4)  2.1 (0.6)  4.6 (1.5)  5.6 (1.5)
-    {3, 4, true,  1.3,  6},    //    0.7 (0.3)    0.8 (0.9)  2.0 (1.8)  2.8 (3.8)  3.8 (3.6)
-    {5, 4, true,  6.0,  25},   //    5.0 (0.3)    5.4 (0.9)  8.7 (1.8)  14  (3.8)  21  (3.6)
-    {2, 5, true,  1.0,  8},    //    0.9 (0.4)    0.8 (0.8)  1.5 (1.5)  2.3 (3.1)  3.7 (3.8)
-    {4, 5, true,  5.0,  30},   //    4.8 (0.4)    4.5 (0.8)  7.1 (1.5)  15  (3.1)  19  (3.8)  high: to 108
-    {2, 7, true,  4.5,  50},   //    4.3 (0.5)    4.8 (1.0)  5.9 (2.3)  11  (4.0)  14  (5.2)  high: to 141
-    {4, 3, false, 0.55, 3.5},  //    0.5 (0.1)    0.6 (0.4)  1.0 (0.7)  1.8 (1.1)  1.9 (1.9)
-    {4, 5, false, 1.2,  7},    //    0.9 (0.2)    1.1 (0.5)  1.5 (0.7)  3.8 (1.2)  4.6 (2.2)
-    {2, 7, false, 1.1,  9},    //    1.0 (0.2)    1.0 (0.5)  1.5 (1.0)  2.9 (1.8)  4.2 (2.5)
+    // mh, mw, r, both, base, gradient  3 channels   16         64         256        512
+    {2, 2, 3, true,  0.25, 2.2},  //    0.2 (0.2)    0.2 (0.5)  0.4 (0.9)  0.6 (2.0)  0.9 (2.6)
+    {3, 3, 3, true,  1.2,  4},    //    0.8 (0.2)    0.8 (0.5)  1.5 (0.9)  2.7 (2.0)  3.4 (2.6)
+    {4, 4, 3, true,  1.5,  4},    //    1.4 (0.2)    1.5 (0.5)  1.8 (0.9)  3.5 (2.0)  5.0 (2.6)
+    {4, 5, 3, true,  3.0,  0},    //    2.4 (0.2)    2.7 (0.5)  4.5 (0.9)  7.3 (2.0)  11  (2.6)  high: to 364
+    {5, 4, 3, true,  3.0,  0},    //    the same; neither is used for gradients
+    {5, 5, 3, true,  5.3,  12},   //    3.7 (0.2)    4.4 (0.5)  7.3 (0.9)  13  (2.0)  20  (2.6)  high: 10 to 92
+    {6, 6, 3, true,  6.5,  15},   //    6.4 (0.2)    5.7 (0.5)  10  (0.9)  22  (2.0)  26  (2.6)
+    {3, 3, 2, true,  0.35, 4},    //    0.2 (0.1)    0.3 (0.4)  0.4 (0.6)  0.9 (1.5)  0.9 (1.5)
+    {4, 4, 2, true,  1.6,  4},    //    1.2 (0.1)    1.3 (0.4)  1.6 (0.6)  3.3 (1.5)  3.7 (1.5)
+    {5, 5, 2, true,  1.7,  4},    //    1.3 (0.1)    1.6 (0.4)  2.1 (0.6)  4.6 (1.5)  5.6 (1.5)
+    {3, 3, 4, true,  1.3,  6},    //    0.7 (0.3)    0.8 (0.9)  2.0 (1.8)  2.8 (3.8)  3.8 (3.6)
+    {5, 5, 4, true,  6.0,  25},   //    5.0 (0.3)    5.4 (0.9)  8.7 (1.8)  14  (3.8)  21  (3.6)
+    {2, 2, 5, true,  1.0,  8},    //    0.9 (0.4)    0.8 (0.8)  1.5 (1.5)  2.3 (3.1)  3.7 (3.8)
+    {4, 4, 5, true,  5.0,  30},   //    4.8 (0.4)    4.5 (0.8)  7.1 (1.5)  15  (3.1)  19  (3.8)  high: to 108
+    {2, 2, 7, true,  4.5,  50},   //    4.3 (0.5)    4.8 (1.0)  5.9 (2.3)  11  (4.0)  14  (5.2)  high: to 141
+    {4, 4, 3, false, 0.55, 3.5},  //    0.5 (0.1)    0.6 (0.4)  1.0 (0.7)  1.8 (1.1)  1.9 (1.9)
+    {4, 4, 5, false, 1.2,  7},    //    0.9 (0.2)    1.1 (0.5)  1.5 (0.7)  3.8 (1.2)  4.6 (2.2)
+    {2, 2, 7, false, 1.1,  9},    //    1.0 (0.2)    1.0 (0.5)  1.5 (1.0)  2.9 (1.8)  4.2 (2.5)
 };
 // clang-format on
 
@@ -54,7 +57,7 @@ bool matches(const Transform& f, const Geometry& g) {
   const bool h = axis_fits(f, g.kh, g.stride_h, g.dilation_h, g.oh);
   const bool w = axis_fits(f, g.kw, g.stride_w, g.dilation_w, g.ow);
   const bool no_h = g.kh == 1 && g.stride_h == 1, no_w = g.kw == 1 && g.stride_w == 1;
-  return f.square ? h && w : (h && no_w) || (no_h && w);
+  return f.both ? h && w : (h && no_w) || (no_h && w);
 }
 
 // Of a window's taps, the share that the image can hold at once.
@@ -95,7 +98,7 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, S
   const double error = sum == Sum::gradient ? f.gradient : f.base * grown / std::pow(seen(g), 0.75);
   const auto edges = [](index rows, index columns) { return std::to_string(rows) + "x" + std::to_string(columns); };
   const std::string name = "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")";
-  return {f.m, f.r, 1e-6 * error, tiles * rows * oc / direct, cost, name};
+  return {f.mh, f.mw, f.r, 1e-6 * error, tiles * rows * oc / direct, cost, name};
 }
 
 }  // namespace
@@ -106,13 +109,13 @@ std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar
   if (g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
   for (const Transform& f : known) {
     if (!matches(f, g)) continue;
-    const Tiling t(g, f.m, f.r);
-    if (t.slices() > (sum == Sum::gradient ? 1 : max_slices)) continue;
+    const Tiling t(g, f.mh, f.mw, f.r);
+    if (t.slices() > (sum == Sum::gradient ? 1 : max_slices) || (sum == Sum::gradient && f.mh != f.mw)) continue;
     if (t.is_long() && t.products() * t.slices() * g.group_c() > 1 << 17) continue;  // V of a few tiles would be large
     const Candidate candidate = candidate_of(f, t, g, sum);
     const double direct = 0.04e-6 * std::sqrt(double(g.group_c() * g.taps()) * seen(g));
     const double most = sum == Sum::outputs ? std::min(1e-5, 16 * direct) : 1e-5;
-    const bool exact = precision == Precision::high ? f.base <= 5 && candidate.error <= most : candidate.error <= 1e-4;
+    const bool exact = precision == Precision::high ? f.base < 5.5 && candidate.error <= most : candidate.error <= 1e-4;
     if (exact || scalar != Scalar::f32) all.push_back(candidate);
   }
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });

@@ -63,10 +63,11 @@ template <class T> Cut choose_cut(const Problem<T>& p, index n, Scalar scalar) {
 template <class T> class Gradient {
  public:
   explicit Gradient(const GradWeightCall& call)
-      : p_(call.g, call.isa, call.tile, std::max(call.g.kh, call.g.kw)), tiles_(call.isa.tiles.of<T>()), gy_(call.gy),
-        reader_(call.isa, call.gy, PadMode::zeros), writer_(call), cut_(choose_cut(p_, call.n, call.x.scalar)),
-        input_(p_, call.x, call.n, cut_), work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
-        v_(work_.template shared<T>()), y_(v_ + cut_.v), d_(y_ + cut_.y), steps_(cut_.most() * p_.tiling.tiles()) {
+      : p_(call.g, call.isa, call.tile, call.tile, std::max(call.g.kh, call.g.kw)), tiles_(call.isa.tiles.of<T>()),
+        gy_(call.gy), reader_(call.isa, call.gy, PadMode::zeros), writer_(call),
+        cut_(choose_cut(p_, call.n, call.x.scalar)), input_(p_, call.x, call.n, cut_),
+        work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads), v_(work_.template shared<T>()), y_(v_ + cut_.v),
+        d_(y_ + cut_.y), steps_(cut_.most() * p_.tiling.tiles()) {
     std::iota(steps_.begin(), steps_.end(), 0);
     for (index c = 0; c < cut_.channels; c++) columns_.push_back(c * cut_.pitch);
   }

@@ -55,9 +55,9 @@ struct Tiling {
   index parts;  // segments in a row of tiles
 
   // Segments of about 112 tiles at most, fewer where many channels would make their products large.
-  Tiling(const Geometry& g, index m, index r)
-      : h(m, r, g.stride_h, g.dilation_h, g.pad_top, g.kh, g.oh),
-        w(m, r, g.stride_w, g.dilation_w, g.pad_left, g.kw, g.ow) {
+  Tiling(const Geometry& g, index mh, index mw, index r)
+      : h(mh, r, g.stride_h, g.dilation_h, g.pad_top, g.kh, g.oh),
+        w(mw, r, g.stride_w, g.dilation_w, g.pad_left, g.kw, g.ow) {
     const index values = checked_mul(products() * slices(), g.group_c());
     const index most = std::clamp<index>((index{1} << 20) / values, 14, block_tiles);
     count = ceil_div(w.tiles, ceil_div(checked_mul(w.tiles, w.phases), most));

@@ -88,6 +88,13 @@ template <class T> struct TileTable {
 };
 
 // ---- winograd.cpp: the transforms of Winograd convolution ----------------------------------------------------------
+// Cache lines that a kernel brings in meanwhile, a few at each step: more at once would wait for each other.
+struct Fetch {
+  const void* base;
+  const index *next, *end;  // bytes from base on
+  index each;               // lines at a step
+};
+
 // Tiles of one transform, one a lane: value j of tile t in row i is
 //   s[i*pitch + window[t] + j]       tiles anywhere; 8 columns of each are read
 //   s[i*pitch + t + j*step]          without a window: tiles side by side, as under a dilation
@@ -99,6 +106,7 @@ template <class T> struct WinogradTiles {
   index step, tiles;
   const index* at;
   T* v;
+  Fetch* fetch;
 };
 
 // F(mh x mw, rh x rw): a tile of mh x mw outputs under a kernel of rh x rw taps reads ah x aw inputs (ah = mh+rh-1, aw

@@ -21,7 +21,11 @@ namespace konv::KONV_ISA {
 
 // The points of A = 4 ... 8 products, but infinity: 0, the pairs +p, -p, then, where A is odd, a single one.
 constexpr double points[][7] = {
-    {0, 1, -1}, {0, 0.75, -0.75, -1.5}, {0, 0.75, -0.75, 1.5, -1.5}, {}, {0, 0.5, -0.5, 1, -1, 2, -2},
+    {0, 1, -1},
+    {0, 0.75, -0.75, -1.5},
+    {0, 0.75, -0.75, 1.5, -1.5},
+    {0, 1, -1, 1.625, -1.625, -0.4375},
+    {0, 0.5, -0.5, 1, -1, 2, -2},
 };
 
 template <int Rows, int Columns> struct Matrix {

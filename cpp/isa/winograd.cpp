@@ -55,11 +55,14 @@ template <class T> KONV_INLINE void load_windows(const T* s, const index* window
 template <class T, class FH, class FW> void input_tiles(const WinogradTiles<T>& tiles) {
   static_assert(FW::A <= 8);
   constexpr int L = lanes_of<T>;
-  const WinogradTiles<T> a = tiles;  // a copy that no store changes
+  const WinogradTiles<T> a = tiles;  // copies that no store changes
+  Fetch ahead = *a.fetch;
   for (index q = 0; q < a.tiles; q += L) {
     const index t = q + L <= a.tiles || a.tiles < L ? q : a.tiles - L;  // some tiles twice: same bits
     for (int i = 0; i < FH::A; i++) {
       const T* s = a.s + i * a.pitch;
+      for (index n = ahead.each; n > 0 && ahead.next < ahead.end; n--)
+        __builtin_prefetch(static_cast<const char*>(ahead.base) + *ahead.next++);
       vec<T> d[8], o[FW::A];
       if (a.window) load_windows<T>(s, a.window + t, d);
       else KONV_UNROLL for (int j = 0; j < FW::A; j++) d[j] = load<T>(s + t + j * a.step);
@@ -67,6 +70,7 @@ template <class T, class FH, class FW> void input_tiles(const WinogradTiles<T>& 
       KONV_UNROLL for (int j = 0; j < FW::A; j++) store<T>(a.v + a.at[i * FW::A + j] + t, o[j]);
     }
   }
+  a.fetch->next = ahead.next;
 }
 
 // ---- the others: channels in lanes ---------------------------------------------------------------------------------
@@ -140,6 +144,7 @@ template <class T>
 constexpr WinogradTransform<T> transforms[] = {
     transform<T, 3, 3, 2, 2>(), transform<T, 4, 4, 2, 2>(), transform<T, 5, 5, 2, 2>(),  // r = 2
     transform<T, 2, 2, 3, 3>(), transform<T, 3, 3, 3, 3>(), transform<T, 4, 4, 3, 3>(),  // r = 3
+    transform<T, 4, 5, 3, 3>(), transform<T, 5, 4, 3, 3>(), transform<T, 5, 5, 3, 3>(),
     transform<T, 6, 6, 3, 3>(), transform<T, 3, 3, 4, 4>(), transform<T, 5, 5, 4, 4>(),  // r = 4
     transform<T, 2, 2, 5, 5>(), transform<T, 4, 4, 5, 5>(),                              // r = 5
     transform<T, 2, 2, 7, 7>(),                                                          // r = 7
