@@ -90,7 +90,9 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, S
   const double grows = 1 + rows / products / 768;
   const double alone = across > 2 ? 0 : double(g.group_c() * t.slices() * t.h.products()) / across;
   const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + 10 * values;
-  const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms);
+  const index down = t.h.phases * t.h.tiles;  // rows of tiles: threads seldom find even shares of an odd number
+  const double uneven = down > 3 && down % 2 && sum == Sum::outputs ? 0.5 / double(down) : 0;
+  const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms) * (1 + uneven);
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
                                            : (compute + streaming(weights)) / (0.83 * direct + streaming(taps));
 
