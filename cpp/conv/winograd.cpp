@@ -12,9 +12,9 @@
 //   for some panels of output channels, chunk of the block (about 112 tiles):
 //     for xi, slab, panel: M[panel][.][xi] += U[panel][xi] V[slab][xi]   V[slab][xi] and part of U[panel][xi] in L1
 //     for panel: transform M, transpose, store                           M in L2
-// Threads take blocks, each with its own V, where there are many: whoever is slowed down by other work takes fewer.
-// Otherwise the block is shared: all threads transform channels, then all take panels and chunks. An output's sum runs
-// over c in one order either way, so blocks, threads and batches do not change a bit of it.
+// Threads take blocks, each with its own V, where they find even shares: whoever is slowed down by other work takes
+// fewer. Otherwise the block is shared: all threads transform channels, then all take panels and chunks. An output's
+// sum runs over c in one order either way, so blocks, threads and batches do not change a bit of it.
 //
 // NaN and infinity spread over the tile they touch (and to no other image). Padding modes, strides, negative pads and
 // storage types are the row reader's business: rows that cannot be read in place are staged, a strip at a time.
@@ -73,7 +73,7 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
   b.threads = p.threads(b.segments);
 
   // Own V where threads find even shares of the tiles, if its weights, which each then reads whole, are not many times
-  // as large: half of a shared V comes from another core's caches, which may be far away (1.3 to 1.8 times the time).
+  // as large: half of a shared V comes from another core's caches, which may be far away (up to 1.8 times the time).
   const index tiles = b.segments * each, threads = b.threads;
   const index least = p.panels.group_size() * index{sizeof(T)} <= weights_in_l2 ? 24 : 48;
   const index some = std::max<index>(threads, round_up(tiles / least, threads));
