@@ -27,7 +27,7 @@ class ConvPlan:
         algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'``, ``'depthwise'``, ``'channel_lane'`` or
             ``'regions'``.
         reason: why it was chosen.
-        tile: outputs of a Winograd tile along an axis; of direct plans the rows (or columns) of the register tile.
+        tile: rows of outputs in a Winograd tile; of direct plans the rows (or columns) of the register tile.
         isa: the instruction set; ``'avx2'`` also on a CPU with AVX-512, for layers that would leave its vectors half
             empty (their names end in ``' of short vectors'``).
         dtype: of input, weight and output.
