@@ -210,8 +210,6 @@ template <class T> class DenseTile {
 // are staged as in the forward pass (padded, columns split by stride phase, 24 KB, so that they stay in L1 while every
 // tap walks them) and each output channel's rows of gy are read from memory, or copied when they are not rows of T:
 //     D[output][tap] += sum over the block's pixels of gy * x      lanes of D are summed at the end of a block
-constexpr index row_unit = 4;  // rows of the register tile
-
 template <class T> class DepthwiseTile {
  public:
   explicit DepthwiseTile(const GradWeightCall& call)
@@ -249,6 +247,8 @@ template <class T> class DepthwiseTile {
     writer_.write(sums, columns, cell.group, 0, cell.outputs, cell.channel, columns);
   }
  private:
+  static constexpr index row_unit = 4;  // rows of the register tile
+
   const GradWeightCall& call_;
   const Geometry& g_;
   const DepthwiseTable<T>& table_;

@@ -178,7 +178,8 @@ template <class T> class InputTransform {
   ImageView x_;
   RowReader<T> reader_;
   index pitch_, part_;
-  bool in_place_, fetches_;
+  bool in_place_;
+  bool fetches_;  // what is in L2 comes soon enough, and few channels do not repay the list of lines
 };
 
 }  // namespace konv::winograd
