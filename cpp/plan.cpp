@@ -120,7 +120,7 @@ Plan choose(const Problem& p) {
     const bool narrow = half.isa && p.g.taps() <= 9 && half.time < 1.3;
     return plan_of(narrowed(p, narrow), depthwise::algorithm, "every channel has filters of its own");
   }
-  const auto transforms = winograd::candidates(p.g, p.precision, p.scalar);
+  const auto transforms = winograd::candidates(p, p.precision);
   const double transformed = transforms.empty() ? 1 : transforms.front().cost;
   const bool large = p.g.oh * p.g.ow >= 48 * std::ssize(regions::cut(p.g));  // each is a call of its own
   if (large && regions::share(p.g) + 0.1 < std::min(0.8, transformed))
@@ -140,7 +140,7 @@ Plan force(const Problem& p, const std::string& name) {
   for (const Algorithm* algorithm : {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm,
                                      &channel_lane::algorithm, &regions::algorithm})
     if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
-  for (const auto& transform : winograd::candidates(p.g, Precision::medium, p.scalar))
+  for (const auto& transform : winograd::candidates(p, Precision::medium))
     if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
                               "winograd, pixel_lane, output_lane, depthwise, channel_lane and regions");
@@ -204,7 +204,7 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   if (chosen.algorithm == &winograd::algorithm) add(chosen.name);
   else add(chosen.algorithm->name + std::string(chosen.narrow ? short_vectors : ""));
   int transforms = 2;
-  for (const auto& transform : winograd::candidates(p.g, p.precision, p.scalar))
+  for (const auto& transform : winograd::candidates(p, p.precision))
     add(transform.name, transforms-- > 0 && transform.cost < hopeless);
   const bool alone = can_run(p, depthwise::algorithm);
   add(depthwise::algorithm.name, alone);
@@ -221,8 +221,7 @@ GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
   if (free ? p.g.group_oc() <= 4 : forced == "depthwise")
     return {p, GradWeight::depthwise, "gradient depthwise", "few output channels a group: pixels fill the vectors"};
   if (p.parts == 1)
-    for (const auto& c :
-         winograd::candidates(p.g, free ? p.precision : Precision::medium, p.scalar, winograd::Sum::gradient))
+    for (const auto& c : winograd::candidates(p, free ? p.precision : Precision::medium, winograd::Sum::gradient))
       if (free ? c.cost < 0.95 : forced == "winograd" || forced == c.name)
         return {p, GradWeight::winograd, "gradient " + c.name, saving(c), c.mh};
   if (free || forced == "matrix") return {p, GradWeight::matrix, "gradient matrix", "output channels fill the vectors"};

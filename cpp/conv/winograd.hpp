@@ -19,7 +19,7 @@ enum class Sum : std::uint8_t { outputs, gradient };
 
 // Transforms exact enough for the setting, the cheapest first; none for Precision::highest or integers. The bound of
 // error counts for float32; float64 is exact to 1e-13 under each, and float16 and bfloat16 round outputs far more.
-std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum = Sum::outputs);
+std::vector<Candidate> candidates(const konv::Problem& p, Precision precision, Sum sum = Sum::outputs);
 
 void grad_weight(const GradWeightCall& call);
 

@@ -69,32 +69,35 @@ double seen(const Geometry& g) {
   return along(g.kh, g.h, g.dilation_h) * along(g.kw, g.w, g.dilation_w);
 }
 
-// Time that reading weights adds, in multiply-adds of one thread: little from the last-level cache, much from memory.
-double streaming(double weights) {
-  const double bytes = 4 * weights;
-  return bytes > 20e6 ? 16 * weights : bytes > 1e6 ? 2 * weights : 0;
-}
+// Costs in multiply-adds, fitted to 1,600 random layers on AVX2 (Zen 3) and 1,400 on AVX-512 (Zen 4, newer memory); the
+// choices lose 2 % and 1 to 4 % to the best. For each product of a tile, its transforms take so many for a channel
+// (under a dilation or in slices; under a stride; more of many channels, which leave the caches) and for an output.
+// Products run at some share of a direct sum's rate. Reading a weight takes little from the last-level cache, much from
+// memory. A group takes two tiles more; to bring in a row for one tile or two that stand alone in it takes 120.
+struct Costs { double plain, sliced, strided, output, rate, cached, memory; };
+constexpr Costs avx2 = {9, 16, 24, 10, 0.83, 2, 16}, avx512 = {8, 12, 20, 11, 1.0, 3, 8};
 
-// Costs in multiply-adds. Measured on AVX2 (1,600 random layers): for each product of a tile, its transforms take 9 a
-// channel (16 under a dilation or in slices, 24 under a stride; more of many, which leave the caches) and 10 an output;
-// products run at 0.83 of a direct sum's rate; a group takes two tiles more; to bring in a row for one tile or two that
-// stand alone in it takes 120. The choice loses 2 % to the best.
 // For a gradient, transforms take about 12, a direct sum 0.9 of the products' time; D is transformed once a call for
 // every pair of channels, about 6 multiply-adds for each product, spread over four images (no choice knows the batch).
-Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, Sum sum) {
+Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, const Costs& costs, Sum sum) {
   const double rows = double(Rows(t, g.group_c()).all), products = double(t.products());  // rows: of all products
   const double across = double(t.w.phases * t.w.tiles), tiles = double(t.h.phases * t.h.tiles) * across;
   const double oc = double(g.group_oc()), lanes = double(round_up(g.group_oc(), 16)), values = lanes * products;
   const double taps = double(g.group_c() * g.taps()) * oc, direct = double(g.oh * g.ow) * taps, weights = rows * lanes;
-  const double in = g.stride_h * g.stride_w > 1 ? 24 : t.slices() > 1 || t.w.dilation > 1 ? 16 : 9;
+  const bool sliced = t.slices() > 1 || t.w.dilation > 1;
+  const double in = g.stride_h * g.stride_w > 1 ? costs.strided : sliced ? costs.sliced : costs.plain;
   const double grows = 1 + rows / products / 768;
   const double alone = across > 2 ? 0 : double(g.group_c() * t.slices() * t.h.products()) / across;
-  const double transforms = sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + 10 * values;
+  const double transforms =
+      sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + costs.output * values;
   const index down = t.h.phases * t.h.tiles;  // rows of tiles: threads seldom find even shares of an odd number
   const double uneven = down > 3 && down % 2 && sum == Sum::outputs ? 0.5 / double(down) : 0;
   const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms) * (1 + uneven);
+  const auto streaming = [&](double weights) {
+    return weights > 5e6 ? costs.memory * weights : weights > 250e3 ? costs.cached * weights : 0;
+  };
   const double cost = sum == Sum::gradient ? (compute + 6 * weights / 4) / (direct / 0.9)
-                                           : (compute + streaming(weights)) / (0.83 * direct + streaming(taps));
+                                           : (compute + streaming(weights)) / (costs.rate * direct + streaming(taps));
 
   const double grown = std::sqrt(1 + double(g.group_c() * t.slices()) / 36) * (t.is_long() ? 1.35 : 1);
   const double error = sum == Sum::gradient ? f.gradient : f.base * grown / std::pow(seen(g), 0.75);
@@ -105,20 +108,22 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, S
 
 }  // namespace
 
-std::vector<Candidate> candidates(const Geometry& g, Precision precision, Scalar scalar, Sum sum) {
+std::vector<Candidate> candidates(const konv::Problem& p, Precision precision, Sum sum) {
+  const Geometry& g = p.g;
+  const Costs& costs = p.isa->tiles.f32.lanes > 8 ? avx512 : avx2;
   std::vector<Candidate> all;
-  if (precision == Precision::highest || !is_floating(scalar)) return all;
+  if (precision == Precision::highest || !is_floating(p.scalar)) return all;
   if (g.oh <= 0 || g.ow <= 0 || g.group_c() <= 0 || g.group_oc() <= 0) return all;
   for (const Transform& f : known) {
     if (!matches(f, g)) continue;
     const Tiling t(g, f.mh, f.mw, f.r);
     if (t.slices() > (sum == Sum::gradient ? 1 : max_slices) || (sum == Sum::gradient && f.mh != f.mw)) continue;
     if (t.is_long() && t.products() * t.slices() * g.group_c() > 1 << 17) continue;  // V of a few tiles would be large
-    const Candidate candidate = candidate_of(f, t, g, sum);
+    const Candidate candidate = candidate_of(f, t, g, costs, sum);
     const double direct = 0.04e-6 * std::sqrt(double(g.group_c() * g.taps()) * seen(g));
     const double most = sum == Sum::outputs ? std::min(1e-5, 16 * direct) : 1e-5;
     const bool exact = precision == Precision::high ? f.base < 5.5 && candidate.error <= most : candidate.error <= 1e-4;
-    if (exact || scalar != Scalar::f32) all.push_back(candidate);
+    if (exact || p.scalar != Scalar::f32) all.push_back(candidate);
   }
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
   return all;
