@@ -12,7 +12,7 @@
 //                           m[panel][pixel][width]
 //                           rows[lane][pixel]                what the writer must convert or spread
 // Loops: block of pixels (some rows, or some small images) and part of the panels -> part of k, so that a panel's u
-// stays in L1 and what was gathered in L2 -> panel -> tile of pixels. Cutting k does not change the order of additions:
+// and what was gathered stay in L2 -> panel -> tile of pixels. Cutting k does not change the order of additions:
 // sums continue from m. Threads take blocks; where there are few, parts of the panels too.
 // Source: M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
 #include "direct.hpp"
@@ -22,8 +22,8 @@ namespace konv::output_lane {
 namespace {
 
 constexpr index most_pixels = 384, fair_pixels = 72;  // of a block; enough that weights from L3 do not hold it up
-constexpr index k_step = 192, gathered_step = 256;    // of the sum
-constexpr index staged_bytes = 96 << 10, sums_bytes = 256 << 10;
+constexpr index k_step = 384, gathered_step = 1024;   // of the sum
+constexpr index staged_bytes = 96 << 10, gathered_bytes = 384 << 10, sums_bytes = 256 << 10;
 constexpr index gathered_for = 10;  // panels: so many repay that what they read was brought into their order first
 
 // Outputs of a block, and rows of the kernel in a part of k.
@@ -53,7 +53,8 @@ template <class T> class Driver {
         grid_(g_, call.n, b_.images, b_.rows, b_.columns), x_(*call.plan.isa, call.x, g_, grid_, b_.kernel_rows),
         gathers_(panels_.count() >= gathered_for && panels_.width == 2 * lanes_) {
     // Channels in a part of k, and shares of the panels.
-    index most = std::max<index>(1, (gathers_ ? gathered_step : k_step) / (b_.kernel_rows * g_.kw));
+    const index fit = std::min(gathered_step, gathered_bytes / index{sizeof(T)} / b_.pixels());
+    index most = std::max<index>(1, (gathers_ ? fit : k_step) / (b_.kernel_rows * g_.kw));
     if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
     const index all = std::max<index>(1, g_.group_c());
     const index whole = round_up(ceil_div(all, ceil_div(all, most)), call_.x.parts);  // elements

@@ -7,10 +7,10 @@
 // V lies in slabs of some tens of tiles, each V[xi][c][tile] of its own, so that the product walks one short piece of
 // memory from end to end instead of stepping over rows of the whole block (with 256 channels, three times as fast).
 //
-// Loop order of a block of at least about 112 tiles (whole rows of tiles where they fit):
+// Loop order of a block of at least about 84 tiles (whole rows of tiles where they fit):
 //   for slab, channel: transform its tiles into V                      rows of x and s in L1; V in L2 or L3
-//   for some panels of output channels, chunk of the block (about 112 tiles):
-//     for xi, slab, panel: M[panel][.][xi] += U[panel][xi] V[slab][xi]   V[slab][xi] and part of U[panel][xi] in L1
+//   for some panels of output channels, chunk of the block (about 84 tiles):
+//     for xi, slab, panel: M[panel][.][xi] = U[panel][xi] V[slab][xi]    both walked from end to end, from L2
 //     for panel: transform M, transpose, store                           M in L2
 // Threads take blocks, each with its own V, where they find even shares: whoever is slowed down by other work takes
 // fewer. Otherwise the block is shared: all threads transform channels, then all take panels and chunks. An output's
@@ -26,9 +26,8 @@ namespace {
 
 constexpr index slab_bytes = 32 << 10;      // V of one product in a slab; at least two register tiles of columns
 constexpr index tasks_a_thread = 6;         // where threads share V, or U is small
-constexpr index work_bytes = 320 << 10;     // of M, and of U beside it: they stay in a small L2
+constexpr index work_bytes = 320 << 10;     // of M: it stays in a small L2
 constexpr index weights_in_l2 = 256 << 10;  // U so small that blocks may be, too
-constexpr index weight_bytes = 8 << 10;     // of U that stay in L1 while their part of a slab passes
 
 // ---- blocks: a part of one is a slab of V --------------------------------------------------------------------------
 struct Blocking : Blocks {
@@ -53,7 +52,7 @@ template <class T> void cut(const Problem<T>& p, Blocking& b, index blocks) {
   if (b.chunk < most) b.chunk -= b.chunk % b.part;
   // Panels share what is read of V as far as their products stay in L2.
   const index panel_products = b.chunk * each * p.products() * p.panels.width;
-  const index fit = ceil_div(panels, std::max<index>(1, work_bytes / (panel_products * bytes + weight_bytes)));
+  const index fit = ceil_div(panels, std::max<index>(1, work_bytes / (panel_products * bytes)));
   b.together = ceil_div(panels, std::min(panels, std::max(fit, ceil_div(tasks, ceil_div(most, b.chunk)))));
   const index at_once = p.windows ? b.part * each : p.tiling.run();  // tiles are written in one vector at least
   b.pitch = b.part * each + std::max<index>(0, p.lanes - at_once);
@@ -66,7 +65,7 @@ template <class T> void cut(const Problem<T>& p, Blocking& b, index blocks) {
 
 // Scratch stays under 8 MiB or a quarter of input and output, except where one segment alone needs more.
 template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar scalar) {
-  const index each = p.tiling.tiles(), groups = p.g.groups;
+  const index each = p.tiling.tiles(), groups = p.g.groups, oc = p.g.group_oc();
   const index budget = scratch_limit(p.g, scalar, n) - 4096;
   Blocking b{};
   b.segments = p.tiling.segments(n);
@@ -78,8 +77,9 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
   const index least = p.panels.group_size() * index{sizeof(T)} <= weights_in_l2 ? 24 : 48;
   const index some = std::max<index>(threads, round_up(tiles / least, threads));
   const auto of_tiles = [&](index most) { return ceil_div(b.segments, std::max<index>(1, most / each)); };
-  const bool few = tiles * groups < (groups > 1 ? 48 : 192) * threads, large_u = p.g.group_oc() > 6 * tiles;
-  b.shared = threads > 1 && few && (large_u || 5 * round_up(b.segments, threads) > 6 * b.segments);
+  const index shares = b.segments * groups;
+  const bool uneven = 3 * round_up(shares, threads) > 4 * shares, large_u = groups < threads && oc > 6 * tiles;
+  b.shared = threads > 1 && (uneven || large_u);
   index blocks = of_tiles(b.shared ? 4 * block_tiles : block_tiles);
   if (!b.shared) blocks = std::max(blocks, std::min(ceil_div(tasks_a_thread * threads, groups), some));
   for (;;) {
@@ -142,20 +142,17 @@ template <class T> class Forward {
     const index from = block.first + i % block.chunks * b_.chunk, to = std::min(from + b_.chunk, block.end);
     const T* v_piece = block.v + (from - block.first) / b_.part * b_.v_slab;
     const index m_panel = (to - from) * each * products * p_.panels.width;
-    const index k_step = weight_bytes / (p_.panels.width * index{sizeof(T)});
-    for (index xi = 0; xi < products; xi++)
-      for (index k = 0, all = p_.rows.k(xi); k < all; k += k_step) {
-        const T* v = v_piece + input_.offset(xi) + k * b_.pitch;
-        for (index s = from; s < to; s += b_.part, v += b_.v_slab)
-          for (index panel = first; panel < last; panel++) {
-            const index width = p_.panels.stored(panel), per_tile = products * width;
-            const T* u = call_.weight + p_.panels.offset(block.group, panel) + (p_.rows.before[xi] + k) * width;
-            T* m = own.m + (panel - first) * m_panel + (s - from) * each * per_tile + xi * width;
-            tile_.output_lane(static_cast<int>(width / p_.lanes), std::min(b_.part, to - s) * each,
-                              {std::min(k_step, all - k), u, m, per_tile, k ? m : no_sums<T>, k ? per_tile : 0}, v,
-                              b_.pitch);
-          }
-      }
+    for (index xi = 0; xi < products; xi++) {
+      const T* v = v_piece + input_.offset(xi);
+      for (index s = from; s < to; s += b_.part, v += b_.v_slab)
+        for (index panel = first; panel < last; panel++) {
+          const index width = p_.panels.stored(panel), per_tile = products * width;
+          const T* u = call_.weight + p_.panels.offset(block.group, panel) + p_.rows.before[xi] * width;
+          T* m = own.m + (panel - first) * m_panel + (s - from) * each * per_tile + xi * width;
+          tile_.output_lane(static_cast<int>(width / p_.lanes), std::min(b_.part, to - s) * each,
+                            {p_.rows.k(xi), u, m, per_tile, no_sums<T>, 0}, v, b_.pitch);
+        }
+    }
     for (index panel = first; panel < last; panel++) {
       const index width = p_.panels.stored(panel);
       const T* m = own.m + (panel - first) * m_panel;

@@ -23,7 +23,7 @@ namespace konv::winograd {
 
 constexpr int max_products = 64;
 constexpr int max_slices = 16;
-constexpr index block_tiles = 112;  // tiles whose products are at work at a time
+constexpr index block_tiles = 84;  // tiles whose products are at work at a time
 
 // One axis of the geometry.
 struct Axis {
@@ -54,7 +54,7 @@ struct Tiling {
   index count;  // tiles of each column phase in a segment
   index parts;  // segments in a row of tiles
 
-  // Segments of about 112 tiles at most, fewer where many channels would make their products large.
+  // Segments of about 84 tiles at most, fewer where many channels would make their products large.
   Tiling(const Geometry& g, index mh, index mw, index r)
       : h(mh, r, g.stride_h, g.dilation_h, g.pad_top, g.kh, g.oh),
         w(mw, r, g.stride_w, g.dilation_w, g.pad_left, g.kw, g.ow) {
