@@ -37,12 +37,12 @@ template <class T, class F> void input_columns(const T* const* x, index first, i
 }
 
 // d[j][t] = value j of tile t, for 8 values of a vector of tiles.
-template <class T> KONV_INLINE void load_windows(const T* s, const index* window, vec<T>* d) {
-  constexpr int L = lanes_of<T>, R = L < 8 ? L : 8;  // transposed R x R at a time
+template <class T, int L> KONV_INLINE void load_windows(const T* s, const index* window, vec<T, L>* d) {
+  constexpr int R = L < 8 ? L : 8;  // transposed R x R at a time
   KONV_UNROLL for (int j = 0; j < 8; j += R) {
     KONV_UNROLL for (int t = 0; t < R; t++) {
       if constexpr (L == R) {
-        d[j + t] = load<T>(s + window[t] + j);
+        d[j + t] = load<T, L>(s + window[t] + j);
       } else {
         const vec<T, R> a = load<T, R>(s + window[t]), b = load<T, R>(s + window[t + R]);
         d[t] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -52,9 +52,10 @@ template <class T> KONV_INLINE void load_windows(const T* s, const index* window
   }
 }
 
-template <class T, class FH, class FW> void input_tiles(const WinogradTiles<T>& tiles) {
+template <class T, class FH, class FW, int L = lanes_of<T>> void input_tiles(const WinogradTiles<T>& tiles) {
   static_assert(FW::A <= 8);
-  constexpr int L = lanes_of<T>;
+  if constexpr (L > 8)  // vectors half as long do half the work (1.0 to 1.2 times as fast)
+    if (tiles.tiles <= 8) return input_tiles<T, FH, FW, 8>(tiles);
   const WinogradTiles<T> a = tiles;  // copies that no store changes
   Fetch ahead = *a.fetch;
   for (index q = 0; q < a.tiles; q += L) {
@@ -63,11 +64,11 @@ template <class T, class FH, class FW> void input_tiles(const WinogradTiles<T>& 
       const T* s = a.s + i * a.pitch;
       for (index n = ahead.each; n > 0 && ahead.next < ahead.end; n--)
         __builtin_prefetch(static_cast<const char*>(ahead.base) + *ahead.next++);
-      vec<T> d[8], o[FW::A];
-      if (a.window) load_windows<T>(s, a.window + t, d);
-      else KONV_UNROLL for (int j = 0; j < FW::A; j++) d[j] = load<T>(s + t + j * a.step);
+      vec<T, L> d[8], o[FW::A];
+      if (a.window) load_windows<T, L>(s, a.window + t, d);
+      else KONV_UNROLL for (int j = 0; j < FW::A; j++) d[j] = load<T, L>(s + t + j * a.step);
       multiply<T, FW::input>(d, o);
-      KONV_UNROLL for (int j = 0; j < FW::A; j++) store<T>(a.v + a.at[i * FW::A + j] + t, o[j]);
+      KONV_UNROLL for (int j = 0; j < FW::A; j++) store<T, L>(a.v + a.at[i * FW::A + j] + t, o[j]);
     }
   }
   a.fetch->next = ahead.next;
