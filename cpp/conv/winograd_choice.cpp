@@ -70,10 +70,11 @@ double seen(const Geometry& g) {
 }
 
 // Costs in multiply-adds, fitted to 1,600 random layers on AVX2 (Zen 3) and 1,400 on AVX-512 (Zen 4, newer memory); the
-// choices lose 2 % and 1 to 4 % to the best. For each product of a tile, its transforms take so many for a channel
-// (under a dilation or in slices; under a stride; more of many channels, which leave the caches) and for an output.
-// Products run at some share of a direct sum's rate. Reading a weight takes little from the last-level cache, much from
-// memory. A group takes two tiles more; to bring in a row for one tile or two that stand alone in it takes 120.
+// choices lose 2 % and 1 to 4 % to the best (single losses counted up to 1.4). For each product of a tile, its
+// transforms take so many for a channel (under a dilation or in slices; under a stride; more of many channels, which
+// leave the caches) and for an output. Products run at some share of a direct sum's rate. Reading a weight takes little
+// from the last-level cache (of more than 1 MB), much from memory (20 MB). A group takes two tiles more; to bring in
+// a row for one tile or two that stand alone in it takes 120.
 struct Costs { double plain, sliced, strided, output, rate, cached, memory; };
 constexpr Costs avx2 = {9, 16, 24, 10, 0.83, 2, 16}, avx512 = {8, 12, 20, 11, 1.0, 3, 8};
 
