@@ -64,5 +64,4 @@ Problem make_problem(const std::vector<index>& sizes, const std::string& mode, c
                      const std::string& precision);
 
 void bind_layers(nb::module_& m);
-
 }  // namespace konv

@@ -110,7 +110,6 @@ std::optional<Memory> grad_weight_of(const GradWeightPlan& plan, nb::handle inpu
   grad_weight::run({g, *plan.isa, x.image(), gy.image(), n, memory.data(), plan.algorithm, plan.tile});
   return memory;
 }
-
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -160,5 +159,4 @@ NB_MODULE(_core, m) {
 
   bind_layers(m);
 }
-
 }  // namespace konv

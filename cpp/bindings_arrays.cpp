@@ -36,7 +36,6 @@ template <class Enum, std::size_t N> Enum by_name(const std::string_view (&names
   if (found == names + N) throw std::invalid_argument("konv: unknown name '" + name + "'");
   return static_cast<Enum>(found - names);
 }
-
 }  // namespace
 
 Problem make_problem(const std::vector<index>& s, const std::string& mode, const std::string& dtype,
@@ -81,5 +80,4 @@ void Array::expect(Scalar scalar, int parts, std::initializer_list<index> shape,
   for (int axis = 0; axis < view_.ndim; axis++)
     require(shape.begin()[axis] == any || shape.begin()[axis] == size(axis), " does not have the shape that it must");
 }
-
 }  // namespace konv

@@ -119,7 +119,6 @@ std::optional<Memory> run(const PassForm& form, nb::args handles) {
   if (!empty) run_pass(form.pass, current_isa(), a);
   return std::move(result.memory);
 }
-
 }  // namespace
 
 void bind_layers(nb::module_& m) {
@@ -130,5 +129,4 @@ void bind_layers(nb::module_& m) {
   m.def("max_pool2d_gradient", &max_pool2d_gradient, "grad"_a, "cells"_a, "h"_a, "w"_a);
   for (const PassForm& form : passes) m.def(form.name, [&form](nb::args arrays) { return run(form, arrays); });
 }
-
 }  // namespace konv

@@ -32,7 +32,6 @@ bool has([[maybe_unused]] std::string_view isa) {
 }
 
 std::atomic<const IsaTable*> chosen{nullptr};
-
 }  // namespace
 
 std::vector<const IsaTable*> available_isas() {
@@ -87,5 +86,4 @@ double multiply_add(const std::string& dtype, index repeats) {
   if (dtype == "bfloat16" && isa.pairs) return 2 * run(*isa.pairs);
   return dtype == "float64" ? run(isa.tiles.f64) : run(isa.tiles.f32);
 }
-
 }  // namespace konv

@@ -22,5 +22,4 @@ Shorter shorter_vectors(const IsaTable& isa);
 // are two): the output-lane tile over panels in L1, so that neither latency nor memory is in the way. The sums are
 // those of the dtype: "float64", "bfloat16" (pairs, where there are) or any that is added in float.
 double multiply_add(const std::string& dtype, index repeats);
-
 }  // namespace konv

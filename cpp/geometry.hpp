@@ -112,5 +112,4 @@ struct WeightView {
 
   const void* at(index i) const { return static_cast<const char*>(data) + i * scalar_bytes(scalar); }
 };
-
 }  // namespace konv

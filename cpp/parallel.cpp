@@ -163,7 +163,6 @@ Pool pool;
 
 // Without it a child would call threads that it does not have.
 const bool forks_are_seen = pthread_atfork(nullptr, nullptr, [] { pool.forget_threads(); }) == 0;
-
 }  // namespace
 
 int num_threads() { return wanted_threads.load(std::memory_order_relaxed); }
@@ -183,5 +182,4 @@ void detail::run_tasks(index tasks, TaskFn fn, void* context, int max_threads) {
   for (index i = 0; !shared && i < tasks; i++) fn(context, i, 0);
   inside_task = nested;
 }
-
 }  // namespace konv

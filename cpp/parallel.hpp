@@ -30,5 +30,4 @@ template <class F> void parallel_for(index tasks, F&& f, int max_threads = 1 << 
   detail::run_tasks(tasks, [](void* c, index task, int slot) noexcept { (*static_cast<Body*>(c))(task, slot); },
                     const_cast<void*>(static_cast<const void*>(&f)), max_threads);
 }
-
 }  // namespace konv

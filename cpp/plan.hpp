@@ -112,5 +112,4 @@ template <class F> void with_floating_type(Scalar scalar, F&& f) {
   if (!is_floating(scalar)) throw std::invalid_argument("konv: integers are not taken here");
   scalar == Scalar::f64 ? f(double()) : f(float());
 }
-
 }  // namespace konv

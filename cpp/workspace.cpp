@@ -98,7 +98,6 @@ Scratch asked(index shared, index per_slot, int slots) {
   if (dry_run) throw scratch;
   return scratch;
 }
-
 }  // namespace
 
 Memory::Memory(index bytes, bool scratch) : bytes_(bytes) {
@@ -134,5 +133,4 @@ Scratch Workspace::asked_by(const std::function<void()>& f) {
   }
   return {};
 }
-
 }  // namespace konv

@@ -45,5 +45,4 @@ class Workspace {
   Scratch scratch_;
   Memory memory_;
 };
-
 }  // namespace konv

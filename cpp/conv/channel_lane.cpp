@@ -65,7 +65,6 @@ template <class T> class Driver {
   const RowWriter<T> writer_;
   const index lanes_, rows_, columns_, pixels_;  // of the frame; of outputs
 };
-
 }  // namespace
 
 // One filter a channel, zeros around the image, and a frame that a cache holds.
@@ -79,5 +78,4 @@ using direct::pack, direct::packed_size;
 template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
 
 const Algorithm algorithm = {"channel_lane", "depthwise channel_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};
-
 }  // namespace konv::channel_lane

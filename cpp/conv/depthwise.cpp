@@ -6,7 +6,7 @@
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
 // multiplier reuses the staged block. Of small images several channels are staged by one call before the first is
 // summed: vectors that are loaded right after narrower stores would wait for those; and their frames of zeros stay for
-// the next ones. Of long rows, only those at the top and bottom of an image are staged; the others are read in place.
+// the next ones. Under 3x3 taps, only short rows and those at an end of all channels are staged, others read in place.
 //
 // Images that come from memory would be waited for at the start of a unit, lines of the output when they are written.
 // So, while a tile is summed, lines of the next unit, or of the next rows in place, and of the output's next rows are
@@ -44,46 +44,49 @@ template <class T> class Driver {
         const index c = b.n % g_.c;
         b.n /= g_.c;
         count = std::min({together, last - first, g_.c - c});
-        const auto [from, to] = in_place(b);
-        const index end = b.row + b.rows;
-        sum_staged(b, b.row, from, c, count, count <= framed, x, y);
+        const index to = in_place(b, c);
+        sum_image(b, to, c, y);
+        sum_staged(b, to, c, count, count <= framed, x, y);
         if (images) framed = std::max(framed, count);
-        sum_image(b, from, to, c, y);
-        sum_staged(b, to, end, c, 1, false, x, y);
       }
     });
   }
  private:
-  // Long rows under 3x3 taps gain by it (1.1 to 1.5), short ones lose at their edges, those of 4 KiB by meeting in L1.
+  // Under 3x3 taps all but short rows gain by it (1.1 to 1.7); rows of 4 KiB would meet in L1.
   bool lies_in_place() const {
     const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
     return g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && g_.dilation_h == 1 && block_.across.runs == 1 &&
-           g_.ow >= 4 * lanes && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
-           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && call_.x.sh * sizeof(T) % page_bytes != 0;
+           (g_.stride_w == 1 || g_.dilation_w == 1) && g_.ow * g_.stride_w >= 2 * lanes && g_.ow >= lanes &&
+           g_.pad_top <= 1 && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
+           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && call_.x.sc >= g_.h * call_.x.sh &&
+           call_.x.sh * sizeof(T) % page_bytes != 0;
   }
 
-  // The rows of b, in whole tiles, that see neither padding nor the first or last row: vectors may reach over ends.
-  std::pair<index, index> in_place(const Block& b) const {
-    const index end = b.row + b.rows, last = (g_.h - 4 + g_.pad_top) / g_.stride_h;
-    if (!in_place_ || b.columns < 2 * table_.lanes) return {end, end};
-    const index from = std::clamp(round_up(ceil_div(g_.pad_top + 1, g_.stride_h), row_unit), b.row, end);
-    return {from, from + std::clamp<index>(last + 1 - from, 0, end - from) / row_unit * row_unit};
+  // The end of those first rows of b that are summed where they lie. Vectors reach over both ends of a row: to what is
+  // the image's own but before its first channel and behind its last one, of which whole tiles leave out the last row.
+  index in_place(const Block& b, index c) const {
+    if (!in_place_ || b.columns < table_.lanes || (c == 0 && b.row == 0)) return b.row;
+    const index end = b.row + b.rows, followed = c + 1 < g_.c ? 2 : 4;
+    const index count = (g_.h - followed + g_.pad_top) / g_.stride_h + 1 - b.row;
+    return count >= b.rows ? end : b.row + std::max<index>(0, count) / row_unit * row_unit;
   }
 
-  // Rows [row, end) of b, of the channel c, where they lie.
-  void sum_image(Block b, index row, index end, index c, T* out) const {
-    if (row == end) return;
-    b.row = row, b.rows = end - row;
+  // The rows of b up to `end`, of the channel c, where they lie; the first and the last may see padding.
+  void sum_image(Block b, index end, index c, T* out) const {
+    if (b.row == end) return;
+    b.rows = end - b.row;
     const Corner at = corner_of(g_, b, c);
-    const T* x = reader_.in_place(b.n, c, at.row) + at.column;
-    sum(b, c, 1, {{b.rows, b.columns, 3, 3, g_.stride_h, 1, x, call_.x.sh, nullptr}, nullptr, 0, 1, at.column, g_.w},
-        out);
+    const bool above = at.row < 0, below = at.row + (b.rows - 1) * g_.stride_h + 2 >= g_.h;
+    const T* x = reader_.in_place(b.n, c, at.row + above) - above * call_.x.sh + at.column;
+    DepthwiseBlock<T> to{{b.rows, b.columns, 3, 3, g_.stride_h, 1, x, call_.x.sh, nullptr}};
+    to.left = at.column, to.width = g_.w, to.above = above, to.below = below;
+    sum(b, c, 1, to, out);
   }
 
-  // The same of `channels` channels from c on, staged.
-  void sum_staged(Block b, index row, index end, index c, index channels, bool framed, T* x, T* out) const {
-    if (row == end) return;
-    b.row = row, b.rows = end - row;
+  // Those from `row` on, of `channels` channels from c on, staged.
+  void sum_staged(Block b, index row, index c, index channels, bool framed, T* x, T* out) const {
+    b.rows -= row - b.row, b.row = row;
+    if (b.rows == 0) return;
     const StagedAxis down = b.rows == block_.rows ? block_.down : StagedAxis(b.rows, g_.stride_h, g_.kh, g_.dilation_h);
     const index pitch = block_.across.cells();
     stage(reader_, x, pitch, down, block_.across, corner_of(g_, b, c, channels, block_.size, framed));
@@ -118,7 +121,6 @@ template <class T> class Driver {
   const Grid grid_;  // of the image's channels
   const bool in_place_, fetches_;
 };
-
 }  // namespace
 
 bool fits(const Geometry& g) { return g.groups == g.c && g.c > 0; }
@@ -127,5 +129,4 @@ using direct::pack, direct::packed_size;
 template <class T> void run(const Call<T>& call) { Driver<T>(call).run(); }
 
 const Algorithm algorithm = {"depthwise", "depthwise", fits, {KONV_DRIVER(float), KONV_DRIVER(double)}};
-
 }  // namespace konv::depthwise

@@ -133,5 +133,4 @@ template <class Y> void one_row(Geometry& g, ImageView& x, Y& y) {
   g.w = g.ow = x.w = y.w = g.w * g.h;
   g.h = g.oh = x.h = y.h = 1;
 }
-
 }  // namespace konv::direct

@@ -256,7 +256,6 @@ template <class T> class DepthwiseTile {
   const Writer<T> writer_;
   const StagedBlock block_;
 };
-
 }  // namespace
 
 void run(const GradWeightCall& call) {
@@ -272,5 +271,4 @@ void run(const GradWeightCall& call) {
     else Driver<T, DenseTile<T>>(flat).run();
   });
 }
-
 }  // namespace konv::grad_weight

@@ -43,6 +43,5 @@ template <class T> class Writer {
  private:
   const GradWeightCall& call_;
 };
-
 }  // namespace grad_weight
 }  // namespace konv

@@ -143,7 +143,6 @@ template <class T> class Driver {
   index channels_ = 1, parts_ = 1;
   std::vector<index> offsets_;
 };
-
 }  // namespace
 
 bool fits(const Geometry&) { return true; }
@@ -156,5 +155,4 @@ template <class T> void run(const Call<T>& call) {
 
 const Algorithm algorithm = {
     "output_lane", "direct output_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
-
 }  // namespace konv::output_lane

@@ -51,5 +51,4 @@ void read_channel(const IsaTable& isa, const WeightView& w, const Geometry& g, i
     return isa.rows.of<T>().load(w.scalar, dst, w.at(group * w.sg + o * w.so), w.sw, g.group_c() * g.taps(), w.si);
   for (index i = 0; i < g.group_c(); i++) read_taps<T>(isa, w, group, o, i, g.kh, g.kw, dst + i * g.taps());
 }
-
 }  // namespace konv

@@ -94,7 +94,6 @@ template <class T> class Driver {
   index channel_size_ = 0, planes_size_ = 0;
   std::vector<index> offsets_;  // of k, in the planes
 };
-
 }  // namespace
 
 // Beyond, planes of even a few pixels and the table of distances take megabytes.
@@ -112,5 +111,4 @@ template <class T> void run(const Call<T>& call) {
 
 const Algorithm algorithm = {
     "pixel_lane", "direct pixel_lane", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
-
 }  // namespace konv::pixel_lane

@@ -126,12 +126,10 @@ template <class T> class Driver {
   index rows_ = 1, columns_, head_, size_;  // of a block; columns of a row's first; room for its pixels
   index across_, blocks_, parts_ = 1;       // blocks in a row, in an image; shares of the panels
 };
-
 }  // namespace
 
 template <class T> void run(const Call<T>& call, const Geometry& g) { Driver<T>(call, g).run(); }
 template void run(const Call<float>&, const Geometry&);
 template void run(const Call<double>&, const Geometry&);
 template void run(const Call<index>&, const Geometry&);
-
 }  // namespace konv::pointwise

@@ -28,7 +28,6 @@ std::vector<Run> runs(index outputs, index taps, index stride, index dilation, i
   }
   return all;
 }
-
 }  // namespace
 
 std::vector<Region> cut(const Geometry& g) {
@@ -79,5 +78,4 @@ template <class T> void run(const Call<T>& call) {
 }
 
 const Algorithm algorithm = {"regions", "regions", fits, {KONV_DRIVER(float), KONV_DRIVER(double), KONV_DRIVER(index)}};
-
 }  // namespace konv::regions

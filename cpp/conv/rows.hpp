@@ -130,5 +130,4 @@ template <class T> class RowWriter {
   const RowTable<T>& table_;
   OutputView y_;
 };
-
 }  // namespace konv

@@ -171,5 +171,4 @@ struct StagedBlock {
     return std::min(total, round_up(ceil_div(total, ceil_div(total, most)), unit));
   }
 };
-
 }  // namespace konv

@@ -226,7 +226,6 @@ void pack_vector(const Problem<T>& p, const WeightView& view, index group, index
     }
   }
 }
-
 }  // namespace
 
 template <class T> index packed_size(const Plan& plan) {
@@ -251,5 +250,4 @@ template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
 template <class T> void run(const Call<T>& call) { Forward<T>(call).run(); }
 
 const Algorithm algorithm = {"winograd", "", nullptr, {KONV_DRIVER(float), KONV_DRIVER(double)}};
-
 }  // namespace konv::winograd

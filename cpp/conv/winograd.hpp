@@ -22,5 +22,4 @@ enum class Sum : std::uint8_t { outputs, gradient };
 std::vector<Candidate> candidates(const konv::Problem& p, Precision precision, Sum sum = Sum::outputs);
 
 void grad_weight(const GradWeightCall& call);
-
 }  // namespace konv::winograd

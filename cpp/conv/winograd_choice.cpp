@@ -106,7 +106,6 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, c
   const std::string name = "winograd F(" + edges(t.h.m, t.w.m) + "," + edges(t.h.r, t.w.r) + ")";
   return {f.mh, f.mw, f.r, 1e-6 * error, tiles * rows * oc / direct, cost, name};
 }
-
 }  // namespace
 
 std::vector<Candidate> candidates(const konv::Problem& p, Precision precision, Sum sum) {
@@ -129,5 +128,4 @@ std::vector<Candidate> candidates(const konv::Problem& p, Precision precision, S
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
   return all;
 }
-
 }  // namespace konv::winograd

@@ -178,11 +178,9 @@ template <class T> class Gradient {
   T *const v_, *const y_, *const d_;
   std::vector<index> steps_, columns_;  // of tiles and channels in V
 };
-
 }  // namespace
 
 void grad_weight(const GradWeightCall& call) {
   with_floating_type(call.gy.scalar, [&](auto t) { Gradient<decltype(t)>(call).run(); });
 }
-
 }  // namespace konv::winograd

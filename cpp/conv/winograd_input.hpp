@@ -181,5 +181,4 @@ template <class T> class InputTransform {
   bool in_place_;
   bool fetches_;  // what is in L2 comes soon enough, and few channels do not repay the list of lines
 };
-
 }  // namespace konv::winograd

@@ -110,5 +110,4 @@ struct Rows {
     for (index xi = 0; xi < t.products(); xi++) to[xi] = at[slice][xi] * pitch + xi * gap;
   }
 };
-
 }  // namespace konv::winograd

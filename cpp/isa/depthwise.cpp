@@ -12,7 +12,8 @@
 // Columns: offset[b] says where column b of the kernel starts in a staged row, so that column strides and dilations are
 // the driver's business; but a stride of 2 both ways picks its columns while it loads them (on 14x14 images 1.2 to 1.37
 // times as fast as splitting rows before). The last vector of a row overlaps the one before and writes the same again.
-// Where rows are the image's own, vectors that reach over its left or right edge are summed apart, with zeros there.
+// Where rows are the image's own, vectors that reach over its left or right edge are summed apart, with zeros there,
+// and a row above or below it is a row of zeros.
 #include "simd.hpp"
 #include "table.hpp"
 
@@ -21,14 +22,22 @@ namespace {
 
 constexpr int tile_rows = 7, small_rows = 4;
 
-// Every second of 2L neighbours, by a shuffle inside each 16 bytes; and the places of its lanes in their order.
-template <class T, int L> struct EverySecond {
+// Every second of 2L neighbours, by a shuffle inside each 16 bytes; the places of its lanes in their order; and for
+// each lane that of the one before.
+template <class T, int L, int First = 0> struct EverySecond {
   static constexpr int E = 16 / sizeof(T), half = E / 2;
-  static constexpr int at(int i) { return i / E * E + (i % E < half ? i % E * 2 : L + (i % E - half) * 2); }
+  static constexpr int at(int i) { return First + i / E * E + (i % E < half ? i % E * 2 : L + (i % E - half) * 2); }
 };
 template <class T, int L> struct InOrder : EverySecond<T, L> {
   using EverySecond<T, L>::E, EverySecond<T, L>::half;
   static constexpr int at(int q) { return q % (L / 2) / half * E + q % half + (q < L / 2 ? 0 : half); }
+};
+template <class T, int L> struct Before : InOrder<T, L> {
+  using EverySecond<T, L>::E, EverySecond<T, L>::half;
+  static constexpr int at(int i) {
+    const int q = (i % E < half ? 0 : L / 2) + i / E * half + i % half;
+    return InOrder<T, L>::at(q > 0 ? q - 1 : 0);  // the first has none
+  }
 };
 
 // C: column_step.
@@ -44,17 +53,23 @@ template <class T, int L, int C> KONV_INLINE auto inside(index at, index width) 
   return (lane >= splat<T, L>(static_cast<T>(-at))) & (lane < splat<T, L>(static_cast<T>(width - at)));
 }
 
+// Row r of the `rows` that a tile sees of an image, or zeros where it lies outside.
+template <class T> KONV_INLINE const T* seen_row(const DepthwiseBlock<T>& b, const T* x, int r, int rows) {
+  return (r == 0 && b.above) || (r == rows - 1 && b.below) ? no_sums<T> : x;
+}
+
 // acc[i] += the columns of KH kernel rows from `row` on. S: row_step. Edge: x is column `left`, some may lie outside.
 template <class T, int L, int KH, int KW, int S, int C, bool Edge, int R>
 KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index row, index left = 0) {
+  constexpr int rows = (R - 1) * S + KH;
   const index kw = KW > 0 ? KW : b.kw;
   const auto column = [&](index t) KONV_INLINED {
     vec<T, L> tap[KH];
     KONV_UNROLL for (int a = 0; a < KH; a++) tap[a] = splat<T, L>(b.w[(row + a) * kw + t]);
     [[maybe_unused]] const auto kept = inside<T, L, C>(left + b.offset[t], b.width);
     const T* from = x + b.offset[t] + row * b.pitch;
-    KONV_UNROLL for (int r = 0; r < (R - 1) * S + KH; r++, from += b.pitch) {
-      vec<T, L> v = load_columns<T, L, C>(from);
+    KONV_UNROLL for (int r = 0; r < rows; r++, from += b.pitch) {
+      vec<T, L> v = load_columns<T, L, C>(KW > 0 ? seen_row(b, from, r, rows) : from);
       if constexpr (Edge) v = kept ? v : vec<T, L>{};
       KONV_UNROLL for (int i = 0; i < R; i++) {
         const int a = r - i * S;
@@ -66,12 +81,36 @@ KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const
   else _Pragma("GCC unroll 1") for (index t = 0; t < kw; t++) column(t);
 }
 
+// The same of 3x3 neighbours with a step of 2 both ways, row by row: the last two columns come from the same vectors,
+// the first is the last one's neighbour. Beside one column of padding, those are whole cache lines of most images.
+template <class T, int L, bool Edge, int R>
+KONV_INLINE void add_every_second(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const T* x, index left) {
+  constexpr int rows = 2 * R + 1;
+  vec<T, L> tap[9];
+  KONV_UNROLL for (int t = 0; t < 9; t++) tap[t] = splat<T, L>(b.w[t]);
+  KONV_UNROLL for (int r = 0; r < rows; r++, x += b.pitch) {
+    const T* from = seen_row(b, x, r, rows);
+    const vec<T, L> p = load<T, L>(from + 1), q = load<T, L>(from + 1 + L);
+    vec<T, L> v[3] = {{}, shuffle<EverySecond<T, L>, T, L>(p, q), shuffle<EverySecond<T, L, 1>, T, L>(p, q)};
+    v[0] = shuffle<Before<T, L>, T, L>(v[2], v[2]), v[0][0] = *from;
+    KONV_UNROLL for (int t = 0; t < 3; t++) {
+      if constexpr (Edge) v[t] = inside<T, L, 2>(left + t, b.width) ? v[t] : vec<T, L>{};
+      KONV_UNROLL for (int i = 0; i < R; i++) {
+        const int a = r - 2 * i;
+        if (a >= 0 && a < 3) acc[i] += tap[3 * a + t] * v[t];
+      }
+    }
+  }
+}
+
 // KH 0: any height; KW 3: three columns, unrolled.
 template <class T, int L, int KH, int KW, int S, int C, int R, bool Edge = false>
 KONV_INLINE void tile(const DepthwiseBlock<T>& b, const T* x, T* y, int n, index left = 0) {
   vec<T, L> acc[R];
   KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = splat<T, L>(b.bias);
-  if constexpr (KH > 0) {
+  if constexpr (KW == 3 && C == 2) {
+    add_every_second<T, L, Edge>(acc, b, x, left);
+  } else if constexpr (KH > 0) {
     add_rows<T, L, KH, KW, S, C, Edge>(acc, b, x, 0, left);
   } else {
     index a = 0;
@@ -128,7 +167,7 @@ template <class F> KONV_INLINE void in_bands(index rows, F&& f) {
   for (; i < rows; i++) f(i, constant<1>{});
 }
 
-template <class T, int KH, int KW, int S, int C = 1> void bands(const DepthwiseBlock<T>& b) {
+template <class T, int KH, int KW, int S, int C> void bands(const DepthwiseBlock<T>& b) {
   in_bands(b.rows, [&](index row, auto height) KONV_INLINED {
     band<T, KH, KW, S, C, height>(b, b.x + row * S * b.pitch, b.y + row * b.y_pitch);
   });
@@ -151,9 +190,10 @@ template <class T, int S, int C = 1> void image_bands(const DepthwiseBlock<T>& b
   in_bands(b.rows, [&](index row, auto height) KONV_INLINED {
     const T* x = b.x + row * S * b.pitch;
     T* y = b.y + row * b.y_pitch;
-    edge<T, S, C, height>(b, x, y, 0, left);
+    inner.above = b.above && row == 0, inner.below = b.below && row + height == b.rows;
+    edge<T, S, C, height>(inner, x, y, 0, left);
     band<T, 3, 3, S, C, height>(inner, x + C * left, y + left);
-    edge<T, S, C, height>(b, x, y, right, b.columns);
+    edge<T, S, C, height>(inner, x, y, right, b.columns);
   });
 }
 
@@ -175,7 +215,7 @@ template <class Rows, class F> KONV_INLINE void by_steps(const Rows& b, F&& f) {
 template <class T> void block(const DepthwiseBlock<T>& b) {
   by_steps(b, [](auto steps, const DepthwiseBlock<T>& p) {
     const auto sized = [&](auto columns) {
-      if (p.kh == 3 && p.kw == 3) bands<T, 3, 3, steps, columns>(p);
+      if (p.kh == 3 && p.kw == 3 && (columns == 1 || p.offset[1] == 1)) bands<T, 3, 3, steps, columns>(p);
       else if (p.kh == 5) bands<T, 5, 0, steps, columns>(p);
       else if (p.kh == 7) bands<T, 7, 0, steps, columns>(p);
       else bands<T, 0, 0, steps, columns>(p);
@@ -289,9 +329,7 @@ template <class T> void channels(const DepthwiseChannels<T>& c) {
 }
 
 template <class T> constexpr DepthwiseTable<T> kernels{lanes_of<T>, block<T>, image_block<T>, gradient<T>, channels<T>};
-
 }  // namespace
 
 extern constinit const Family<DepthwiseTable> depthwise = {kernels<float>, kernels<double>};
-
 }  // namespace konv::KONV_ISA

@@ -151,9 +151,7 @@ template <class T> constexpr LayerKernels<T> kernels() {
     k.relu = relu<T>;
   return k;
 }
-
 }  // namespace
 
 extern constinit const Family<LayerKernels> layers = {kernels<float>(), kernels<double>(), kernels<index>()};
-
 }  // namespace konv::KONV_ISA

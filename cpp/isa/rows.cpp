@@ -245,7 +245,6 @@ template <class T, class S> void store_block(const BlockStore<T>& b) {
     for (index r = 0; r < b.rows; r++)
       store_row<T, S>(static_cast<S*>(b.dst) + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
 }
-
 }  // namespace
 
 // In the order of Scalar: f32, f64, f16, bf16, i8, i16, i32, i64, u8, bf16x2.
@@ -260,5 +259,4 @@ template <class T, class S> void store_block(const BlockStore<T>& b) {
 #define KONV_ROWS(types) {types(load_block), types(store_block)}
 
 extern constinit const Family<RowTable> rows = {KONV_ROWS(KONV_FLOATS), KONV_ROWS(KONV_DOUBLES), KONV_ROWS(KONV_INTS)};
-
 }  // namespace konv::KONV_ISA

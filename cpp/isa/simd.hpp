@@ -123,5 +123,4 @@ template <class T, int L = lanes_of<T>, int Rows = L, int D = 1> KONV_INLINE voi
     transpose<T, L, Rows, D * 2>(r);
   }
 }
-
 }  // namespace konv::KONV_ISA

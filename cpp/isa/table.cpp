@@ -16,7 +16,6 @@ extern const TileTable<float> pairs;
 #define KONV_TEXT(x) KONV_TEXT_(x)
 
 extern constinit const IsaTable table = {KONV_TEXT(KONV_ISA), rows, tiles, winograd, depthwise, layers};
-
 }  // namespace konv::KONV_ISA
 
 #if defined(KONV_PAIRS)  // the name of the same with products of pairs: see CMakeLists.txt

@@ -297,12 +297,10 @@ template <class T, bool Pairs = false> constexpr TileTable<T> table_of() {
   t.transpose_store = transpose_store<T>, t.transpose_load = transpose_load<T>;
   return t;
 }
-
 }  // namespace
 
 extern constinit const Family<TileTable> tiles = {table_of<float>(), table_of<double>(), table_of<index>()};
 #if defined(KONV_PAIRS)
 extern constinit const TileTable<float> pairs = table_of<float, true>();
 #endif
-
 }  // namespace konv::KONV_ISA

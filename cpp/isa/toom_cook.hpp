@@ -110,5 +110,4 @@ template <class T, const auto& M, class V> KONV_INLINE void multiply(V* d, V* o,
   });
   fold_pairs<M.row_pairs>(o);
 }
-
 }  // namespace konv::KONV_ISA

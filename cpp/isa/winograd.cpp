@@ -152,10 +152,8 @@ constexpr WinogradTransform<T> transforms[] = {
     transform<T, 1, 4, 1, 3>(), transform<T, 4, 1, 3, 1>(), transform<T, 1, 4, 1, 5>(),  // along one axis
     transform<T, 4, 1, 5, 1>(), transform<T, 1, 2, 1, 7>(), transform<T, 2, 1, 7, 1>(),
 };
-
 }  // namespace
 
 extern constinit const Family<WinogradTable> winograd = {{lanes_of<float>, transforms<float>},
                                                          {lanes_of<double>, transforms<double>}};
-
 }  // namespace konv::KONV_ISA

@@ -58,5 +58,4 @@ struct PassArrays {
 };
 
 void run_pass(Pass pass, const IsaTable& isa, const PassArrays& a);
-
 }  // namespace konv

@@ -88,11 +88,9 @@ template <class T> void run_as(Pass pass, const IsaTable& isa, const PassArrays&
   });
   for (index plane = 0; plane < planes && !parts.empty(); plane++) keep(plane, &parts[plane * pieces]);
 }
-
 }  // namespace
 
 void run_pass(Pass pass, const IsaTable& isa, const PassArrays& a) {
   with_floating_type(a.images[0].scalar, [&](auto t) { run_as<decltype(t)>(pass, isa, a); });
 }
-
 }  // namespace konv

@@ -170,7 +170,6 @@ template <class T> class Pool {
   index pitch_, side_by_side_, tall_, wide_, length_;  // tall, wide: the largest window; length: of arrays in scratch
   std::vector<index> place_;                           // where there is no rule: the cell of tap t of output j
 };
-
 }  // namespace
 
 void pool(const IsaTable& isa, const Pooling& p) {
@@ -203,5 +202,4 @@ void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& g
     if (outside) throw std::invalid_argument("konv: an index of max_pool2d lies outside the image");
   });
 }
-
 }  // namespace konv

@@ -31,5 +31,4 @@ template <class T, class F> void each_range(index units, index work, index count
     f(workspace.slot<T>(slot), i * grain, std::min(units, (i + 1) * grain));
   }, slots);
 }
-
 }  // namespace konv

@@ -56,7 +56,7 @@ def test_scratch_of_one_channel_serves_the_next(isa: str, options: Any, problem:
         np.testing.assert_array_equal(p.run(), p.expected())
 
 
-# Long rows under 3x3 taps are read where they lie, apart from those at the top and bottom.
+# Rows under 3x3 taps are read where they lie, but for short ones and those that might reach beyond the image.
 LONG_ROWS = [
     {},
     {"padding": 1},
@@ -72,9 +72,42 @@ LONG_ROWS = [
 @pytest.mark.parametrize("stride", [1, 2, (2, 1), (1, 2)], ids=str)
 @pytest.mark.parametrize("options", LONG_ROWS, ids=str)
 def test_long_rows(isa: str, options: Any, stride: Any, problem: Any) -> None:
-    for n, h, w in ((2, 8, 64), (1, 23, 130), (1, 36, 147), (2, 30, 256), (1, 17, 1050), (1, 19, 2060)):
+    sizes = [(2, 8, 64), (1, 23, 130), (1, 36, 147), (2, 30, 256), (1, 17, 1050), (1, 19, 2060)]
+    for n, h, w in [*sizes, (1, 3, 40), (1, 4, 33), (2, 12, 16), (1, 15, 17), (1, 29, 28), (1, 32, 32), (2, 21, 47)]:
         p = problem(ConvGeometry.of(3, 6, 3, stride, groups=3, **options), n, h, w)
         np.testing.assert_array_equal(p.run(), p.expected())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("width", [16, 28, 33, 40, 134])
+def test_rows_where_they_lie_see_nothing_beside_them(isa: str, width: int, stride: int, problem: Any) -> None:
+    for h, padding in itertools.product((1, 2, 9, 28, 29), (0, 1, (1, 0), (1, 3), ((1, 0), (2, 5)))):
+        geometry = ConvGeometry.of(5, 5, 3, stride, padding, groups=5)
+        try:
+            geometry.output_size(h, width)
+        except ShapeError:
+            continue
+        p = problem(geometry, 2, h, width)
+        expected = p.expected()
+        around = np.full((2, 5, h + 4, width + 6), np.nan, np.float32)
+        around[:, :, 2:-2, 3:-3] = p.x
+        p.x = around[:, :, 2:-2, 3:-3]
+        np.testing.assert_array_equal(p.run(), expected)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_channels_in_any_order_end_where_their_memory_does(isa: str, at_end: bool, problem: Any, guarded: Any) -> None:
+    for stride, width in itertools.product((1, 2), (16, 32, 70)):
+        p = problem(ConvGeometry.of(4, 4, 3, stride, 1, groups=4), 1, 15, width)
+        straight = p.x
+        for view in (
+            guarded.copy(straight, at_end),
+            guarded.copy(straight[:, ::-1], at_end)[:, ::-1],
+            np.broadcast_to(guarded.copy(straight[:, :1], at_end), straight.shape),
+            guarded.copy(straight.transpose(0, 2, 1, 3), at_end).transpose(0, 2, 1, 3),
+        ):
+            p.x = view
+            np.testing.assert_array_equal(p.run(), p.expected())
 
 
 def test_a_last_block_of_one_column(isa: str, problem: Any) -> None:
