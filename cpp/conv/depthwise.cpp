@@ -66,8 +66,8 @@ template <class T> class Driver {
   // the image's own but before its first channel and behind its last one, of which whole tiles leave out the last row.
   index in_place(const Block& b, index c) const {
     if (!in_place_ || b.columns < table_.lanes || (c == 0 && b.row == 0)) return b.row;
-    const index end = b.row + b.rows, followed = c + 1 < g_.c ? 2 : 4;
-    const index count = (g_.h - followed + g_.pad_top) / g_.stride_h + 1 - b.row;
+    const index end = b.row + b.rows, away = c + 1 < g_.c ? 2 : 4;
+    const index count = (g_.h - away + g_.pad_top + g_.stride_h) / g_.stride_h - b.row;
     return count >= b.rows ? end : b.row + std::max<index>(0, count) / row_unit * row_unit;
   }
 

@@ -97,8 +97,8 @@ def test_rows_where_they_lie_see_nothing_beside_them(isa: str, width: int, strid
 
 @pytest.mark.parametrize("at_end", [True, False])
 def test_channels_in_any_order_end_where_their_memory_does(isa: str, at_end: bool, problem: Any, guarded: Any) -> None:
-    for stride, width in itertools.product((1, 2), (16, 32, 70)):
-        p = problem(ConvGeometry.of(4, 4, 3, stride, 1, groups=4), 1, 15, width)
+    for stride, h, width, padding in itertools.product((1, 2), (3, 15), (16, 32, 70), (0, 1)):
+        p = problem(ConvGeometry.of(4, 4, 3, stride, padding, groups=4), 1, h, width)
         straight = p.x
         for view in (
             guarded.copy(straight, at_end),
@@ -119,7 +119,7 @@ def test_a_last_block_of_one_column(isa: str, problem: Any) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_long_rows_see_nothing_beyond_their_ends(isa: str, stride: int, problem: Any, guarded: Any) -> None:
     for h, padding in itertools.product(
-        (23, 24, 29, 30), (0, 1, (0, 1), (3, 5), ((0, 0), (1000, 0)), ((0, 0), (0, 140)))
+        (3, 4, 23, 24, 29, 30), (0, 1, (0, 1), (3, 5), ((0, 0), (1000, 0)), ((0, 0), (0, 140)))
     ):
         p = problem(ConvGeometry.of(2, 2, 3, stride, padding, groups=2), 2, h, 134)
         expected = p.expected()
