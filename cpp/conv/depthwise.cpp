@@ -52,33 +52,36 @@ template <class T> class Driver {
     });
   }
  private:
-  // Under 3x3 taps all but short rows gain by it (1.1 to 1.7); rows of 4 KiB would meet in L1.
+  // Under 3x3 taps, and 5x5 at a stride of 2, all but short rows gain by it (1.1 to 1.7), under others, with more edges
+  // and fewer reads of a cell, none; rows of 4 KiB would meet in L1.
   bool lies_in_place() const {
     const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
-    return g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && g_.dilation_h == 1 && block_.across.runs == 1 &&
-           (g_.stride_w == 1 || g_.dilation_w == 1) && g_.ow * g_.stride_w >= 2 * lanes && g_.ow >= lanes &&
-           g_.pad_top <= 1 && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
-           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && call_.x.sc >= g_.h * call_.x.sh &&
-           call_.x.sh * sizeof(T) % page_bytes != 0;
+    const bool three = g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && (g_.stride_w == 1 || g_.dilation_w == 1);
+    const bool five = g_.kh == 5 && g_.stride_h == 2 && g_.stride_w == 2;
+    return (three || five) && g_.dilation_h == 1 && block_.across.runs == 1 && g_.ow * g_.stride_w >= 2 * lanes &&
+           g_.ow >= lanes && g_.pad_top <= g_.kh / 2 && g_.pad_left < lanes && last - g_.w < lanes - 1 &&
+           g_.mode == PadMode::zeros && reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w &&
+           call_.x.sc >= g_.h * call_.x.sh && call_.x.sh * sizeof(T) % page_bytes != 0;
   }
 
   // The end of those first rows of b that are summed where they lie. Vectors reach over both ends of a row: to what is
   // the image's own but before its first channel and behind its last one, of which whole tiles leave out the last row.
   index in_place(const Block& b, index c) const {
     if (!in_place_ || b.columns < table_.lanes || (c == 0 && b.row == 0)) return b.row;
-    const index end = b.row + b.rows, away = c + 1 < g_.c ? 2 : 4;
-    const index count = (g_.h - away + g_.pad_top + g_.stride_h) / g_.stride_h - b.row;
+    const index end = b.row + b.rows, seen = g_.h + (c + 1 < g_.c ? g_.kh / 2 : -1);  // rows
+    const index count = (seen - g_.kh + g_.pad_top + g_.stride_h) / g_.stride_h - b.row;
     return count >= b.rows ? end : b.row + std::max<index>(0, count) / row_unit * row_unit;
   }
 
-  // The rows of b up to `end`, of the channel c, where they lie; the first and the last may see padding.
+  // The rows of b up to `end`, of the channel c, where they lie; the first and the last ones may see padding.
   void sum_image(Block b, index end, index c, T* out) const {
     if (b.row == end) return;
     b.rows = end - b.row;
     const Corner at = corner_of(g_, b, c);
-    const bool above = at.row < 0, below = at.row + (b.rows - 1) * g_.stride_h + 2 >= g_.h;
+    const index above = std::max<index>(0, -at.row);
+    const index below = std::max<index>(0, at.row + (b.rows - 1) * g_.stride_h + g_.kh - g_.h);
     const T* x = reader_.in_place(b.n, c, at.row + above) - above * call_.x.sh + at.column;
-    DepthwiseBlock<T> to{{b.rows, b.columns, 3, 3, g_.stride_h, 1, x, call_.x.sh, nullptr}};
+    DepthwiseBlock<T> to{{b.rows, b.columns, g_.kh, g_.kw, g_.stride_h, 1, x, call_.x.sh, nullptr}};
     to.left = at.column, to.width = g_.w, to.above = above, to.below = below;
     sum(b, c, 1, to, out);
   }

@@ -53,9 +53,16 @@ template <class T, int L, int C> KONV_INLINE auto inside(index at, index width) 
   return (lane >= splat<T, L>(static_cast<T>(-at))) & (lane < splat<T, L>(static_cast<T>(width - at)));
 }
 
-// Row r of the `rows` that a tile sees of an image, or zeros where it lies outside.
-template <class T> KONV_INLINE const T* seen_row(const DepthwiseBlock<T>& b, const T* x, int r, int rows) {
-  return (r == 0 && b.above) || (r == rows - 1 && b.below) ? no_sums<T> : x;
+// Kernels of this height and step may read rows of the image itself.
+template <int KH, int C> constexpr bool in_place = KH == 3 || (KH == 5 && C == 2);
+
+// Row r of the `rows` that a tile sees, or zeros where it lies outside of the image.
+template <class T, int KH, int C>
+KONV_INLINE const T* seen_row(const DepthwiseBlock<T>& b, const T* x, int r, int rows) {
+  if constexpr (!in_place<KH, C>) return x;
+  const int left = rows - 1 - r;
+  const bool above = r < KH / 2 && b.above > r, below = left < KH / 2 && b.below > left;
+  return above || below ? no_sums<T> : x;
 }
 
 // acc[i] += the columns of KH kernel rows from `row` on. S: row_step. Edge: x is column `left`, some may lie outside.
@@ -69,7 +76,7 @@ KONV_INLINE void add_rows(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& b, const
     [[maybe_unused]] const auto kept = inside<T, L, C>(left + b.offset[t], b.width);
     const T* from = x + b.offset[t] + row * b.pitch;
     KONV_UNROLL for (int r = 0; r < rows; r++, from += b.pitch) {
-      vec<T, L> v = load_columns<T, L, C>(KW > 0 ? seen_row(b, from, r, rows) : from);
+      vec<T, L> v = load_columns<T, L, C>(seen_row<T, KH, C>(b, from, r, rows));
       if constexpr (Edge) v = kept ? v : vec<T, L>{};
       KONV_UNROLL for (int i = 0; i < R; i++) {
         const int a = r - i * S;
@@ -89,7 +96,7 @@ KONV_INLINE void add_every_second(vec<T, L> (&acc)[R], const DepthwiseBlock<T>& 
   vec<T, L> tap[9];
   KONV_UNROLL for (int t = 0; t < 9; t++) tap[t] = splat<T, L>(b.w[t]);
   KONV_UNROLL for (int r = 0; r < rows; r++, x += b.pitch) {
-    const T* from = seen_row(b, x, r, rows);
+    const T* from = seen_row<T, 3, 2>(b, x, r, rows);
     const vec<T, L> p = load<T, L>(from + 1), q = load<T, L>(from + 1 + L);
     vec<T, L> v[3] = {{}, shuffle<EverySecond<T, L>, T, L>(p, q), shuffle<EverySecond<T, L, 1>, T, L>(p, q)};
     v[0] = shuffle<Before<T, L>, T, L>(v[2], v[2]), v[0][0] = *from;
@@ -174,15 +181,15 @@ template <class T, int KH, int KW, int S, int C> void bands(const DepthwiseBlock
 }
 
 // Whole vectors from column q up to `end` that see an edge of the image.
-template <class T, int S, int C, int R>
+template <class T, int KH, int KW, int S, int C, int R>
 __attribute__((noinline)) void edge(const DepthwiseBlock<T>& b, const T* x, T* y, index q, index end) {
   constexpr int L = lanes_of<T>;
-  for (; q < end; q += L) tile<T, L, 3, 3, S, C, R, true>(b, x + C * q, y + q, L, b.left + C * q);
+  for (; q < end; q += L) tile<T, L, KH, KW, S, C, R, true>(b, x + C * q, y + q, L, b.left + C * q);
 }
 
-template <class T, int S, int C = 1> void image_bands(const DepthwiseBlock<T>& b) {
+template <class T, int KH, int KW, int S, int C> void image_bands(const DepthwiseBlock<T>& b) {
   constexpr int L = lanes_of<T>;
-  const index seen = (b.width - b.left - b.offset[2] - 1) / C + 1;  // columns up to the right edge
+  const index seen = (b.width - b.left - b.offset[b.kw - 1] - 1) / C + 1;  // columns up to the right edge
   const index left = b.left < 0 ? round_up(ceil_div(-b.left, C), L) : 0;
   const index right = seen < b.columns ? b.columns - round_up(b.columns - seen, L) : b.columns;
   DepthwiseBlock<T> inner = b;
@@ -190,10 +197,10 @@ template <class T, int S, int C = 1> void image_bands(const DepthwiseBlock<T>& b
   in_bands(b.rows, [&](index row, auto height) KONV_INLINED {
     const T* x = b.x + row * S * b.pitch;
     T* y = b.y + row * b.y_pitch;
-    inner.above = b.above && row == 0, inner.below = b.below && row + height == b.rows;
-    edge<T, S, C, height>(inner, x, y, 0, left);
-    band<T, 3, 3, S, C, height>(inner, x + C * left, y + left);
-    edge<T, S, C, height>(inner, x, y, right, b.columns);
+    inner.above = b.above - row * S, inner.below = b.below - (b.rows - row - height) * S;
+    edge<T, KH, KW, S, C, height>(inner, x, y, 0, left);
+    band<T, KH, KW, S, C, height>(inner, x + C * left, y + left);
+    edge<T, KH, KW, S, C, height>(inner, x, y, right, b.columns);
   });
 }
 
@@ -227,9 +234,10 @@ template <class T> void block(const DepthwiseBlock<T>& b) {
 }
 
 template <class T> void image_block(const DepthwiseBlock<T>& b) {
-  if (b.row_step == 1) image_bands<T, 1>(b);
-  else if (b.column_step == 1) image_bands<T, 2>(b);
-  else image_bands<T, 2, 2>(b);
+  if (b.kh == 5) image_bands<T, 5, 0, 2, 2>(b);
+  else if (b.row_step == 1) image_bands<T, 3, 3, 1, 1>(b);
+  else if (b.column_step == 1) image_bands<T, 3, 3, 2, 1>(b);
+  else image_bands<T, 3, 3, 2, 2>(b);
 }
 
 // ---- the gradient of the weight -------------------------------------------------------------------------------------

@@ -159,9 +159,9 @@ template <class T> struct DepthwiseBlock : TapRows<T, T> {
   const T* w = nullptr;
   T bias = 0;
   index column_step = 1;
-  index left = 0, width = 0;          // of an image
-  bool above = false, below = false;  // the first row of x, the last one, lies outside of it: not read, zeros
-  const T* next = nullptr;  // the image's part after this: fetched meanwhile, as are the next rows of y; or null
+  index left = 0, width = 0;   // of an image
+  index above = 0, below = 0;  // of the rows of x, so many lie outside: not read, zeros; at most kh / 2
+  const T* next = nullptr;     // the image's part after this: fetched meanwhile, as are the next rows of y; or null
 };
 
 // The gradient of w, of several elements d_step apart: d[(a*kw + b)*d_step] += sum of y * x; no more is read.
@@ -181,8 +181,9 @@ template <class T> struct DepthwiseChannels {
 template <class T> struct DepthwiseTable {
   int lanes;
   void (*block)(const DepthwiseBlock<T>&);
-  // Of 3x3 taps with tap_step 1 (offset[1] 1 at column_step 2), over rows of the image itself: x is column `left` of
-  // `width`, and what lies outside counts as zero. Vectors reach over the ends of rows, at least one is as wide as y.
+  // Of 3x3 taps (offset[1] is 1 at column_step 2), or five rows of them at column_step 2, with tap_step 1, over rows of
+  // the image itself: x is column `left` of `width`, and what lies outside counts as zero. Vectors reach over the ends
+  // of rows; y has at least one whole vector of columns.
   void (*image_block)(const DepthwiseBlock<T>&);
   void (*gradient)(const DepthwiseGradient<T>&);
   void (*channels)(const DepthwiseChannels<T>&);

@@ -56,7 +56,8 @@ def test_scratch_of_one_channel_serves_the_next(isa: str, options: Any, problem:
         np.testing.assert_array_equal(p.run(), p.expected())
 
 
-# Rows under 3x3 taps are read where they lie, but for short ones and those that might reach beyond the image.
+# Rows under 3x3 taps, and 5x5 at a stride of 2, are read where they lie, but for short ones and those that might reach
+# beyond the image.
 LONG_ROWS = [
     {},
     {"padding": 1},
@@ -74,15 +75,17 @@ LONG_ROWS = [
 def test_long_rows(isa: str, options: Any, stride: Any, problem: Any) -> None:
     sizes = [(2, 8, 64), (1, 23, 130), (1, 36, 147), (2, 30, 256), (1, 17, 1050), (1, 19, 2060)]
     for n, h, w in [*sizes, (1, 3, 40), (1, 4, 33), (2, 12, 16), (1, 15, 17), (1, 29, 28), (1, 32, 32), (2, 21, 47)]:
-        p = problem(ConvGeometry.of(3, 6, 3, stride, groups=3, **options), n, h, w)
-        np.testing.assert_array_equal(p.run(), p.expected())
+        for kernel in (3, 5, (5, 3)) if stride == 2 and h > 7 else (3,):
+            p = problem(ConvGeometry.of(3, 6, kernel, stride, groups=3, **options), n, h, w)
+            np.testing.assert_array_equal(p.run(), p.expected())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("width", [16, 28, 33, 40, 134])
 def test_rows_where_they_lie_see_nothing_beside_them(isa: str, width: int, stride: int, problem: Any) -> None:
-    for h, padding in itertools.product((1, 2, 9, 28, 29), (0, 1, (1, 0), (1, 3), ((1, 0), (2, 5)))):
-        geometry = ConvGeometry.of(5, 5, 3, stride, padding, groups=5)
+    paddings = (0, 1, 2, (1, 0), (1, 3), ((1, 0), (2, 5)), ((2, 4), (2, 0)))
+    for kernel, h, padding in itertools.product((3, 5), (1, 2, 9, 28, 29), paddings):
+        geometry = ConvGeometry.of(5, 5, kernel, stride, padding, groups=5)
         try:
             geometry.output_size(h, width)
         except ShapeError:
@@ -97,8 +100,8 @@ def test_rows_where_they_lie_see_nothing_beside_them(isa: str, width: int, strid
 
 @pytest.mark.parametrize("at_end", [True, False])
 def test_channels_in_any_order_end_where_their_memory_does(isa: str, at_end: bool, problem: Any, guarded: Any) -> None:
-    for stride, h, width, padding in itertools.product((1, 2), (3, 15), (16, 32, 70), (0, 1)):
-        p = problem(ConvGeometry.of(4, 4, 3, stride, padding, groups=4), 1, h, width)
+    for kernel, stride, h, width, padding in itertools.product((3, 5), (1, 2), (5, 15), (16, 32, 70), (0, 1, 2)):
+        p = problem(ConvGeometry.of(4, 4, kernel, stride, padding, groups=4), 1, h, width)
         straight = p.x
         for view in (
             guarded.copy(straight, at_end),
