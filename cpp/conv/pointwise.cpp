@@ -50,28 +50,32 @@ template <class T> class Driver {
     size_ = round_up(rows_ * columns_, width_);
     if (!channels_apart<T>(size_)) size_ += line / index{sizeof(T)};
     blocks_ = ceil_div(g.oh, rows_) * across_;
-    const index blocks = images * blocks_;
-    parts_ = std::min(panels_.count(), ceil_div(direct::blocks_a_thread * threads_, blocks));
+    all_ = images * blocks_;
+    // Where planes do not begin on cache lines, threads had better share panels than pixels: see pixel_lane.cpp.
+    const index enough = direct::blocks_a_thread * threads_;
+    by_panels_ = threads_ > 1 && all_ < enough && panels_.count() >= 16 * threads_ && !on_line(call.y.sc);
+    parts_ = by_panels_ ? threads_ : std::min(panels_.count(), ceil_div(enough, all_));
   }
 
   void run() {
     const index packed = std::max<index>(1, panels_.k) * size_, copied = copies_ ? packed : 0;
-    const index tasks = call_.n * g_.groups * blocks_ * parts_, values = packed + copied + panels_.width * size_;
+    const index tasks = all_ * parts_, values = packed + copied + panels_.width * size_;
     std::vector<index> held(static_cast<std::size_t>(threads_), -1);  // the block that each thread has packed
     direct::each_task(call_, g_, tasks, threads_, values, [&](index task, int slot, T* v) {
       T* x = v + packed;
       const Share b = share(task);
-      if (std::exchange(held[static_cast<std::size_t>(slot)], task / parts_) != task / parts_) pack(b, v, x);
+      if (std::exchange(held[static_cast<std::size_t>(slot)], block_of(task)) != block_of(task)) pack(b, v, x);
       const index from = panels_.count() * b.part / parts_, to = panels_.count() * (b.part + 1) / parts_;
       for (index panel = from; panel < to; panel++) add(b, panel, v, x + copied);
     });
   }
  private:
+  index block_of(index task) const { return by_panels_ ? task % all_ : task / parts_; }
   Share share(index task) const {
-    const index i = task / parts_, image = i / blocks_, at = i % blocks_ % across_, row = i % blocks_ / across_ * rows_;
+    const index i = block_of(task), image = i / blocks_, at = i % across_, row = i % blocks_ / across_ * rows_;
     const index column = at ? head_ + (at - 1) * columns_ : 0, most = at ? columns_ : head_;
     const Block b{image / g_.groups, 1, row, std::min(rows_, g_.oh - row), column, std::min(most, g_.ow - column)};
-    return {b, image % g_.groups, task % parts_};
+    return {b, image % g_.groups, by_panels_ ? task / all_ : task % parts_};
   }
   bool in_place(const Share& b) const {
     return in_place_ && (b.column || head_ == columns_) && b.columns % tiles_.lanes == 0;
@@ -123,8 +127,9 @@ template <class T> class Driver {
   const index width_;  // of a tile
   const bool copies_, direct_, in_place_;
   int threads_;
+  bool by_panels_;
   index rows_ = 1, columns_, head_, size_;  // of a block; columns of a row's first; room for its pixels
-  index across_, blocks_, parts_ = 1;       // blocks in a row, in an image; shares of the panels
+  index across_, blocks_, all_, parts_;     // blocks in a row, in an image, in all; shares of the panels
 };
 }  // namespace
 

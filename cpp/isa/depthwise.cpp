@@ -53,16 +53,11 @@ template <class T, int L, int C> KONV_INLINE auto inside(index at, index width) 
   return (lane >= splat<T, L>(static_cast<T>(-at))) & (lane < splat<T, L>(static_cast<T>(width - at)));
 }
 
-// Kernels of this height and step may read rows of the image itself.
-template <int KH, int C> constexpr bool in_place = KH == 3 || (KH == 5 && C == 2);
-
 // Row r of the `rows` that a tile sees, or zeros where it lies outside of the image.
 template <class T, int KH, int C>
 KONV_INLINE const T* seen_row(const DepthwiseBlock<T>& b, const T* x, int r, int rows) {
-  if constexpr (!in_place<KH, C>) return x;
-  const int left = rows - 1 - r;
-  const bool above = r < KH / 2 && b.above > r, below = left < KH / 2 && b.below > left;
-  return above || below ? no_sums<T> : x;
+  if constexpr (KH != 3 && (KH != 5 || C == 1)) return x;  // never the image's own
+  return (r < KH / 2 && b.above > r) || (rows - 1 - r < KH / 2 && b.below > rows - 1 - r) ? no_sums<T> : x;
 }
 
 // acc[i] += the columns of KH kernel rows from `row` on. S: row_step. Edge: x is column `left`, some may lie outside.
