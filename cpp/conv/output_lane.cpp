@@ -11,10 +11,9 @@
 //                           v[tile][k][pixel of the tile]    gathered, where many panels read it
 //                           m[panel][pixel][width]
 //                           rows[lane][pixel]                what the writer must convert or spread
-// Loops: block of pixels (some rows, or some small images) and part of the panels -> part of k, so that a panel's u
-// and what was gathered stay in L2 -> panel -> tile of pixels. Cutting k does not change the order of additions:
-// sums continue from m. Threads take blocks; where there are few, parts of the panels too.
-// Source: M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
+// Loops: part of the panels and block of pixels (some rows, or some small images), which threads take -> part of k, so
+// that a panel's u and what was gathered stay in L2 -> panel -> tile of pixels. Cutting k does not change the order of
+// additions: sums continue from m. Source: M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
 #include "direct.hpp"
 #include "stage.hpp"
 
@@ -77,10 +76,12 @@ template <class T> class Driver {
     const index gathered = gathers_ ? round_up(pixels * std::ssize(offsets_), lanes_) : 0;
     const index sums = pixels * panels_.width * (one_part() ? 1 : ceil_div(panels_.count(), parts_));
     const index all = places + staged + gathered + sums + lanes_ * (pixels + lanes_), blocks = grid_.count();
-    direct::each_task(call_, g_, g_.groups * blocks * parts_, threads_, all, [&](index task, int, T* place) {
+    const index count = blocks * g_.groups;
+    const bool by_panels = count < direct::blocks_a_thread * threads_;  // see pixel_lane.cpp
+    direct::each_task(call_, g_, count * parts_, threads_, all, [&](index task, int, T* place) {
       T *x = place + places, *v = x + staged, *m = v + gathered;
-      const index i = task / parts_;
-      run_block({grid_.at(i % blocks), i / blocks, task % parts_}, reinterpret_cast<index*>(place), x, v, m, m + sums);
+      const index i = by_panels ? task % count : task / parts_, part = by_panels ? task / count : task % parts_;
+      run_block({grid_.at(i % blocks), i / blocks, part}, reinterpret_cast<index*>(place), x, v, m, m + sums);
     });
   }
  private:

@@ -12,7 +12,6 @@
 // Loops: block of outputs (its planes fit in half of L2) -> panel of output channels (its weights pass through L1) ->
 // row -> vectors of pixels -> k. Threads take blocks, or parts of the panels, or both.
 // Source: the table of offsets is M. Dukhan, "The Indirect Convolution Algorithm", arXiv:1907.02129.
-#include <numeric>
 #include "direct.hpp"
 #include "stage.hpp"
 
@@ -68,7 +67,7 @@ template <class T> class Driver {
   // Parts of the panels, as many for each thread, or none: where threads share rows of a few images instead, lines of
   // every plane go from core to core (1.0 to 3.8 times the time). To stage an image for each part must cost little.
   index shares(index images) const {
-    const index enough = direct::blocks_a_thread * threads_, unit = threads_ / std::gcd(images, index{threads_});
+    const index enough = direct::blocks_a_thread * threads_, unit = images % threads_ ? threads_ : 1;
     const index worth = std::min(enough, g_.taps() * g_.group_oc() / 256 / g_.stride_h / g_.stride_w);
     const index parts = round_up(ceil_div(worth / threads_ * threads_, images), unit);
     return threads_ > 1 && worth >= threads_ && images < enough && parts <= panels_.count() ? parts : 0;
