@@ -58,10 +58,10 @@ template <class T> class Driver {
     const index last = (g_.ow - 1) * g_.stride_w - g_.pad_left + (g_.kw - 1) * g_.dilation_w, lanes = table_.lanes;
     const bool three = g_.kh == 3 && g_.kw == 3 && g_.stride_h <= 2 && (g_.stride_w == 1 || g_.dilation_w == 1);
     const bool five = g_.kh == 5 && g_.stride_h == 2 && g_.stride_w == 2;
-    return (three || five) && g_.dilation_h == 1 && block_.across.runs == 1 && g_.ow * g_.stride_w >= 2 * lanes &&
-           g_.ow >= lanes && g_.pad_top <= g_.kh / 2 && g_.pad_left < lanes && last - g_.w < lanes - 1 &&
-           g_.mode == PadMode::zeros && reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w &&
-           call_.x.sc >= g_.h * call_.x.sh && call_.x.sh * sizeof(T) % page_bytes != 0;
+    return (three || five) && g_.dilation_h == 1 && block_.across.runs == 1 && g_.w >= 2 * lanes && g_.ow >= lanes &&
+           g_.pad_top <= g_.kh / 2 && g_.pad_left < lanes && last - g_.w < lanes - 1 && g_.mode == PadMode::zeros &&
+           reader_.in_place(0, 0, 0) && call_.x.sh >= g_.w && call_.x.sc >= g_.h * call_.x.sh &&
+           call_.x.sh * sizeof(T) % page_bytes != 0;
   }
 
   // The end of those first rows of b that are summed where they lie. Vectors reach over both ends of a row: to what is

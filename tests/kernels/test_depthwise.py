@@ -113,6 +113,16 @@ def test_channels_in_any_order_end_where_their_memory_does(isa: str, at_end: boo
             np.testing.assert_array_equal(p.run(), p.expected())
 
 
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_wider_than_the_image(isa: str, stride: int, at_end: bool, problem: Any, guarded: Any) -> None:
+    for h, w, left, right in itertools.product((1, 2, 5), (3, 5, 9), (3, 7, 15), (6, 14, 30)):
+        p = problem(ConvGeometry.of(3, 3, 3, stride, ((1, 1), (left, right)), groups=3), 1, h, w)
+        expected = p.expected()
+        p.x = guarded.copy(p.x, at_end)
+        np.testing.assert_array_equal(p.run(), expected)
+
+
 def test_a_last_block_of_one_column(isa: str, problem: Any) -> None:
     p = problem(ConvGeometry.of(1, 1, 3, padding=1), 1, 17, 130 * 1024 + 1)
     with kernels.force_plan("depthwise"):
