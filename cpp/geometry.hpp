@@ -72,9 +72,10 @@ inline index bytes_of(const Geometry& g, Scalar scalar, index n) {
 }
 
 // Scratch that one call with n images may take in all: 8 MiB, or a quarter of the images and their outputs.
+constexpr index least_limit = index{8} << 20;
 inline index scratch_limit(const Geometry& g, Scalar scalar, index n) {
-  const index least = index{8} << 20, share = bytes_of(g, scalar, n) / 4;
-  return share > least ? share : least;
+  const index share = bytes_of(g, scalar, n) / 4;
+  return share > least_limit ? share : least_limit;
 }
 
 // (n, c, h, w) in memory; channel 2c+p of a complex image is part p of channel c.

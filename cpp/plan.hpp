@@ -54,6 +54,8 @@ template <class T> struct Call {
   ImageView x;
   OutputView y;
   index n;
+
+  index scratch_limit() const { return konv::scratch_limit(plan.g, x.scalar, n); }
 };
 
 // What an algorithm's driver (cpp/conv) does in the compute type T of the plan's sums: functions in its namespace.

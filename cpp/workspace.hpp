@@ -2,7 +2,7 @@
 #pragma once
 #include <functional>
 #include <utility>
-#include "geometry.hpp"
+#include "parallel.hpp"
 
 namespace konv {
 
@@ -45,4 +45,21 @@ class Workspace {
   Scratch scratch_;
   Memory memory_;
 };
+
+// f(task, slot, its scratch of so many T) on at most so many threads, fewer where they would take more than `limit`.
+template <class T, class F> void each_task(index tasks, int threads, index values, index limit, F&& f) {
+  const index bytes = round_up(checked_mul(values, sizeof(T)), 64);
+  const int slots = static_cast<int>(std::max<index>(1, std::min<index>({limit / (bytes + 64), threads, tasks})));
+  const Workspace scratch(0, bytes, slots);
+  parallel_for(tasks, [&](index task, int slot) { f(task, slot, scratch.slot<T>(slot)); }, slots);
+}
+
+// f(first, last, its scratch) on ranges of units. `work`: cells that one reads and writes; 16 K take some microseconds.
+template <class T, class F> void each_range(index units, index work, index values, index limit, F&& f) {
+  const double worth = double(units) * double(work) / (16 << 10);
+  const int threads = static_cast<int>(std::clamp(worth, 1.0, double(num_threads())));
+  const index tasks = std::min(units, round_up(1 + static_cast<index>(worth / 2), threads));
+  each_task<T>(tasks, threads, values, limit,
+               [&](index task, int, T* scratch) { f(units * task / tasks, units * (task + 1) / tasks, scratch); });
+}
 }  // namespace konv

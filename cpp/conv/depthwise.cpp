@@ -4,9 +4,8 @@
 //     image channel --stage--> padded rows, columns split by stride phase --block()--> output rows, filter by filter
 // The staged block fits L1 (24 KB) with room for the output rows beside it, so each image value is read from memory
 // once (rows shared by two blocks twice) and each output written once: past L2 the time is that of copying. A depth
-// multiplier reuses the staged block. Of small images several channels are staged by one call before the first is
-// summed: vectors that are loaded right after narrower stores would wait for those; and their frames of zeros stay for
-// the next ones. Under 3x3 taps, only short rows and those at an end of all channels are staged, others read in place.
+// multiplier reuses the staged block. Under 3x3 taps, only short rows and those at an end of all channels are staged,
+// others are read in place.
 //
 // Images that come from memory would be waited for at the start of a unit, lines of the output when they are written.
 // So, while a tile is summed, lines of the next unit, or of the next rows in place, and of the output's next rows are
@@ -31,23 +30,16 @@ template <class T> class Driver {
                  reader_.in_place(0, 0, 0) && call.x.sh == g_.w && call.y.sh == g_.ow) {}
 
   void run() {
-    const index units = grid_.count();
-    const bool images = !in_place_ && units == call_.n * g_.c;  // a unit is a whole one
-    const index out = block_.rows * round_up(block_.columns, 16);
-    const index together = images ? std::max<index>(1, StagedBlock::bytes / (block_.size * index{sizeof(T)})) : 1;
-    const index outputs = block_.rows * block_.columns * g_.group_oc(), values = together * block_.size + out;
-    direct::each_range(call_, units, outputs, values, [&](index first, index last, T* x) {
-      T* y = x + together * block_.size;
-      index framed = 0;  // channels whose frames are there
-      for (index count; first < last; first += count) {
-        Block b = grid_.at(first);
+    const index work = block_.rows * block_.columns * g_.group_oc() * direct::depthwise_work(g_);
+    const index values = block_.size + block_.rows * round_up(block_.columns, 16);
+    each_range<T>(grid_.count(), work, values, call_.scratch_limit(), [&](index first, index last, T* x) {
+      for (index unit = first; unit < last; unit++) {
+        Block b = grid_.at(unit);
         const index c = b.n % g_.c;
         b.n /= g_.c;
-        count = std::min({together, last - first, g_.c - c});
-        const index to = in_place(b, c);
-        sum_image(b, to, c, y);
-        sum_staged(b, to, c, count, count <= framed, x, y);
-        if (images) framed = std::max(framed, count);
+        const index end = in_place(b, c);
+        sum_image(b, end, c, x + block_.size);
+        sum_staged(b, end, c, x);
       }
     });
   }
@@ -83,30 +75,27 @@ template <class T> class Driver {
     const T* x = reader_.in_place(b.n, c, at.row + above) - above * call_.x.sh + at.column;
     DepthwiseBlock<T> to{{b.rows, b.columns, g_.kh, g_.kw, g_.stride_h, 1, x, call_.x.sh, nullptr}};
     to.left = at.column, to.width = g_.w, to.above = above, to.below = below;
-    sum(b, c, 1, to, out);
+    sum(b, c, to, out);
   }
 
-  // Those from `row` on, of `channels` channels from c on, staged.
-  void sum_staged(Block b, index row, index c, index channels, bool framed, T* x, T* out) const {
+  // Those from `row` on, staged.
+  void sum_staged(Block b, index row, index c, T* x) const {
     b.rows -= row - b.row, b.row = row;
     if (b.rows == 0) return;
     const StagedAxis down = b.rows == block_.rows ? block_.down : StagedAxis(b.rows, g_.stride_h, g_.kh, g_.dilation_h);
     const index pitch = block_.across.cells();
-    stage(reader_, x, pitch, down, block_.across, corner_of(g_, b, c, channels, block_.size, framed));
-    sum(b, c, channels, {{b.rows, b.columns, g_.kh, g_.kw, down.step(), down.offset(1), x, pitch, nullptr}}, out);
+    stage(reader_, x, pitch, down, block_.across, corner_of(g_, b, c));
+    sum(b, c, {{b.rows, b.columns, g_.kh, g_.kw, down.step(), down.offset(1), x, pitch, nullptr}}, x + block_.size);
   }
 
-  // Each filter of `channels` channels from c on, whose rows lie block_.size apart.
-  void sum(const Block& b, index c, index channels, DepthwiseBlock<T> to, T* out) const {
-    const T* x = to.x;
-    const index now = (to.width > 0 ? row_unit : channels * b.rows) * g_.stride_h * g_.w;
-    const bool fetches = fetches_ && now * index{sizeof(T)} <= fetched_bytes;
+  // Each filter of the channel c.
+  void sum(const Block& b, index c, DepthwiseBlock<T> to, T* out) const {
+    const index now = (to.width > 0 ? row_unit : b.rows) * g_.stride_h * g_.w;
+    if (fetches_ && now * index{sizeof(T)} <= fetched_bytes)
+      to.next = reader_.in_place(b.n, c, 0) + b.row * g_.stride_h * g_.w + now;
     to.offset = block_.offsets.data(), to.column_step = block_.across.step();
-    for (index m = 0; m < channels * g_.group_oc(); m++) {
-      const index o = c * g_.group_oc() + m;
+    for (index o = c * g_.group_oc(); o < (c + 1) * g_.group_oc(); o++) {
       T* direct = writer_.in_place(b.n, o);
-      if (fetches) to.next = reader_.in_place(b.n, c + m / g_.group_oc(), 0) + b.row * g_.stride_h * g_.w + now;
-      to.x = x + m / g_.group_oc() * block_.size;
       to.w = call_.weight + o * g_.taps(), to.bias = call_.bias[o];
       to.y = direct ? direct + b.row * call_.y.sh + b.column : out;
       to.y_pitch = direct ? call_.y.sh : b.columns;

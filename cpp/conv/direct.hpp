@@ -68,57 +68,44 @@ template <class T> void pack(const Plan& plan, const WeightView& weight, T* dst)
   const Panels panels = direct::panels<T>(plan);
   const index all = g.groups * panels.count(), work = all * panels.width * panels.k;
   const int threads = static_cast<int>(std::min<index>({all, num_threads(), 1 + work / 65536}));
-  std::vector<std::vector<T>> rows(threads, std::vector<T>(panels.k));
-  parallel_for(all, [&](index task, int slot) {
+  each_task<T>(all, threads, panels.k, least_limit, [&](index task, int, T* row) {
     const index group = task / panels.count(), panel = task % panels.count();
     const index stored = panels.stored(panel), kept = panels.kept(panel);
     T* to = dst + panels.offset(group, panel);
     if (kept < stored) std::fill_n(to, stored * panels.k, T(0));
-    T* row = rows[slot].data();
     for (index r = 0; r < kept; r++) {
       read_channel<T>(*plan.isa, w, g, group, panels.first(panel) + r, row);
       for (index k = 0; k < panels.k; k++) to[k * stored + r] = row[k];
     }
-  }, threads);
+  });
 }
 
 inline int useful_threads(const Geometry& g, index n) {
   return threads_for(double(n) * double(g.oc) * double(g.oh) * double(g.ow) * double(g.group_c() * g.taps()));
 }
 
-// f(task, slot, its scratch of so many T) on at most so many threads: with very many, fewer must do.
-template <class T, class F>
-void each_task(const Call<T>& call, const Geometry& g, index tasks, int threads, index values, F&& f) {
-  const index bytes = round_up(values * index{sizeof(T)}, 64), limit = scratch_limit(g, call.x.scalar, call.n);
-  const int slots = static_cast<int>(std::clamp<index>(limit / (bytes + 64), 1, std::min<index>(threads, tasks)));
-  const Workspace scratch(0, bytes, slots);
-  parallel_for(tasks, [&](index task, int slot) { f(task, slot, scratch.slot<T>(slot)); }, slots);
-}
-
-// f(first, last, its scratch) on ranges of units of so many outputs, some ten thousand outputs each.
-template <class T, class F> void each_range(const Call<T>& call, index units, index outputs, index values, F&& f) {
-  const index whole = ceil_div(units, std::max<index>(1, (16 << 10) / outputs));
-  const int threads = static_cast<int>(std::min<index>(num_threads(), whole));
-  const index tasks = std::min(units, round_up(whole, threads));
-  each_task(call, call.plan.g, tasks, threads, values,
-            [&](index task, int, T* scratch) { f(units * task / tasks, units * (task + 1) / tasks, scratch); });
-}
+// Of an output of a depthwise layer, for each_range: what is read and written for it; taps are summed eight at a time.
+inline index depthwise_work(const Geometry& g) { return 1 + g.taps() / 8 + g.h * g.w / (g.oh * g.ow); }
 
 constexpr index blocks_a_thread = 6;
 
 // Cuts `count` into near-equal blocks of at most `most`, each of which occurs `copies` times (images, groups). Where
 // these are too few to share out evenly, blocks get smaller, down to `least`: who is slowed down by other work takes
-// fewer. Of these sizes it returns the least, or one that saves 5 %: two threads take as long over 3 blocks as 4.
+// fewer. Of these sizes it returns the least, or one that saves 5 %, which may be smaller still: two threads take as
+// long over 3 blocks as 4.
 inline index balanced(index count, index most, index copies, int threads, index least) {
   const index enough = threads == 1 ? 1 : ceil_div(blocks_a_thread * threads, copies);
-  const index fewest = ceil_div(count, most), finest = std::min(enough, count / std::max(index{1}, least));
+  const index whole = count / std::max(index{1}, least);  // blocks at most
+  const index fewest = ceil_div(count, most), finest = std::max(fewest, std::min(enough, whole));
   index best = 0, shortest = 0;  // what the busiest thread gets
-  for (index blocks = std::max(fewest, finest); blocks >= fewest; blocks--) {
+  const auto consider = [&](index blocks) {
     const index size = ceil_div(count, blocks), made = ceil_div(count, size), tasks = made * copies;
     index longest = ceil_div(tasks, threads) * size;
     if (tasks % threads == 1) longest = std::max(longest - size, longest - (made * size - count));  // the last is short
     if (best == 0 || 20 * longest < 19 * shortest) best = size, shortest = longest;
-  }
+  };
+  for (index blocks = finest; blocks >= fewest; blocks--) consider(blocks);
+  for (index blocks = finest + 1; threads > 1 && blocks <= std::min(2 * finest, whole); blocks++) consider(blocks);
   return best;
 }
 

@@ -78,7 +78,7 @@ template <class T> class Driver {
     const index all = places + staged + gathered + sums + lanes_ * (pixels + lanes_), blocks = grid_.count();
     const index count = blocks * g_.groups;
     const bool by_panels = count < direct::blocks_a_thread * threads_;  // see pixel_lane.cpp
-    direct::each_task(call_, g_, count * parts_, threads_, all, [&](index task, int, T* place) {
+    each_task<T>(count * parts_, threads_, all, call_.scratch_limit(), [&](index task, int, T* place) {
       T *x = place + places, *v = x + staged, *m = v + gathered;
       const index i = by_panels ? task % count : task / parts_, part = by_panels ? task / count : task % parts_;
       run_block({grid_.at(i % blocks), i / blocks, part}, reinterpret_cast<index*>(place), x, v, m, m + sums);

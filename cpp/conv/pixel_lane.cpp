@@ -26,7 +26,7 @@ template <class T> class Driver {
       : call_(call), g_(g), tiles_(direct::tiles<T>(call.plan)), lanes_(tiles_.lanes),
         panels_(direct::panels<T>(call.plan)), reader_(*call.plan.isa, call.x, g_.mode),
         writer_(*call.plan.isa, call.y), direct_(writer_.in_place(0, 0)), threads_(direct::useful_threads(g, call.n)) {
-    const index target = std::min(cache_bytes, scratch_limit(g_, call_.x.scalar, call_.n) * 3 / 4 / threads_);
+    const index target = std::min(cache_bytes, call_.scratch_limit() * 3 / 4 / threads_);
     rows_ = std::min<index>(g_.oh, 4), columns_ = g_.ow;
     const auto halve = [&](index& size, index least, index unit) {
       while (bytes(rows_, columns_) > target && size > least) size = std::max(least, round_up(ceil_div(size, 2), unit));
@@ -54,7 +54,7 @@ template <class T> class Driver {
     const index blocks = g_.groups * grid.count();
     const index parts = parts_ ? parts_ : std::min(panels_.count(), ceil_div(threads_, blocks));
     const index values = planes_size_ + (direct_ ? 0 : panels_.width * rows_ * columns_) + lanes_;
-    direct::each_task(call_, g_, blocks * parts, threads_, values, [&](index task, int, T* planes) {
+    each_task<T>(blocks * parts, threads_, values, call_.scratch_limit(), [&](index task, int, T* planes) {
       const index i = task / parts;
       const Share b{grid.at(i % grid.count()), i / grid.count(), task % parts};
       stage(reader_, planes, across_.length, down_, across_,

@@ -61,7 +61,7 @@ template <class T> class Driver {
     const index packed = std::max<index>(1, panels_.k) * size_, copied = copies_ ? packed : 0;
     const index tasks = all_ * parts_, values = packed + copied + panels_.width * size_;
     std::vector<index> held(static_cast<std::size_t>(threads_), -1);  // the block that each thread has packed
-    direct::each_task(call_, g_, tasks, threads_, values, [&](index task, int slot, T* v) {
+    each_task<T>(tasks, threads_, values, call_.scratch_limit(), [&](index task, int slot, T* v) {
       T* x = v + packed;
       const Share b = share(task);
       if (std::exchange(held[static_cast<std::size_t>(slot)], block_of(task)) != block_of(task)) pack(b, v, x);

@@ -16,16 +16,9 @@ inline index source_index(index i, index size, PadMode mode) {
 }
 
 // Where rows of some neighbouring channels begin; what they become lies `distance` apart.
-struct Corner {
-  index n, c, row, column;
-  index channels = 1, distance = 0;
-  bool framed = false;
-};
+struct Corner { index n, c, row, column, channels = 1, distance = 0; };
 // Row r of channel p of them is the padded image (n, c + p) at (row + r*row_step, column + j*step), 0 <= j < count.
-struct RowBlock : Corner {
-  index rows, count;
-  index row_step = 1, step = 1, half = 0;
-};
+struct RowBlock : Corner { index rows, count, row_step = 1, step = 1, half = 0; };
 
 // Of `count` cells that lie `step` apart from cell `at` on, those in [0, size).
 struct Inside {
@@ -40,9 +33,9 @@ template <class T> class RowReader {
  public:
   RowReader(const IsaTable& isa, const ImageView& x, PadMode mode) : table_(isa.rows.of<T>()), x_(x), mode_(mode) {}
   // dst[p*distance + r*pitch + j] of the block; writes exactly count values of each row. half > 0: the odd ones of them
-  // from dst[.. + half] on, the even ones before. framed: an equal block left the zeros that are asked for. Zero
-  // padding: the rows inside the image in one call, in a frame of zeros. Other modes: row by row, each with margins of
-  // zeros, over which the cells are then folded that lie before column 0 and after column w.
+  // from dst[.. + half] on, the even ones before. Zero padding: the rows inside the image in one call, in a frame of
+  // zeros. Other modes: row by row, each with margins of zeros, over which the cells are then folded that lie before
+  // column 0 and after column w.
   void read_rows(T* dst, index pitch, const RowBlock& b) const {
     if (b.channels != 1 && (mode_ != PadMode::zeros || x_.parts > 1)) {
       RowBlock one = b;
@@ -63,7 +56,7 @@ template <class T> class RowReader {
       table_.load_block[static_cast<int>(x_.scalar)](
           {to, pitch, b.half, none ? nullptr : at(b.n, b.c, row, b.column + across.first * b.step), b.row_step * x_.sh,
            b.step * x_.sw, top, inside, bottom, across.first, across.last - across.first, b.count - across.last,
-           b.channels, b.distance, none ? 0 : x_.sc, b.framed});
+           b.channels, b.distance, none ? 0 : x_.sc});
     };
     if (mode_ == PadMode::zeros) {
       const Inside down(b.row, b.row_step, b.rows, x_.h);

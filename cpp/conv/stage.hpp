@@ -10,9 +10,8 @@ struct Block { index n, images, row, rows, column, columns; };
 struct Share : Block { index group, part; };  // of one group; of its panels the part-th share
 
 // The cell of the padded image under the first tap of its first output, of some channels.
-inline Corner corner_of(const Geometry& g, const Block& b, index c, index channels = 1, index distance = 0,
-                        bool framed = false) {
-  return {b.n, c, b.row * g.stride_h - g.pad_top, b.column * g.stride_w - g.pad_left, channels, distance, framed};
+inline Corner corner_of(const Geometry& g, const Block& b, index c, index channels = 1, index distance = 0) {
+  return {b.n, c, b.row * g.stride_h - g.pad_top, b.column * g.stride_w - g.pad_left, channels, distance};
 }
 
 // Those of all `n` images in blocks of one size, but for the last ones; neighbours in a row first.

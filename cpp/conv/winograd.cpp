@@ -239,12 +239,11 @@ template <class T> void pack(const Plan& plan, const WeightView& w, T* dst) {
   const index work = checked_mul(tasks, p.rows.all);  // vectors of results
   const int threads = static_cast<int>(std::min<index>({tasks, 1 + (work >> 14), num_threads()}));
   const index values = (p.tiling.h.r * p.tiling.w.r + pack_channels * p.g.taps()) * p.lanes;
-  const Workspace scratch(0, values * index{sizeof(T)}, threads);
-  parallel_for(tasks, [&](index task, int slot) {
+  each_task<T>(tasks, threads, values, least_limit, [&](index task, int, T* scratch) {
     const index group = task / vectors, o = task % vectors * p.lanes, panel = o / p.panels.width;
-    pack_vector(p, w, group, o, p.panels.stored(panel), scratch.slot<T>(slot),
+    pack_vector(p, w, group, o, p.panels.stored(panel), scratch,
                 dst + p.panels.offset(group, panel) + o % p.panels.width);
-  }, threads);
+  });
 }
 
 template <class T> void run(const Call<T>& call) { Forward<T>(call).run(); }

@@ -202,7 +202,6 @@ template <class T> KONV_INLINE void zero_margins(T* row, index from, index to, i
 template <class T, class S, int Stride, bool Split> void load_rows(const BlockLoad<T> b) {
   const index last = b.left + b.count, total = last + b.right;
   const auto margins = [&](T* row, index from, index to) KONV_INLINED {
-    if (b.framed) return;
     if constexpr (!Split) return zero_margins(row, from, to, total);
     zero_margins(row, (from + 1) / 2, (to + 1) / 2, (total + 1) / 2);
     zero_margins(row + b.half, from / 2, to / 2, total / 2);

@@ -14,7 +14,7 @@ namespace konv {
 // `blocks` blocks, `distance` apart in dst and src_distance in src: `top` rows of zeros, `rows` rows of the image, each
 //   dst[(top + r)*pitch + j] = src[r*src_pitch + (j - left)*stride] for left <= j < left + count, else 0
 // up to left + count + right, and no more; `bottom` rows of zeros. half > 0: cell j goes to j/2, if odd to half + j/2.
-// framed: zeros are there. Of bf16x2, the second of each pair lies src_distance/2 further.
+// Of bf16x2, the second of each pair lies src_distance/2 further.
 template <class T> struct BlockLoad {
   T* dst;
   index pitch, half;
@@ -22,7 +22,6 @@ template <class T> struct BlockLoad {
   index src_pitch, stride;  // in elements of the storage type
   index top, rows, bottom, left, count, right;
   index blocks = 1, distance = 0, src_distance = 0;
-  bool framed = false;
 };
 // dst[r*dst_pitch + j*stride] = src[r*pitch + j], converted (floats round to nearest even, integers wrap).
 template <class T> struct BlockStore {
@@ -170,10 +169,11 @@ template <class T> struct DepthwiseGradient : TapRows<T, const T> {
   index d_step = 1;
 };
 
-// Channels in the lanes, every cell a vector of them: w holds the taps, then the bias.
-//   y[i*columns + q] = bias + sum over taps of w[a*kw + b] * x[i*row_step + q*column_step + a*tap_row + b*tap_column]
+// Channels in the lanes, every cell a vector of them: w holds the taps, then the bias. y[i*columns + q] = bias + sum
+// over taps of w[a*kw + b] * x(i*row_step + a*tap_row - top, q*column_step + b*tap_column - left), outside of x zero.
 template <class T> struct DepthwiseChannels {
   index rows, columns, kh, kw, row_step, column_step, tap_row, tap_column;
+  index height, width, top, left;  // of x, and padding before it
   const T *x, *w;
   T* y;
 };

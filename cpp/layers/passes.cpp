@@ -67,7 +67,7 @@ template <class T> void run_as(Pass pass, const IsaTable& isa, const PassArrays&
     const Part all = join(pass, {of_plane, static_cast<std::size_t>(pieces)});
     for (int i = 0; i < 2; i++) a.sums[i * planes + plane] = all.sums[i];
   };
-  each_range<T>(planes * pieces, rows * width, 3 * piece_cells, [&](T* buffer, index unit, index last) {
+  each_range<T>(planes * pieces, rows * width, 3 * piece_cells, least_limit, [&](index unit, index last, T* buffer) {
     const index piece = unit % pieces, plane = unit / pieces;
     RowBlock b{{plane / a.c, plane % a.c, piece / across * rows, piece % across * width}, 0, 0};
     for (; unit < last; unit++) {

@@ -1,7 +1,6 @@
-// What the drivers of layers share: rows where they lie or in a buffer, scratch of each thread, and work in ranges.
+// What the drivers of layers share: rows where they lie or in a buffer.
 #pragma once
 #include "../conv/rows.hpp"
-#include "../parallel.hpp"
 #include "../workspace.hpp"
 
 namespace konv {
@@ -20,15 +19,5 @@ void fill_rows(const RowWriter<T>& writer, const OutputView& y, const RowBlock& 
   T* plane = b.rows == 1 || y.sh == b.count ? writer.in_place(b.n, b.c) : nullptr;
   fill(plane ? plane + b.row * y.sh + b.column : buffer);
   if (!plane) writer.write_rows(buffer, b.count, b);
-}
-
-// f(scratch, first, last) for ranges of units worth handing out, with scratch for `count` T. `work`: cells of a unit.
-template <class T, class F> void each_range(index units, index work, index count, F&& f) {
-  const index grain = std::max<index>(1, 16384 / std::max<index>(work, 1)), ranges = ceil_div(units, grain);
-  const int slots = static_cast<int>(std::clamp<index>(ranges, 1, num_threads()));
-  const Workspace workspace(0, round_up(checked_mul(count, sizeof(T)), 64), slots);
-  parallel_for(ranges, [&](index i, int slot) {
-    f(workspace.slot<T>(slot), i * grain, std::min(units, (i + 1) * grain));
-  }, slots);
 }
 }  // namespace konv

@@ -21,7 +21,7 @@ def depthwise(channels: int, kernel: Any, **options: Any) -> ConvGeometry:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8, 17, 40])
-@pytest.mark.parametrize("kernel", [1, 3, (5, 2), (2, 7)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3, (5, 2), (1, 5), (2, 7)], ids=str)
 def test_every_option(isa: str, channels: int, kernel: Any, problem: Any) -> None:
     ran = 0
     for stride, padding, dilation, (h, w) in itertools.product(
@@ -37,6 +37,14 @@ def test_every_option(isa: str, channels: int, kernel: Any, problem: Any) -> Non
             np.testing.assert_array_equal(p.run(), p.expected())
         ran += 1
     assert ran > 60
+
+
+@pytest.mark.parametrize("kernel", [3, 4, 5, 7])
+def test_windows_of_padding_alone(isa: str, kernel: int, problem: Any) -> None:
+    for padding, stride in itertools.product((9, (0, 20), ((20, 0), (0, 1))), (1, 2, 3)):
+        p = problem(depthwise(18, kernel, padding=padding, stride=stride), 2, 8, 9)
+        with kernels.force_plan(PLAN):
+            np.testing.assert_array_equal(p.run(), p.expected())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int8", "uint8"])
@@ -62,7 +70,7 @@ def test_any_memory(isa: str, problem: Any) -> None:
 
 
 def test_nothing_beyond_the_arrays_is_touched(isa: str, problem: Any, guarded: Any) -> None:
-    for channels, (h, w), kernel in itertools.product((5, 16, 33), ((7, 7), (3, 13), (12, 5)), (1, 3)):
+    for channels, (h, w), kernel in itertools.product((5, 16, 33), ((7, 7), (3, 13), (12, 5)), (1, 3, 4, 7)):
         p = problem(depthwise(channels, kernel, padding=kernel // 2), 1, h, w)
         expected = p.expected()
         for at_end in (True, False):
@@ -100,17 +108,19 @@ def test_a_nan_stays_in_its_channel_and_image(isa: str) -> None:
     np.testing.assert_array_equal(np.isnan(y), seen)
 
 
-def test_chosen_where_columns_are_few(isa: str) -> None:
+@pytest.mark.parametrize(("kernel", "stride", "most"), [(3, 1, 20), (3, 2, 14), (1, 1, 14), (9, 2, 20), (7, 2, 28)])
+def test_chosen_where_columns_are_few(isa: str, kernel: int, stride: int, most: int) -> None:
     lanes = {"avx512_bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
-    for size, channels, expected in ((7, 32, True), (13, 16, True), (14, 32, False), (7, 6, False)):
-        chosen = kernels.plan(depthwise(channels, 3, padding=1), size, size).algorithm == PLAN
-        assert chosen == (expected and 8 <= lanes <= channels)
+    for columns, channels in ((7, 32), (most, 16), (most + 1, 32), (7, 6)):
+        width = (columns - 1) * stride + kernel
+        chosen = kernels.plan(depthwise(channels, kernel, stride=stride), 9, width).algorithm == PLAN
+        assert chosen == (columns <= most and 8 <= lanes <= channels)
 
 
 def test_what_it_does_not_fit() -> None:
     with kernels.force_plan(PLAN):
         reflected = depthwise(8, 3, padding=1, padding_mode="reflect")
-        for geometry, size in ((depthwise(8, 3), 40), (ConvGeometry.of(8, 16, 3, groups=8), 9), (reflected, 9)):
+        for geometry, size in ((depthwise(8, 3), 65), (ConvGeometry.of(8, 16, 3, groups=8), 9), (reflected, 9)):
             with pytest.raises(ArgumentError, match="cannot run this geometry"):
                 kernels.plan(geometry, size, size)
         with pytest.raises(ArgumentError, match="cannot run this geometry"):  # summed in 64 bits
