@@ -2,8 +2,7 @@
 //   image  c0: # # #    transposed    cells    summed    sums    transposed
 //          c1: # # #    --------->    [h*w]    ----->   [oh*ow]  ---------> y
 //          ..                      each a vector of channels
-// A unit of work is a vector of channels of one image. It stays in L1 or L2, its sums need no shuffles, and products
-// with padding are left out.
+// A unit of work is a vector of channels of one image: it stays in L1 or L2, and products with padding are left out.
 #include "direct.hpp"
 #include "rows.hpp"
 

@@ -129,8 +129,9 @@ template <class T> class Windows {
     const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
       return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
     };
-    const bool far = (g_.stride_w > 1 || bytes_of(g_, x_.scalar, n) > cached_bytes) && x_.sc * sizeof(T) >= page_bytes;
-    return x_.scalar == scalar_of<T> && channels_apart<T>(x_.sc) && !far &&
+    const bool parts = g_.stride_w > 1 && g_.stride_w != g_.kw;  // of lines
+    const bool far = (parts || bytes_of(g_, x_.scalar, n) > cached_bytes) && x_.sc * sizeof(T) >= page_bytes;
+    return x_.scalar == scalar_of<T> && (g_.group_c() <= 4 || channels_apart<T>(x_.sc)) && !far &&
            inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
            inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
   }
