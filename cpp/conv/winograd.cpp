@@ -86,7 +86,7 @@ template <class T> Blocking choose_blocking(const Problem<T>& p, index n, Scalar
     cut(p, b, blocks);
     const index most = b.most();
     if (b.bytes <= budget || (most == 1 && b.threads == 1)) return b;
-    if (most > 1 && (b.shared || b.threads == 1 || most * each >= 42)) blocks += ceil_div(blocks, 8);
+    if (most > 1 && (b.shared || b.threads == 1 || most * each >= 24)) blocks += ceil_div(blocks, 8);
     else if (!b.shared) b.shared = true, blocks = of_tiles(4 * block_tiles);
     else b.threads--;  // with very many threads, fewer must do
   }
