@@ -67,18 +67,18 @@ template <class T> void run_as(Pass pass, const IsaTable& isa, const PassArrays&
     const Part all = join(pass, {of_plane, static_cast<std::size_t>(pieces)});
     for (int i = 0; i < 2; i++) a.sums[i * planes + plane] = all.sums[i];
   };
-  each_range<T>(planes * pieces, rows * width, 3 * piece_cells, least_limit, [&](index unit, index last, T* buffer) {
+  each_range<T>(planes * pieces, 2 * rows * width, 3 * piece_cells, least_limit, [&](index unit, index last, T* own) {
     const index piece = unit % pieces, plane = unit / pieces;
     RowBlock b{{plane / a.c, plane % a.c, piece / across * rows, piece % across * width}, 0, 0};
     for (; unit < last; unit++) {
       b.rows = std::min(rows, x.h - b.row), b.count = std::min(width, x.w - b.column);
-      const T* in = rows_of(x_rows, x, b, buffer);
-      const T* with = g.data ? rows_of(g_rows, g, b, buffer + piece_cells) : in;
+      const T* in = rows_of(x_rows, x, b, own);
+      const T* with = g.data ? rows_of(g_rows, g, b, own + piece_cells) : in;
       double number[4] = {};
       for (int i = 0; i < 4 && a.numbers[0].values; i++)
         if (const auto& [values, sn, sc] = a.numbers[i]; values) number[i] = values[b.n * sn + b.c * sc];
       const auto run = [&](T* y) { return run_piece(pass, isa.layers.of<T>(), b.rows * b.count, in, with, y, number); };
-      if (!a.sums) fill_rows(y_rows, a.y, b, buffer + 2 * piece_cells, run);
+      if (!a.sums) fill_rows(y_rows, a.y, b, own + 2 * piece_cells, run);
       else if (const Part part = run(nullptr); pieces > 1) parts[unit] = part;
       else keep(unit, &part);
       if ((b.column += width) >= x.w) b.column = 0, b.row += rows;

@@ -52,7 +52,7 @@ template <class T> class Pool {
 
   void run() const {
     const index units = p_.n * p_.c * rows_.outputs(), work = ceil_div(rows_.size, rows_.outputs()) * columns_.size;
-    each_range<T>(units, work, checked_mul(14, length_), least_limit, [&](index unit, index last, T* memory) {
+    each_range<T>(units, 2 * work, checked_mul(14, length_), least_limit, [&](index unit, index last, T* memory) {
       const auto array = [&](index i) { return memory + 2 * i * length_; };  // and its ranks
       const Scratch s{array(0), array(1), array(2), array(3), array(4), array(5), array(6)};
       std::fill_n(s.padded, side_by_side_ * pitch_, padding_);
@@ -185,7 +185,7 @@ void max_pool_gradient(const IsaTable& isa, index n, index c, const ImageView& g
     const RowWriter<T> target(isa, gx);
     bool outside = false;
     const index scratch = checked_add(plane, checked_mul(outputs, 1 + wider));
-    each_range<T>(n * c, plane, scratch, least_limit, [&](index unit, index last, T* memory) {
+    each_range<T>(n * c, 2 * plane, scratch, least_limit, [&](index unit, index last, T* memory) {
       for (; unit < last; unit++) {
         const RowBlock from{{unit / c, unit % c, 0, 0}, gy.h, gy.w}, to{from, gx.h, gx.w};
         const index* cell = rows_of(places, cells, from, reinterpret_cast<index*>(memory));
