@@ -72,9 +72,9 @@ double seen(const Geometry& g) {
 // Costs in multiply-adds, fitted to 1,600 random layers on AVX2 (Zen 3) and 1,400 on AVX-512 (Zen 4, newer memory); the
 // choices lose 2 % and 1 to 4 % to the best (single losses counted up to 1.4). For each product of a tile, its
 // transforms take so many for a channel (under a dilation or in slices; under a stride; more of many channels, which
-// leave the caches) and for an output. Products run at some share of a direct sum's rate. Reading a weight takes little
-// from the last-level cache (of more than 1 MB), much from memory (20 MB). A group takes two tiles more; to bring in
-// a row for one tile or two that stand alone in it takes 120.
+// leave the caches) and for an output (more of few). Products run at some share of a direct sum's rate. Reading a
+// weight takes little from the last-level cache (of more than 1 MB), much from memory (20 MB). A group takes two tiles
+// more; to bring in a row for one tile or two that stand alone in it takes 120.
 struct Costs { double plain, sliced, strided, output, rate, cached, memory; };
 constexpr Costs avx2 = {9, 16, 24, 10, 0.83, 2, 16}, avx512 = {8, 12, 20, 11, 1.0, 3, 8};
 
@@ -87,10 +87,10 @@ Candidate candidate_of(const Transform& f, const Tiling& t, const Geometry& g, c
   const double taps = double(g.group_c() * g.taps()) * oc, direct = double(g.oh * g.ow) * taps, weights = rows * lanes;
   const bool sliced = t.slices() > 1 || t.w.dilation > 1;
   const double in = g.stride_h * g.stride_w > 1 ? costs.strided : sliced ? costs.sliced : costs.plain;
-  const double grows = 1 + rows / products / 768;
+  const double channels = rows / products, grows = 1 + channels / 768, few = channels < 6 ? 1.5 : 1;
   const double alone = across > 2 ? 0 : double(g.group_c() * t.slices() * t.h.products()) / across;
   const double transforms =
-      sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + costs.output * values;
+      sum == Sum::gradient ? 12 * (rows + values) : in * grows * rows + 120 * alone + costs.output * few * values;
   const index down = t.h.phases * t.h.tiles;  // rows of tiles: threads seldom find even shares of an odd number
   const double uneven = down > 3 && down % 2 && sum == Sum::outputs ? 0.5 / double(down) : 0;
   const double compute = (tiles + (g.groups > 1 ? 2 : 0)) * (weights + transforms) * (1 + uneven);
