@@ -111,16 +111,16 @@ bool filters_share_pixels(const Geometry& g) {
 }
 
 // Columns of outputs up to which channels fill vectors better than pixels (0.9 to 3 times as fast; of 7 to 56 columns,
-// vectors of 32 and 64 bytes). Wide kernels share the cells that they load, best those of 5 and 7 columns.
-index narrow_columns(const Geometry& g) {
-  if (g.kw == 1 || g.stride_w > 2 || (g.kw < 5 && g.stride_w > 1)) return 14;
+// vectors of 16 to 64 bytes). Wide kernels share the cells that they load, best those of 5 and 7 columns.
+index narrow_columns(const Geometry& g, index lanes) {
+  if (g.kw == 1 || g.stride_w > 2 || (g.kw < 5 && (g.stride_w > 1 || lanes < 8))) return 14;
   return g.dilation_w == 1 && (g.kw == 5 || g.kw == 7) ? 28 : 20;
 }
 
 Plan choose(const Problem& p) {
   const index lanes = with_compute_type(p.sums, [&](auto t) { return index{p.isa->tiles.of<decltype(t)>().lanes}; });
   const Shorter half = shorter_vectors(*p.isa);
-  if (lanes >= 8 && p.g.c >= lanes && p.g.ow <= narrow_columns(p.g) && can_run(p, channel_lane::algorithm))
+  if (lanes >= 4 && p.g.c >= lanes && p.g.ow <= narrow_columns(p.g, lanes) && can_run(p, channel_lane::algorithm))
     return plan_of(p, channel_lane::algorithm, "every channel has a filter of its own: channels fill the vectors");
   if (can_run(p, depthwise::algorithm) && !filters_share_pixels(p.g)) {
     // Under 3x3 loads take the time: short vectors 0.93 to 1.3 on 14 to 224 columns, under larger kernels 0.82 to 1.1,

@@ -58,7 +58,7 @@ template <class T, class F> void each_task(index tasks, int threads, index value
 template <class T, class F> void each_range(index units, index work, index values, index limit, F&& f) {
   const double worth = double(units) * double(work) / (16 << 10);
   const int threads = static_cast<int>(std::clamp(worth, 1.0, double(num_threads())));
-  const index tasks = std::min(units, round_up(1 + static_cast<index>(worth / 2), threads));
+  const index tasks = std::min<index>({units, 1 << 20, round_up(1 + static_cast<index>(worth / 2), threads)});
   each_task<T>(tasks, threads, values, limit,
                [&](index task, int, T* scratch) { f(units * task / tasks, units * (task + 1) / tasks, scratch); });
 }

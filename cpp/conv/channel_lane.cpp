@@ -64,7 +64,7 @@ template <class T> class Driver {
 bool fits(const Geometry& g) {
   const auto small = [](index a, index b) { return std::max(a, b) <= most_cells && a * b <= most_cells; };
   return g.groups == g.c && g.oc == g.c && g.c > 0 && g.mode == PadMode::zeros && small(g.h, g.w) &&
-         small(g.oh, g.ow) && std::max(g.pad_top, g.pad_left) <= most_cells;
+         small(g.oh, g.ow) && std::max({g.pad_top, g.pad_left, g.rows_seen(), g.columns_seen()}) <= 2 * most_cells;
 }
 
 using direct::pack, direct::packed_size;

@@ -321,9 +321,9 @@ __attribute__((noinline)) void neighbours(const DepthwiseChannels<T>& c, index r
         }
       }
     } else {
-      const T* x = c.x + cell * L;
-      for (index b = 0, at = column; b < c.kw; b++, at += c.tap_column, x += c.tap_column * L) {
+      for (index b = 0, at = column; b < c.kw; b++, at += c.tap_column) {
         const vec<T> tap = load<T>(w + b * L);
+        const T* x = c.x + (cell + at - column) * L;
         const auto add = [&](int i) KONV_INLINED { acc[i] += tap * load<T>(x + i * step * L); };
         if (inside(at) && inside(at + (R - 1) * step)) KONV_UNROLL for (int i = 0; i < R; i++) add(i);
         else KONV_UNROLL for (int i = 0; i < R; i++) if (inside(at + i * step)) add(i);
