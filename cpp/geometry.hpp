@@ -89,9 +89,8 @@ template <class Void> struct View {
   using Byte = std::conditional_t<std::is_const_v<Void>, const char, char>;
   Void* at(index i) const { return static_cast<Byte*>(data) + i * scalar_bytes(scalar); }
   Void* plane(index n, index c) const { return at(n * sn + (parts == 1 ? c * sc : (c >> 1) * sc + (c & 1))); }
-  // Cells from (row, column) on.
-  View part(index row, index column, index rows, index columns) const {
-    return {at(row * sh + column * sw), scalar, parts, rows, columns, sn, sc, sh, sw};
+  Void* cell(index n, index c, index row, index column) const {
+    return static_cast<Byte*>(plane(n, c)) + (row * sh + column * sw) * scalar_bytes(scalar);
   }
 };
 using ImageView = View<const void>;

@@ -1,6 +1,5 @@
 // Which algorithm runs for which geometry, and why. See plan.hpp for what a choice may depend on.
 //   groups of one channel and few filters            depthwise; channel_lane on images too narrow for vectors
-//   most products would be with padding              regions, each with a plan of its own
 //   precision allows a transform that saves work     winograd (it says itself for which kernels and how exact it is)
 //   few pixels an image, or many output channels     output_lane: they fill the vectors, whatever the stride
 //   the rest                                         pixel_lane
@@ -22,12 +21,7 @@ bool can_run(const Problem& p, const Algorithm& algorithm) {
 constexpr const char* short_vectors = " of short vectors";
 
 Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
-  Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0, {}};
-  if (&algorithm == &regions::algorithm) {
-    plan.regions = regions::cut(p.g);
-    for (Region& r : plan.regions) r.plan = make_plan({r.plan.g, p.scalar, p.parts, p.isa, p.precision, p.sums});
-    return plan;
-  }
+  Plan plan{p, &algorithm, 1, algorithm.title, std::move(reason), "", 0};
   const bool dense = &algorithm != &depthwise::algorithm && &algorithm != &channel_lane::algorithm;
   with_compute_type(p.sums, [&](auto t) {
     using T = decltype(t);
@@ -41,7 +35,7 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
 
 Plan plan_of(const Problem& p, const winograd::Candidate& transform, std::string reason) {
   const std::string name = transform.name + (p.narrow ? short_vectors : "");
-  return {p, &winograd::algorithm, transform.mh, name, std::move(reason), "", 0, {}, transform.mw, transform.r};
+  return {p, &winograd::algorithm, transform.mh, name, std::move(reason), "", 0, transform.mw, transform.r};
 }
 
 std::string saving(const winograd::Candidate& transform) {
@@ -71,14 +65,14 @@ double output_lane_time(const Geometry& g, double lanes, const Costs& costs) {
   const double leave = costs.leave + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256));
   const double alone = g.taps() > 1 && panel_vectors(index(vectors)) > 2 ? 0 : 0.6 * std::fmod(vectors, 2);
   const double pages = g.taps() == 1 && !direct::flattens(g) ? 1 + 0.15 * std::max(0.0, std::log2(k / 192)) : 1;
-  return (vectors + alone) * lanes / filters * (1 + leave / k) * pages;
+  return (vectors + alone) * lanes / filters * (output_lane::share(g) + leave / k) * pages;
 }
 
 // Which direct sum, with so many lanes.
 bool output_channels_in_lanes(const Geometry& g, index lanes, const Costs& costs) {
   const index pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
   if (!pixel_lane::algorithm.fits(g) || (filters >= lanes && k > 16384)) return true;  // a block would outgrow L2
-  if (filters < lanes && g.stride_w == 1) return false;
+  if (filters < lanes && g.stride_w == 1 && output_lane::share(g) > 0.6) return false;
   if (g.stride_w > 2 && k >= 32 && filters >= lanes) return true;
   if (g.taps() == 1 && k >= 64 && pixels <= (filters < 2 * lanes ? 3 : 7) * lanes) return true;
   // Pixels of a small image leave long vectors half empty, and do not repay the packing (0.94 to 1.19).
@@ -97,8 +91,12 @@ Plan direct_plan(const Problem& p, index lanes, const Shorter& half) {
   const auto in_lanes = [&](index l) { return output_channels_in_lanes(p.g, l, all); };
   const auto time = [&](index l) { return (in_lanes(l) ? output_lane_time : pixel_lane_time)(p.g, double(l), all); };
   const bool narrow = half.isa && !direct::in_pairs(p) && half.time * time(lanes / 2) < time(lanes);
-  if (in_lanes(narrow ? lanes / 2 : lanes))
-    return plan_of(narrowed(p, narrow), output_lane::algorithm, "direct sums: output channels fill the vectors");
+  if (in_lanes(narrow ? lanes / 2 : lanes)) {
+    const int left_out = static_cast<int>(100 * (1 - output_lane::share(p.g)) + 0.5);
+    const std::string edges = left_out ? "; " + std::to_string(left_out) + " % are with padding and left out" : "";
+    return plan_of(narrowed(p, narrow), output_lane::algorithm,
+                   "direct sums: output channels fill the vectors" + edges);
+  }
   return plan_of(narrowed(p, narrow), pixel_lane::algorithm,
                  direct::flattens(p.g) ? "1x1: the image itself is the matrix"
                                        : "direct sums: neighbouring pixels fill the vectors");
@@ -131,11 +129,11 @@ Plan choose(const Problem& p) {
   }
   const auto transforms = winograd::candidates(p, p.precision);
   const double transformed = transforms.empty() ? 1 : transforms.front().cost;
-  const bool large = p.g.oh * p.g.ow >= 48 * std::ssize(regions::cut(p.g));  // each is a call of its own
-  if (large && regions::share(p.g) + 0.1 < std::min(0.8, transformed))
-    return plan_of(p, regions::algorithm, "products with padding are left out");
-  const double untransformed = direct::in_pairs(p) ? 0.6 : 1;  // half of the products, and the staging
-  if (transformed >= untransformed) return direct_plan(p, lanes, half);
+  const Plan direct = direct_plan(p, lanes, half);
+  double untransformed = direct::in_pairs(p) ? 0.6 : 1;  // half of the products, and the staging
+  if (direct.algorithm == &output_lane::algorithm)       // tiles of fewer outputs are slower
+    untransformed *= std::min(1.0, output_lane::share(p.g) + 0.03);
+  if (transformed >= untransformed) return direct;
   // Short vectors: 1.05 to 1.3 times as fast with 24 filters, 0.95 with 40.
   const double filled = double(round_up(p.g.group_oc(), lanes)) / double(round_up(p.g.group_oc(), lanes / 2));
   return plan_of(narrowed(p, half.isa && filled > 1.1 * half.time), transforms.front(), saving(transforms.front()));
@@ -146,13 +144,13 @@ Plan force(const Problem& p, const std::string& name) {
   if (shorter_vectors(*p.isa).isa && name.ends_with(short_vectors))
     return force(narrowed(p, true), name.substr(0, name.find(short_vectors)));
   const std::string reason = "asked for by name: force_plan or autotune";
-  for (const Algorithm* algorithm : {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm,
-                                     &channel_lane::algorithm, &regions::algorithm})
+  for (const Algorithm* algorithm :
+       {&pixel_lane::algorithm, &output_lane::algorithm, &depthwise::algorithm, &channel_lane::algorithm})
     if (name == algorithm->name && can_run(p, *algorithm)) return plan_of(p, *algorithm, reason);
   for (const auto& transform : winograd::candidates(p, Precision::medium))
     if (name == winograd::algorithm.name || name == transform.name) return plan_of(p, transform, reason);
   throw std::invalid_argument("plan '" + name + "' cannot run this geometry, or there is no such plan; there are " +
-                              "winograd, pixel_lane, output_lane, depthwise, channel_lane and regions");
+                              "winograd, pixel_lane, output_lane, depthwise and channel_lane");
 }
 
 // What the packed form of a weight depends on.
@@ -162,8 +160,6 @@ std::string layout_of(const Plan& plan) {
   for (index part : {index(plan.scalar), index(plan.parts), index(plan.tile), g.c, g.oc, g.kh, g.kw, g.groups,
                      g.stride_h, g.stride_w, g.dilation_h, g.dilation_w})
     text += ' ' + std::to_string(part);
-  for (const Region& r : plan.regions)
-    text += " (" + std::to_string(r.rows.tap) + ' ' + std::to_string(r.columns.tap) + ' ' + r.plan.layout + ')';
   return text;
 }
 }  // namespace
@@ -219,7 +215,6 @@ std::vector<std::string> plan_candidates(const Problem& p) {
   add(channel_lane::algorithm.name, alone && can_run(p, channel_lane::algorithm));
   add(pixel_lane::algorithm.name, can_run(p, pixel_lane::algorithm));
   add(output_lane::algorithm.name, !alone || filters_share_pixels(p.g));
-  add(regions::algorithm.name, regions::share(p.g) < 0.9);
   return names;
 }
 
@@ -239,10 +234,6 @@ GradWeightPlan plan_grad_weight(const Problem& p, const std::string& forced) {
 
 Scratch scratch_of(const Plan& plan, index n) {
   const Geometry& g = plan.g;
-  Scratch most{};
-  for (const Region& r : plan.regions)
-    if (const Scratch s = scratch_of(r.plan, n); s.total > most.total) most = s;
-  if (most.total) return most;
   checked_mul(n, checked_mul(g.c * g.h + g.oc * g.oh + 1, std::max(g.w, g.ow)));
   // Drivers form addresses from it, and read none before their Workspace. Images that begin within a vector take most.
   alignas(64) char nothing[64] = {};

@@ -27,23 +27,14 @@ struct Problem {
 };
 
 struct Algorithm;
-struct Region;
 struct Plan : Problem {
   const Algorithm* algorithm;
-  int tile;                     // Winograd: rows of a tile; direct: of the register tile
-  std::string name;             // "winograd F(4x4,3x3)", "direct pixel_lane", ...
-  std::string reason;           // one sentence for explain
-  std::string layout;           // packed weights serve every plan of the same layout
-  index packed_bytes;           // of the weight
-  std::vector<Region> regions;  // each a convolution of its own: see conv/regions.cpp
-  int across = 0, taps = 0;     // Winograd: columns of a tile; r
-};
-
-// Outputs [output, output + outputs) along an axis see taps [tap, tap + taps), and cells of the image from `cell` on.
-struct Run { index output, outputs, tap, taps, cell; };
-struct Region {
-  Plan plan;
-  Run rows, columns;
+  int tile;                  // Winograd: rows of a tile; direct: of the register tile
+  std::string name;          // "winograd F(4x4,3x3)", "direct pixel_lane", ...
+  std::string reason;        // one sentence for explain
+  std::string layout;        // packed weights serve every plan of the same layout
+  index packed_bytes;        // of the weight
+  int across = 0, taps = 0;  // Winograd: columns of a tile; r
 };
 
 // One forward call in the compute type. `weight` is packed by the plan's algorithm; `bias`: g.oc values or zeros.
@@ -76,7 +67,6 @@ namespace pixel_lane { extern const Algorithm algorithm; }
 namespace output_lane { extern const Algorithm algorithm; }
 namespace depthwise { extern const Algorithm algorithm; }
 namespace channel_lane { extern const Algorithm algorithm; }
-namespace regions { extern const Algorithm algorithm; }
 
 // Throws unless every size, and every product of sizes that drivers form from one image, fits.
 void check_sizes(const Geometry& g, Scalar scalar);

@@ -27,29 +27,16 @@ template <class T> class Driver {
       for (; unit < last; unit++) {
         const index n = unit / vectors, c = unit % vectors * lanes_;
         const int channels = static_cast<int>(std::min(lanes_, g_.c - c));
-        load(n, c, channels, x, sums);
+        reader_.read_lanes(x, lanes_, {{n, c, 0, 0, channels}, g_.h, g_.w}, sums);
         tiles_.transpose_load(call_.weight + c * taps, taps, taps, channels, w, lanes_);  // the taps, then the bias
         for (index l = 0; l < lanes_; l++) w[taps * lanes_ + l] = l < channels ? call_.bias[c + l] : T(0);
         kernels_.channels({g_.oh, g_.ow, g_.kh, g_.kw, g_.stride_h, g_.stride_w, g_.dilation_h, g_.dilation_w, g_.h,
                            g_.w, g_.pad_top, g_.pad_left, x, w, sums});
-        store(n, c, channels, sums);
+        writer_.write_lanes(sums, lanes_, {{n, c, 0, 0, channels}, g_.oh, g_.ow}, sums + pixels_ * lanes_);
       }
     });
   }
  private:
-  // `buffer` has room for rows of the image.
-  void load(index n, index c, int channels, T* cells, T* buffer) const {
-    const T* x = call_.x.sh == g_.w ? reader_.in_place(n, c, 0) : nullptr;
-    if (!x) reader_.read_rows(buffer, g_.w, {{n, c, 0, 0, channels, cells_}, g_.h, g_.w});
-    tiles_.transpose_load(x ? x : buffer, x ? call_.x.sc : cells_, cells_, channels, cells, lanes_);
-  }
-
-  void store(index n, index c, int channels, T* sums) const {
-    T *y = call_.y.sh == g_.ow ? writer_.in_place(n, c) : nullptr, *buffer = sums + pixels_ * lanes_;
-    tiles_.transpose_store(sums, lanes_, pixels_, y ? y : buffer, y ? call_.y.sc : pixels_, channels);
-    if (!y) writer_.write_rows(buffer, g_.ow, {{n, c, 0, 0, channels, pixels_}, g_.oh, g_.ow});
-  }
-
   const Call<T>& call_;
   const Geometry& g_;
   const TileTable<T>& tiles_;

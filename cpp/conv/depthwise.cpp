@@ -32,7 +32,7 @@ template <class T> class Driver {
   void run() {
     const index work = block_.rows * block_.columns * g_.group_oc() * direct::depthwise_work(g_);
     const index values = block_.size + block_.rows * round_up(block_.columns, 16);
-    each_range<T>(grid_.count(), work, values, call_.scratch_limit(), [&](index first, index last, T* x) {
+    each_range<T>(grid_.count, work, values, call_.scratch_limit(), [&](index first, index last, T* x) {
       for (index unit = first; unit < last; unit++) {
         Block b = grid_.at(unit);
         const index c = b.n % g_.c;

@@ -5,12 +5,8 @@
 #include "../plan.hpp"
 #include "pack.hpp"
 
-namespace konv::regions {
-// Those of a geometry, which is all that their plans know yet; empty where it cannot be cut.
-std::vector<Region> cut(const Geometry& g);
-// Of the products of the whole, those that they leave.
-double share(const Geometry& g);
-}  // namespace konv::regions
+// Of all products, those that it adds: taps that see padding alone are left out.
+namespace konv::output_lane { double share(const Geometry& g); }
 
 // Planes and sums of one block: half of a 1 MiB L2, the weights need the rest.
 namespace konv::pixel_lane { constexpr index cache_bytes = 512 << 10; }

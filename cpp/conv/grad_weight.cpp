@@ -40,7 +40,7 @@ template <class T, class Tile> class Driver {
     cells_ = g.groups * output_cells_ * channel_cells_;
     sums_ = round_up(cut_.sums, 16);
     const index pixels = call.n * g.oh * g.ow, room = parts_bytes / (cells_ * sums_ * index{sizeof(T)});
-    parts_ = std::max<index>(1, std::min({ceil_div(target_tasks, cells_), pixels / least_part, room, grid_.count()}));
+    parts_ = std::max<index>(1, std::min({ceil_div(target_tasks, cells_), pixels / least_part, room, grid_.count}));
     const index products = pixels * cut_.outputs * cut_.channels * g.taps();
     chunk_ = parts_ > 1 ? 1 : std::clamp<index>(products_per_task / products, 1, ceil_div(cells_, target_tasks));
   }
@@ -55,7 +55,7 @@ template <class T, class Tile> class Driver {
     const auto part_sums = [&](index cell, index part) { return memory.shared<T>() + (cell * parts_ + part) * sums_; };
     parallel_for(tasks, [&](index task, int id) {
       const index part = task % parts_, from = task / parts_ * chunk_;
-      const index first = grid_.count() * part / parts_, end = grid_.count() * (part + 1) / parts_;
+      const index first = grid_.count * part / parts_, end = grid_.count * (part + 1) / parts_;
       for (index i = from; i < std::min(from + chunk_, cells_); i++) {
         T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
         const Cell cell = cell_of(i);
@@ -111,7 +111,7 @@ template <class T> class DenseTile {
   explicit DenseTile(const GradWeightCall& call)
       : call_(call), g_(call.g), tiles_(call.isa.tiles.template of<T>()), gy_(call.isa, call.gy, PadMode::zeros),
         writer_(call), cut_(cut_of(call)),
-        x_(call.isa, call.x, g_, {g_, call.n, cut_.images, cut_.rows, cut_.columns}, g_.kh) {
+        x_(call.isa, call.x, g_, {g_, call.n, cut_.images, cut_.rows, cut_.columns}, g_.kh, false) {
     const index pixels = cut_.images * cut_.rows * cut_.columns, columns = cut_.channels * g_.taps();
     u_ = round_up(cut_.outputs, lanes()) * pixels;
     staged_ = round_up(cut_.channels * x_.channel_size(), 16);
@@ -121,7 +121,8 @@ template <class T> class DenseTile {
       for (index a = 0; a < g_.kh; a++)
         for (index b = 0; b < g_.kw; b++)
           for (index part = 0; part < call.x.parts; part++)
-            columns_.push_back(x_.steps.channel(c + part, call.x.parts) + a * x_.steps.tap_row + b * x_.steps.tap);
+            columns_.push_back({x_.steps.channel(c + part, call.x.parts) + a * x_.steps.tap_row + b * x_.steps.tap,
+                                std::ssize(columns_)});
   }
 
   Cut cut() const { return cut_; }
@@ -129,14 +130,14 @@ template <class T> class DenseTile {
   void add(const Cell& cell, const Block& b, bool first, T* sums, T* u) const {
     load_gy(cell, b, u, u + u_ + staged_);
     const T* x = x_.load(u + u_, b, cell.group * g_.group_c() + cell.channel, cell.channels);
-    index* place = reinterpret_cast<index*>(u + u_ + staged_);  // the rows of gy are done with
-    const index pixels = x_.places(b, place);
+    Place* place = reinterpret_cast<Place*>(u + u_ + staged_);  // the rows of gy are done with
+    const index pixels = x_.places(b, {0, g_.oh}, {0, g_.ow}, place);
     const index columns = cell.channels * g_.taps(), tiles = ceil_div(columns, index{tiles_.o_columns});
     for (index i = 0, t = 0, count; i < tiles; i++, t += count) {
       count = ceil_div(columns - t, tiles - i);  // tiles as equal as can be
       for (index p = 0; p < cell.outputs; p += 2 * lanes()) {
         const index width = vectors(cell, p) * lanes();
-        T* d = sums + p * columns + t * width;
+        T* d = sums + p * columns;
         tiles_.output_lane_at(vectors(cell, p), count,
                               {pixels, u + p * pixels, d, width, first ? no_sums<T> : d, first ? 0 : width}, x,
                               columns_.data() + t, place);
@@ -180,17 +181,11 @@ template <class T> class DenseTile {
 
   // u[panel][pixel][width], zeros past the cell's last output channel.
   void load_gy(const Cell& cell, const Block& b, T* u, T* rows) const {
-    const bool one_run = b.rows == 1 || call_.gy.sh == b.columns;
-    const bool direct = one_run && call_.gy.parts == 1 && gy_.in_place(0, 0, 0);
-    const index pixels = b.rows * b.columns;
     for (index p = 0; p < cell.outputs; p += 2 * lanes()) {
       const index width = vectors(cell, p) * lanes(), channels = std::min(width, cell.outputs - p);
       const index o = cell.group * g_.group_oc() + cell.output + p;
-      for (index n = b.n; n < b.n + b.images; n++, u += pixels * width) {
-        if (!direct) gy_.read_rows(rows, b.columns, {{n, o, b.row, b.column, channels, pixels}, b.rows, b.columns});
-        tiles_.transpose_load(direct ? gy_.in_place(n, o, b.row) + b.column : rows, direct ? call_.gy.sc : pixels,
-                              pixels, static_cast<int>(channels), u, width);
-      }
+      for (index n = b.n; n < b.n + b.images; n++, u += b.rows * b.columns * width)
+        gy_.read_lanes(u, width, {{n, o, b.row, b.column, channels}, b.rows, b.columns}, rows);
     }
   }
 
@@ -202,7 +197,7 @@ template <class T> class DenseTile {
   Cut cut_;
   const Windows<T> x_;
   index u_, staged_;            // T of u and of staged x
-  std::vector<index> columns_;  // where taps lie in x
+  std::vector<Place> columns_;  // where taps lie in x
 };
 
 // ---- pixels in the lanes, for groups of few output channels --------------------------------------------------------

@@ -51,12 +51,12 @@ template <class T> class Driver {
 
   void run() {
     const Grid grid(g_, call_.n, 1, rows_, columns_);
-    const index blocks = g_.groups * grid.count();
+    const index blocks = g_.groups * grid.count;
     const index parts = parts_ ? parts_ : std::min(panels_.count(), ceil_div(threads_, blocks));
     const index values = planes_size_ + (direct_ ? 0 : panels_.width * rows_ * columns_) + lanes_;
     each_task<T>(blocks * parts, threads_, values, call_.scratch_limit(), [&](index task, int, T* planes) {
       const index i = task / parts;
-      const Share b{grid.at(i % grid.count()), i / grid.count(), task % parts};
+      const Share b{grid.at(i % grid.count), i / grid.count, task % parts};
       stage(reader_, planes, across_.length, down_, across_,
             corner_of(g_, b, b.group * g_.group_c(), g_.group_c(), channel_size_));
       const index from = panels_.count() * b.part / parts, to = panels_.count() * (b.part + 1) / parts;

@@ -14,18 +14,22 @@ inline Corner corner_of(const Geometry& g, const Block& b, index c, index channe
   return {b.n, c, b.row * g.stride_h - g.pad_top, b.column * g.stride_w - g.pad_left, channels, distance};
 }
 
+// Outputs [output, output + outputs) along an axis, which see taps [tap, tap + taps).
+struct Run { index output, outputs, tap, taps; };
+
 // Those of all `n` images in blocks of one size, but for the last ones; neighbours in a row first.
 struct Grid {
   Block all, most;
-  Grid(const Geometry& g, index n, index images, index rows, index columns)
-      : all{0, n, 0, g.oh, 0, g.ow}, most{0, images, 0, rows, 0, columns} {}
+  index down, across, count;  // blocks
 
-  index count() const { return ceil_div(all.images, most.images) * down() * across(); }
-  index down() const { return ceil_div(all.rows, most.rows); }
-  index across() const { return ceil_div(all.columns, most.columns); }
+  Grid(const Geometry& g, index n, index images, index rows, index columns)
+      : all{0, n, 0, g.oh, 0, g.ow}, most{0, images, 0, rows, 0, columns}, down(ceil_div(g.oh, rows)),
+        across(ceil_div(g.ow, columns)), count(ceil_div(n, images) * down * across) {}
+
   Block at(index i) const {
+    const index row = i / across, image = row / down;
     Block b = most;
-    b.n = i / across() / down() * b.images, b.row = i / across() % down() * b.rows, b.column = i % across() * b.columns;
+    b.n = image * b.images, b.row = (row - image * down) * b.rows, b.column = (i - row * across) * b.columns;
     b.images = std::min(b.images, all.images - b.n);
     b.rows = std::min(b.rows, all.rows - b.row), b.columns = std::min(b.columns, all.columns - b.column);
     return b;
@@ -84,10 +88,10 @@ template <class T> bool channels_apart(index distance) { return !distance || dis
 // no conversion and no fetching by the reader (1.0 to 1.5), else staged as x[channel][image][row][column].
 template <class T> class Windows {
  public:
-  // The blocks of a grid under `kernel_rows` rows of the kernel.
-  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, const Grid& grid, index kernel_rows)
+  // The blocks of a grid under `kernel_rows` rows of the kernel. inside: who reads them leaves the padding out.
+  Windows(const IsaTable& isa, const ImageView& x, const Geometry& g, const Grid& grid, index kernel_rows, bool inside)
       : x_(x), g_(g), reader_(isa, x, g.mode), down_(grid.most.rows, g.stride_h, kernel_rows, g.dilation_h),
-        across_(grid.most.columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place(grid.all.images)) {
+        across_(grid.most.columns, g.stride_w, g.kw, g.dilation_w), in_place_(lies_in_place(grid.all.images, inside)) {
     const index pitch = across_.cells(), plane = down_.cells() * pitch, all = grid.most.images * plane;
     const index channel = channels_apart<T>(all) ? all : all + 64 / index{sizeof(T)};
     steps = {plane,          x.parts * channel, channel, down_.step() * pitch, down_.offset(1) * pitch,
@@ -102,12 +106,17 @@ template <class T> class Windows {
     index channel(index c, int parts) const { return c / parts * element + c % parts * part; }
   } steps;
 
-  // Where the outputs of a block lie, from its first; returns their number.
-  index places(const Block& b, index* place) const {
+  // Where those outputs of a block lie, from its first on, that are in a run of rows and one of columns, and which of
+  // its outputs they are; returns their number.
+  index places(const Block& b, const Run& h, const Run& w, Place* place) const {
+    const index top = std::max(h.output - b.row, index{0}), left = std::max(w.output - b.column, index{0});
+    const index bottom = std::min(h.output + h.outputs - b.row, b.rows);
+    const index right = std::min(w.output + w.outputs - b.column, b.columns);
     index count = 0;
     for (index n = 0; n < b.images; n++)
-      for (index r = 0; r < b.rows; r++)
-        for (index q = 0; q < b.columns; q++) place[count++] = n * steps.image + r * steps.row + q * steps.column;
+      for (index r = top; r < bottom; r++)
+        for (index q = left; q < right; q++)
+          place[count++] = {n * steps.image + r * steps.row + q * steps.column, (n * b.rows + r) * b.columns + q};
     return count;
   }
 
@@ -119,21 +128,18 @@ template <class T> class Windows {
   const T* load(T* staged, const Block& b, index c, index channels, index kernel_row = 0) const {
     Corner at = corner_of(g_, b, c, channels, steps.part);
     at.row += kernel_row * g_.dilation_h;
-    if (in_place_) return static_cast<const T*>(x_.plane(b.n, c)) + at.row * x_.sh + at.column * x_.sw;
+    if (in_place_) return static_cast<const T*>(x_.cell(b.n, c, at.row, at.column));
     for (T* to = staged; at.n < b.n + b.images; at.n++, to += steps.image)
       stage(reader_, to, across_.cells(), down_, across_, at);
     return staged;
   }
  private:
-  bool lies_in_place(index n) const {
-    const auto inside = [](index pad, index outputs, index stride, index reach, index size) {
-      return pad <= 0 && (outputs - 1) * stride + reach - pad < size;
-    };
+  bool lies_in_place(index n, bool inside) const {
+    inside |= g_.pad_top <= 0 && g_.rows_seen() - g_.pad_top <= g_.h && g_.pad_left <= 0 &&
+              g_.columns_seen() - g_.pad_left <= g_.w;
     const bool parts = g_.stride_w > 1 && g_.stride_w != g_.kw;  // of lines
     const bool far = (parts || bytes_of(g_, x_.scalar, n) > cached_bytes) && x_.sc * sizeof(T) >= page_bytes;
-    return x_.scalar == scalar_of<T> && (g_.group_c() <= 4 || channels_apart<T>(x_.sc)) && !far &&
-           inside(g_.pad_top, g_.oh, g_.stride_h, (g_.kh - 1) * g_.dilation_h, g_.h) &&
-           inside(g_.pad_left, g_.ow, g_.stride_w, (g_.kw - 1) * g_.dilation_w, g_.w);
+    return inside && !far && x_.scalar == scalar_of<T> && (g_.group_c() <= 4 || channels_apart<T>(x_.sc));
   }
 
   const ImageView& x_;

@@ -167,25 +167,15 @@ template <class T> class Forward {
   void output(const Scratch<T>& own, const Segment& s, index group, index channel, const T* m, index width) const {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
     const index l = p_.lanes, o = group * p_.g.group_oc() + channel, run = p_.tiling.run();
-    const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - channel));
+    const index channels = std::min(l, p_.g.group_oc() - channel);
     alignas(64) T bias[64] = {};
     std::copy_n(call_.bias + o, channels, bias);
     const index row = s.tile_h * h.m * h.dilation + s.phase_h, step = w.m * w.dilation;
     const index column = s.tile_w * step, columns = std::min(p_.tiling.pixels(), p_.g.ow - column);
-    index rows = std::clamp<index>(ceil_div(p_.g.oh - row, h.dilation), 0, h.m), count = columns;
+    const index rows = std::clamp<index>(ceil_div(p_.g.oh - row, h.dilation), 0, h.m);
     for (index k = 0; k < p_.tiling.runs() && rows > 0; k++, m += run * p_.products() * width)
       p_.f.output(m, width, run, bias, own.z + k * step * l, columns, p_.tiling.step(), w.dilation, columns - k * step);
-
-    const OutputView& y = call_.y;
-    T* plane = y.parts == 1 ? writer_.in_place(s.n, o) : nullptr;
-    const bool one_run = plane && rows > 0 && y.sh == columns && h.dilation == 1;  // the rows follow each other
-    if (one_run) count = rows * columns, rows = 1;
-    for (index i = 0; i < rows; i++) {
-      const index y_row = row + i * h.dilation;
-      tile_.transpose_store(own.z + i * columns * l, l, count, plane ? plane + y_row * y.sh + column : own.staged,
-                            plane ? y.sc : count, channels);
-      if (!plane) writer_.write_rows(own.staged, count, {{s.n, o, y_row, column, channels, count}, 1, count});
-    }
+    writer_.write_lanes(own.z, l, {{s.n, o, row, column, channels}, rows, columns, h.dilation}, own.staged);
   }
 
   const Call<T>& call_;

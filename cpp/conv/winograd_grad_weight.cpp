@@ -12,7 +12,6 @@
 // Each block of tiles is summed by itself and then added, which keeps the error of large batches small.
 // The cut depends on the sizes alone, so threads do not change a bit of it. Source: the gradient is the adjoint of
 // A^T[(G w)*(B^T x)] in w; A. Lavin, S. Gray, CVPR 2016, section 4.
-#include <numeric>
 #include "winograd.hpp"
 #include "winograd_input.hpp"
 
@@ -64,12 +63,11 @@ template <class T> class Gradient {
  public:
   explicit Gradient(const GradWeightCall& call)
       : p_(call.g, call.isa, call.tile, call.tile, std::max(call.g.kh, call.g.kw)), tiles_(call.isa.tiles.of<T>()),
-        gy_(call.gy), reader_(call.isa, call.gy, PadMode::zeros), writer_(call),
-        cut_(choose_cut(p_, call.n, call.x.scalar)), input_(p_, call.x, call.n, cut_),
-        work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads), v_(work_.template shared<T>()), y_(v_ + cut_.v),
-        d_(y_ + cut_.y), steps_(cut_.most() * p_.tiling.tiles()) {
-    std::iota(steps_.begin(), steps_.end(), 0);
-    for (index c = 0; c < cut_.channels; c++) columns_.push_back(c * cut_.pitch);
+        reader_(call.isa, call.gy, PadMode::zeros), writer_(call), cut_(choose_cut(p_, call.n, call.x.scalar)),
+        input_(p_, call.x, call.n, cut_), work_(cut_.bytes, Scratch<T>::size(p_, cut_), cut_.threads),
+        v_(work_.template shared<T>()), y_(v_ + cut_.v), d_(y_ + cut_.y) {
+    for (index t = 0; t < cut_.most() * p_.tiling.tiles(); t++) steps_.push_back({t, t});
+    for (index c = 0; c < cut_.channels; c++) columns_.push_back({c * cut_.pitch, c});
   }
 
   void run() {
@@ -124,13 +122,11 @@ template <class T> class Gradient {
     const Axis &h = p_.tiling.h, &w = p_.tiling.w;
     const index l = p_.lanes, pitch = p_.tiling.pixels(), o = group * p_.g.group_oc() + first;
     const index column = s.tile_w * w.m * w.dilation, columns = std::min(pitch, p_.g.ow - column);
-    const int channels = static_cast<int>(std::min(l, p_.g.group_oc() - first));
+    const index channels = std::min(l, p_.g.group_oc() - first);
     for (index i = 0; i < h.m; i++) {
       const index row = (s.tile_h * h.m + i) * h.dilation + s.phase_h, count = row < p_.g.oh ? columns : 0;
       T* z = own.z + i * pitch * l;
-      const T* here = count > 0 ? reader_.in_place(s.n, o, row) : nullptr;
-      if (!here && count > 0) reader_.read_rows(own.staged, count, {{s.n, o, row, column, channels, count}, 1, count});
-      tiles_.transpose_load(here ? here + column : own.staged, here ? gy_.sc : count, count, channels, z, l);
+      if (count > 0) reader_.read_lanes(z, l, {{s.n, o, row, column, channels}, 1, count}, own.staged);
       std::fill(z + count * l, z + pitch * l, T(0));
     }
   }
@@ -169,14 +165,13 @@ template <class T> class Gradient {
 
   const Problem<T> p_;
   const TileTable<T>& tiles_;
-  const ImageView gy_;
-  const RowReader<T> reader_;
+  const RowReader<T> reader_;  // of gy
   const konv::grad_weight::Writer<T> writer_;
   const Cut cut_;
   const InputTransform<T> input_;
   const Workspace work_;
   T *const v_, *const y_, *const d_;
-  std::vector<index> steps_, columns_;  // of tiles and channels in V
+  std::vector<Place> steps_, columns_;  // of tiles and channels in V
 };
 }  // namespace
 

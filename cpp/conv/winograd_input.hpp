@@ -8,7 +8,7 @@
 namespace konv::winograd {
 
 template <class T> const WinogradTransform<T>& find_transform(const IsaTable& isa, const Axis& h, const Axis& w) {
-  for (const WinogradTransform<T>& f : isa.winograd.of<T>().transforms)
+  for (const WinogradTransform<T>& f : isa.winograd.of<T>())
     if (f.mh == h.m && f.mw == w.m && f.rh == h.r && f.rw == w.r) return f;
   throw std::invalid_argument("konv: there is no such Winograd transform for this kernel");
 }
@@ -27,7 +27,7 @@ template <class T> struct Problem {
   explicit Problem(const Plan& plan) : Problem(plan.g, *plan.isa, plan.tile, plan.across, plan.taps) {}
   Problem(const Geometry& g, const IsaTable& isa, index mh, index mw, index r)
       : g(g), isa(isa), tiling(g, mh, mw, r), f(find_transform<T>(isa, tiling.h, tiling.w)), rows(tiling, g.group_c()),
-        lanes(isa.winograd.of<T>().lanes), panels(output_panels(g.group_oc(), rows.all, lanes)),
+        lanes(isa.tiles.of<T>().lanes), panels(output_panels(g.group_oc(), rows.all, lanes)),
         windows(tiling.step() > 1) {}
 
   index products() const { return f.products(); }
@@ -58,7 +58,7 @@ constexpr index most_lines = 1024;  // that are fetched ahead for a channel
 // Arrays of one thread, on whole cache lines; from a null base, it only learns their size.
 template <class T> struct Scratch {
   T *s, *strip;   // image rows, columns transformed; rows of one segment, staged, or one of zeros
-  T *z, *staged;  // pixels of a segment, output channels in lanes; one row of them, transposed
+  T *z, *staged;  // pixels of a segment, output channels in lanes; the same, transposed
   T *v, *m, *taps;
   Segment* segments;
   index *window, *lines;
@@ -73,7 +73,7 @@ template <class T> struct Scratch {
     take(s, b.part * p.f.ah() * p.s_pitch());
     take(strip, (t.w.stride == 2 ? 2 * b.part : 1) * p.f.ah() * t.cells());
     take(z, p.f.mh * t.pixels() * p.lanes);
-    take(staged, t.pixels() * p.lanes);
+    take(staged, p.f.mh * t.pixels() * p.lanes);
     take(v, b.values.v);
     take(m, b.values.m);
     take(taps, b.values.taps);

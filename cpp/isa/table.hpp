@@ -47,6 +47,10 @@ template <class T> struct RowTable {
 // ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
 // k products of each column t and lane l of nv (1 to 3) vectors of output channels, added to init and left in m:
 //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * (what is broadcast for k and t)
+// or, of columns and steps k that lie at any Place, m[t.row*ldm + l] = init[t.row*ldi + l] + sum_k u[k.row*nv*lanes +
+// l]
+// * x[t.x + k.x].
+struct Place { index x, row; };
 template <class T> struct OutputLane {
   index k;
   const T* u;
@@ -62,14 +66,15 @@ template <class T> struct TileTable {
   int o_columns;             // columns of the output-lane tile
   int p_rows;                // most rows of output channels of the pixel-lane tile
   int (*vectors)(int rows);  // of pixels beside so many rows
-  // Output-lane, broadcasting v[k*pitch + t], or x[column[t] + offset[k]].
+  // Output-lane, broadcasting v[k*pitch + t], or from places in x.
   void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
-  void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const index* column,
-                         const index* offset);
+  void (*output_lane_at)(int nv, index columns, const OutputLane<T>& to, const T* x, const Place* column,
+                         const Place* step);
   // In two steps, for values that serve often: columns*k of them in the order of the tiles; then sums of nv < 3
-  // vectors, while `ahead`, the u of the next sums, is fetched.
-  void (*gather)(index columns, index k, const T* x, const index* column, const index* offset, T* v);
-  void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const T* ahead);
+  // vectors, while as many weights of the next ones are fetched, unless `next` is null.
+  void (*gather)(index columns, index k, const T* x, const Place* column, const Place* step, T* v);
+  void (*output_lane_gathered)(int nv, index columns, const OutputLane<T>& to, const T* v, const Place* column,
+                               const Place* step, const T* next);
   // Pixel-lane: for rows r and pixels q
   //   y[r*ldy + q] = bias[r] + sum_k w[k*rows + r] * x[offset[k] + q]
   // x is readable up to the next whole vector past q = count; y is written only up to count.
@@ -134,10 +139,7 @@ template <class T> struct WinogradTransform {
   void (*weight_adjoint)(const T* d, index stride, T* taps);
 };
 
-template <class T> struct WinogradTable {
-  int lanes;
-  std::span<const WinogradTransform<T>> transforms;
-};
+template <class T> using WinogradTable = std::span<const WinogradTransform<T>>;
 
 // ---- depthwise.cpp: one channel, pixels of a row in the lanes ------------------------------------------------------
 // Rows i of an output channel, columns q, and what each tap (a, b) multiplies, in staged rows of an image channel:

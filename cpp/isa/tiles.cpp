@@ -49,35 +49,48 @@ template <class T, bool Pairs = false> KONV_INLINE vec<T> add_product(vec<T> sum
 constexpr int o_columns = registers == 32 ? 14 : 6;  // of one or two vectors of output channels
 constexpr int columns_beside(int nv) { return nv < 3 ? o_columns : registers == 32 ? 9 : 4; }
 
-// What both tiles read of the image, at one k: columns that are broadcast, or pixels.
-template <class T, bool Stream = false> struct Packed {
-  static constexpr bool prefetch = Stream;
-  const T* v;
+// What a tile of NT columns and W output channels reads at one k, and where its sums lie. Streamed weights come from L2
+// or beyond; others are used again from L1, or were fetched ahead.
+template <class T, int NT, int W> struct Streamed {
+  static constexpr bool prefetch = true;
+  const T *u, *v;
   index pitch;
   KONV_INLINE T at(int t) const { return v[t]; }
-  KONV_INLINE const T* pixels() const { return v; }
-  KONV_INLINE void next() { v += pitch; }
+  KONV_INLINE const T* weights() const { return u; }
+  KONV_INLINE index row(int t) const { return t; }
+  KONV_INLINE void next() { u += W, v += pitch; }
 };
-template <class T, int NT = 1> struct Scattered {
+template <class T, int NT, int W> struct Gathered {
   static constexpr bool prefetch = false;
-  const T* column[NT];
-  const index* offset;
-  KONV_INLINE T at(int t) const { return column[t][*offset]; }
-  KONV_INLINE const T* pixels() const { return column[0] + *offset; }
-  KONV_INLINE void next() { offset++; }
+  const T *u, *v;
+  const Place *column, *step;
+  KONV_INLINE T at(int t) const { return v[t]; }
+  KONV_INLINE const T* weights() const { return u + step->row * W; }
+  KONV_INLINE index row(int t) const { return column[t].row; }
+  KONV_INLINE void next() { step++, v += NT; }
+};
+template <class T, int NT, int W> struct Scattered : Gathered<T, NT, W> {
+  const T* x[NT];
+  Scattered(const T* u, const T* all, const Place* column, const Place* step)
+      : Gathered<T, NT, W>{u, all, column, step} {
+    KONV_UNROLL for (int t = 0; t < NT; t++) x[t] = all + column[t].x;
+  }
+  KONV_INLINE T at(int t) const { return x[t][this->step->x]; }
+  KONV_INLINE void next() { this->step++; }
 };
 
-template <class T, bool Pairs, int NV, int NT, class Side>
-KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
+template <class T, bool Pairs, int NT, int NV, template <class, int, int> class Side, class... From>
+__attribute__((noinline)) void output_tile(const OutputLane<T>& to, From... from) {
   constexpr int L = lanes_of<T>;
+  Side<T, NT, NV * L> side{to.u, from...};
   vec<T> sum[NT][NV];
   KONV_UNROLL for (int t = 0; t < NT; t++) {
-    KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = load<T>(to.init + t * to.ldi + i * L);
+    KONV_UNROLL for (int i = 0; i < NV; i++) sum[t][i] = load<T>(to.init + side.row(t) * to.ldi + i * L);
   }
-  const T* u = to.u;
-  KONV_UNROLL_4 for (index k = to.k; k > 0; k--, u += NV * L, side.next()) {
+  KONV_UNROLL_4 for (index k = to.k; k > 0; k--, side.next()) {
+    const T* u = side.weights();
     vec<T> a[NV];
-    if constexpr (Side::prefetch) {
+    if constexpr (side.prefetch) {
       __builtin_prefetch(u + NV * 40 * L);  // forty steps ahead
       if (NV * L * sizeof(T) > 64) __builtin_prefetch(u + (NV * 40 + 1) * L);
     }
@@ -88,77 +101,64 @@ KONV_INLINE void output_tile(const OutputLane<T>& to, Side side) {
     }
   }
   KONV_UNROLL for (int t = 0; t < NT; t++) {
-    KONV_UNROLL for (int i = 0; i < NV; i++) store<T>(to.m + t * to.ldm + i * L, sum[t][i]);
+    KONV_UNROLL for (int i = 0; i < NV; i++) store<T>(to.m + side.row(t) * to.ldm + i * L, sum[t][i]);
   }
 }
 
-// stream: u comes from L2 or beyond; elsewhere it is used again from L1, or was fetched ahead.
-template <class T, bool Pairs, int NV, int NT, bool Stream>
-__attribute__((noinline)) void packed_tile(const OutputLane<T>& to, const T* v, index pitch) {
-  output_tile<T, Pairs, NV, NT>(to, Packed<T, Stream>{v, pitch});
-}
-template <class T, bool Pairs, int NV, int NT>
-__attribute__((noinline)) void scattered_tile(const OutputLane<T>& to, const T* x, const index* column,
-                                              const index* offset) {
-  Scattered<T, NT> side{{}, offset};
-  KONV_UNROLL for (int t = 0; t < NT; t++) side.column[t] = x + column[t];
-  output_tile<T, Pairs, NV, NT>(to, side);
-}
-
 template <class T, bool Pairs> struct OutputTiles {
-  void (*packed[2][3][o_columns])(const OutputLane<T>&, const T*, index) = {};  // gathered (of two vectors), streamed
-  void (*scattered[3][o_columns])(const OutputLane<T>&, const T*, const index*, const index*) = {};
+  using AtPlaces = void(const OutputLane<T>&, const T*, const Place*, const Place*);
+  void (*streamed[3][o_columns])(const OutputLane<T>&, const T*, index) = {};
+  AtPlaces *scattered[3][o_columns] = {}, *gathered[2][o_columns] = {};
   constexpr OutputTiles() {
     static_for<3>([&](auto i) {
       static_for<columns_beside(i + 1)>([&](auto n) {
-        if constexpr (i < 2) packed[false][i][n] = packed_tile<T, Pairs, i + 1, n + 1, false>;
-        packed[true][i][n] = packed_tile<T, Pairs, i + 1, n + 1, true>;
-        scattered[i][n] = scattered_tile<T, Pairs, i + 1, n + 1>;
+        streamed[i][n] = output_tile<T, Pairs, n + 1, i + 1, Streamed>;
+        scattered[i][n] = output_tile<T, Pairs, n + 1, i + 1, Scattered>;
+        if constexpr (i < 2) gathered[i][n] = output_tile<T, Pairs, n + 1, i + 1, Gathered>;
       });
     });
   }
 };
 template <class T, bool Pairs> constexpr OutputTiles<T, Pairs> output_tiles;
 
-// f(t, n - 1, to) for n columns from t on, as many as one tile takes.
-template <class T, class F> KONV_INLINE void for_tiles(int nv, index columns, OutputLane<T> to, F&& f) {
-  for (index t = 0, n; t < columns; t += n, to.m += n * to.ldm, to.init += n * to.ldi) {
-    n = next_group(columns - t, columns_beside(nv));
-    f(t, n - 1, to);
-  }
+// f(t, n) for n columns from t on, as many as one tile takes.
+template <class F> KONV_INLINE void for_tiles(int nv, index columns, F&& f) {
+  for (index t = 0, n; t < columns; t += n) n = next_group(columns - t, columns_beside(nv)), f(t, n);
 }
 template <class T, bool Pairs>
 void output_lane(int nv, index columns, const OutputLane<T>& all, const T* v, index pitch) {
-  for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    output_tiles<T, Pairs>.packed[true][nv - 1][n](to, v + t, pitch);
+  OutputLane<T> to = all;
+  for_tiles(nv, columns, [&](index t, index n) KONV_INLINED {
+    output_tiles<T, Pairs>.streamed[nv - 1][n - 1](to, v + t, pitch);
+    to.m += n * to.ldm, to.init += n * to.ldi;
   });
 }
 template <class T, bool Pairs>
-void output_lane_at(int nv, index columns, const OutputLane<T>& all, const T* x, const index* column,
-                    const index* offset) {
-  for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    output_tiles<T, Pairs>.scattered[nv - 1][n](to, x, column + t, offset);
+void output_lane_at(int nv, index columns, const OutputLane<T>& to, const T* x, const Place* column,
+                    const Place* step) {
+  for_tiles(nv, columns, [&](index t, index n) KONV_INLINED {
+    output_tiles<T, Pairs>.scattered[nv - 1][n - 1](to, x, column + t, step);
   });
 }
 
-template <class T> void gather(index columns, index k, const T* x, const index* column, const index* offset, T* v) {
-  for (index t = 0, n; t < columns; t += n) {
-    n = next_group(columns - t, o_columns);
+template <class T> void gather(index columns, index k, const T* x, const Place* column, const Place* step, T* v) {
+  for_tiles(2, columns, [&](index t, index n) KONV_INLINED {
     static_for<o_columns>([&](auto i) {
       constexpr int NT = i + 1;
-      for (index j = 0; n == NT && j < k; j++)
-        KONV_UNROLL for (int c = 0; c < NT; c++) v[t * k + j * NT + c] = x[column[t + c] + offset[j]];
+      for (index j = 0; n == NT && j < k; j++, v += NT)
+        KONV_UNROLL for (int c = 0; c < NT; c++) v[c] = x[column[t + c].x + step[j].x];
     });
-  }
+  });
 }
 template <class T, bool Pairs>
-void output_lane_gathered(int nv, index columns, const OutputLane<T>& all, const T* v, const T* ahead) {
-  const index values = all.k * nv * lanes_of<T>;
+void output_lane_gathered(int nv, index columns, const OutputLane<T>& to, const T* v, const Place* column,
+                          const Place* step, const T* next) {
+  const index values = next ? to.k * nv * lanes_of<T> : 0;
   index fetched = 0;
-  for_tiles(nv, columns, all, [&](index t, index n, const OutputLane<T>& to) KONV_INLINED {
-    for (; fetched * columns < values * (t + n + 1); fetched += 64 / index{sizeof(T)})
-      __builtin_prefetch(ahead + fetched, 0, 2);
-    output_tiles<T, Pairs>.packed[false][nv - 1][n](to, v + t * to.k, n + 1);
+  for_tiles(nv, columns, [&](index t, index n) KONV_INLINED {
+    for (; fetched * columns < values * (t + n); fetched += 64 / index{sizeof(T)})
+      __builtin_prefetch(next + fetched, 0, 2);
+    output_tiles<T, Pairs>.gathered[nv - 1][n - 1](to, v + t * to.k, column + t, step);
   });
 }
 
@@ -169,6 +169,18 @@ constexpr int p_rows = registers == 32 ? 12 : 6, p_vectors = 6;
 constexpr int others = vector_bytes == 16 && registers == 16 ? 2 : 1;
 constexpr int most_vectors(int rows) { return least(p_vectors, (registers - others) / (rows + 1)); }
 
+// Where the pixels of each k begin.
+template <class T> struct Offsets {
+  const T* x;
+  const index* offset;
+  KONV_INLINE const T* at(index k) const { return x + offset[k]; }
+};
+template <class T> struct EqualSteps {
+  const T* x;
+  index step;
+  KONV_INLINE const T* at(index k) const { return x + k * step; }
+};
+
 template <class T, bool Pairs, class Side, int MR, int NV>
 __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) {
   constexpr int L = lanes_of<T>;
@@ -177,8 +189,8 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
     const vec<T> start = splat<T>(bias[r]);
     KONV_UNROLL for (int i = 0; i < NV; i++) sum[r][i] = start;
   }
-  KONV_UNROLL_4 for (; k > 0; k--, w += MR, side.next()) {
-    const T* p = side.pixels();
+  KONV_UNROLL_4 for (index j = 0; j < k; j++, w += MR) {
+    const T* p = side.at(j);
     vec<T> b[NV];
     KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
     KONV_UNROLL for (int r = 0; r < MR; r++) {
@@ -214,8 +226,8 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
   for (index v = 0, n; v < vectors; v += n) {
     n = next_group(vectors - v, most_vectors(rows));
     const index left = count - v * L;
-    pixel_tiles<T, Pairs, Scattered<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {{x + v * L}, offset},
-                                                            bias, y + v * L, ldy);
+    pixel_tiles<T, Pairs, Offsets<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {x + v * L, offset}, bias,
+                                                          y + v * L, ldy);
   }
 }
 template <class T, bool Pairs>
@@ -223,7 +235,7 @@ void pixel_lane_tiles(int rows, index count, index width, index k, const T* w, c
                       const T* bias, T* y, index ldy) {
   for (; count > 0; count -= width, x += next, y += width) {
     const index n = count < width ? count : width;
-    pixel_tiles<T, Pairs, Packed<T>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias, y, ldy);
+    pixel_tiles<T, Pairs, EqualSteps<T>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias, y, ldy);
   }
 }
 

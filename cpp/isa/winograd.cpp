@@ -154,6 +154,5 @@ constexpr WinogradTransform<T> transforms[] = {
 };
 }  // namespace
 
-extern constinit const Family<WinogradTable> winograd = {{lanes_of<float>, transforms<float>},
-                                                         {lanes_of<double>, transforms<double>}};
+extern constinit const Family<WinogradTable> winograd = {transforms<float>, transforms<double>};
 }  // namespace konv::KONV_ISA

@@ -47,8 +47,8 @@ def force_plan(name: str) -> AbstractContextManager[None]:
 
     Args:
         name: ``'winograd'`` (or one of its plans in full, ``'winograd F(4x4,3x3)'``), ``'pixel_lane'``,
-            ``'output_lane'``, ``'depthwise'``, ``'channel_lane'`` or ``'regions'``. On a CPU with vectors of 64 bytes,
-            a name that ends in ``' of short vectors'`` runs by those half as long.
+            ``'output_lane'``, ``'depthwise'`` or ``'channel_lane'``. On a CPU with vectors of 64 bytes, a name that
+            ends in ``' of short vectors'`` runs by those half as long.
 
     Raises:
         ArgumentTypeError: ``name`` is not a string.

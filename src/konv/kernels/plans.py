@@ -24,8 +24,7 @@ class ConvPlan:
 
     Attributes:
         name: ``'winograd F(4x4,3x3)'``, ``'direct pixel_lane'``, ...
-        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'``, ``'depthwise'``, ``'channel_lane'`` or
-            ``'regions'``.
+        algorithm: ``'winograd'``, ``'pixel_lane'``, ``'output_lane'``, ``'depthwise'`` or ``'channel_lane'``.
         reason: why it was chosen.
         tile: rows of outputs in a Winograd tile; of direct plans the rows (or columns) of the register tile.
         isa: the instruction set; ``'avx2'`` also on a CPU with AVX-512, for layers that would leave its vectors half

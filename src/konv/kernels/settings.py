@@ -14,7 +14,7 @@ from .. import _core
 from ..errors import ArgumentError, ArgumentTypeError, text
 
 PRECISIONS = ("highest", "high", "medium")
-PLANS = ("winograd", "pixel_lane", "output_lane", "depthwise", "channel_lane", "regions")
+PLANS = ("winograd", "pixel_lane", "output_lane", "depthwise", "channel_lane")
 
 _versions = itertools.count(1)
 _version = 0

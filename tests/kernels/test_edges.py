@@ -1,4 +1,4 @@
-"""Convolution in regions whose outputs see the same taps: exact, chosen where padding is most of the work."""
+"""Outputs that see the same taps are summed together, over those taps alone: exact, chosen where it saves work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from konv import kernels
-from konv.errors import ArgumentError
 from konv.geometry import ConvGeometry
 
 # options of the layer, (h, w): dilations about as large as the image, unequal pairs, strides, pads of one side
@@ -26,12 +25,16 @@ CASES: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({"padding": 9, "dilation": 9, "groups": 2}, (10, 13)),
     ({"padding": ((5, 0), (0, 5)), "dilation": 5}, (11, 12)),
     ({"padding": (8, 7), "dilation": 4}, (9, 10)),
+    ({"padding": 1, "stride": 2}, (14, 14)),
+    ({"padding": (3, 0), "stride": (1, 2)}, (4, 17)),
+    ({"padding": 1}, (2, 800)),  # cut into blocks of some columns, and of some rows
+    ({"padding": 20, "dilation": 20}, (25, 23)),
 ]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _direct_sums() -> Iterator[None]:
-    """Regions may be transformed like any convolution; sums of whole numbers are exact."""
+    """Sums of whole numbers are exact; what is chosen in `'high'` is asked for by name."""
     before = kernels.get_float32_precision()
     kernels.set_float32_precision("highest")
     yield
@@ -40,10 +43,10 @@ def _direct_sums() -> Iterator[None]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16, "complex64", "int8"])
 @pytest.mark.parametrize(("options", "size"), CASES)
-def test_regions_are_exact(isa: str, options: dict[str, Any], size: Any, dtype: Any, problem: Any) -> None:
-    p = problem(ConvGeometry.of(6, 38, 3, **options), 2, *size, dtype)
-    with kernels.force_plan("regions"):
-        assert kernels.plan(p.geometry, *size, p.dtype).algorithm == "regions"
+@pytest.mark.parametrize("filters", [38, 330])  # so many that what they read is gathered first
+def test_sums_are_exact(isa: str, options: dict[str, Any], size: Any, dtype: Any, filters: int, problem: Any) -> None:
+    p = problem(ConvGeometry.of(6, filters, 3, **options), 2, *size, dtype)
+    with kernels.force_plan("output_lane"):
         result = p.run()
     np.testing.assert_array_equal(result.astype(complex), p.expected().astype(complex))
 
@@ -51,7 +54,7 @@ def test_regions_are_exact(isa: str, options: dict[str, Any], size: Any, dtype: 
 @settings(max_examples=100)
 @given(data=st.data(), isa_name=st.sampled_from(kernels.available_isas()))
 def test_whole_parameter_space(problem: Any, data: Any, isa_name: str) -> None:
-    axis = st.tuples(st.integers(1, 20), st.integers(1, 4), st.integers(1, 12), st.integers(1, 3))
+    axis = st.tuples(st.integers(1, 20), st.integers(1, 5), st.integers(1, 12), st.integers(1, 3))
     (h, kh, dh, sh), (w, kw, dw, sw) = data.draw(axis), data.draw(axis)
     pads = tuple(
         tuple(data.draw(st.integers(0, d * (k - 1) // 2)) + (d * (k - 1) + 1) // 2 for _ in range(2))
@@ -59,37 +62,28 @@ def test_whole_parameter_space(problem: Any, data: Any, isa_name: str) -> None:
     )
     options = {"stride": (sh, sw), "padding": pads, "dilation": (dh, dw)}
     p = problem(ConvGeometry.of(*data.draw(st.tuples(*[st.integers(1, 40)] * 2)), (kh, kw), **options), 2, h, w)
-    with kernels.use_isa(isa_name):
-        try:
-            with kernels.force_plan("regions"):
-                result = p.run()
-        except ArgumentError:  # an output that sees no tap, or no padding at all
-            assert "regions" not in kernels.candidates(p.geometry, h, w)
-            result = p.run()
-    np.testing.assert_array_equal(result, p.expected())
+    with kernels.use_isa(isa_name), kernels.force_plan("output_lane"):
+        np.testing.assert_array_equal(p.run(), p.expected())
 
 
-def test_sums_are_those_of_the_other_direct_plans(isa: str) -> None:
+@pytest.mark.parametrize("size", [(10, 12), (30, 5)])
+def test_sums_are_those_of_the_other_direct_plan(isa: str, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(4)
     geometry = ConvGeometry.of(70, 40, 3, padding=8, dilation=8)
-    x = rng.standard_normal((3, 70, 10, 12)).astype(np.float32)
+    x = rng.standard_normal((3, 70, *size)).astype(np.float32)
     weight = rng.standard_normal(geometry.weight_shape).astype(np.float32)
-    found = {}
-    for plan in ("regions", "output_lane", "pixel_lane"):
-        with kernels.force_plan(plan):
-            found[plan] = kernels.conv2d(x, weight, None, geometry)
+    with kernels.force_plan("pixel_lane"):
+        expected = kernels.conv2d(x, weight, None, geometry)
     before = kernels.get_num_threads()
     try:
-        with kernels.force_plan("regions"):
+        with kernels.force_plan("output_lane"):
             for threads in (1, 3, 7):
                 kernels.set_num_threads(threads)
-                found[str(threads)] = kernels.conv2d(x, weight, None, geometry)
+                np.testing.assert_array_equal(kernels.conv2d(x, weight, None, geometry), expected)
             one = kernels.conv2d(x[1:2], weight, None, geometry)
     finally:
         kernels.set_num_threads(before)
-    for result in found.values():
-        np.testing.assert_array_equal(result, found["output_lane"])
-    np.testing.assert_array_equal(one, found["output_lane"][1:2])
+    np.testing.assert_array_equal(one, expected[1:2])
 
 
 @pytest.mark.parametrize("at_end", [True, False])
@@ -98,32 +92,25 @@ def test_nothing_outside_an_array_is_touched(isa: str, at_end: bool, problem: An
         p = problem(ConvGeometry.of(4, 34, 3, **options), 2, *size)
         expected = p.expected()
         p.x, p.weight, p.bias = (guarded.copy(a, at_end) for a in (p.x, p.weight, p.bias))
-        with kernels.force_plan("regions"):
+        with kernels.force_plan("output_lane"):
             np.testing.assert_array_equal(p.run(), expected)
 
 
-def test_chosen_where_padding_is_most_of_the_work() -> None:
-    def chosen(size: int, dilation: int) -> str:
-        return kernels.plan(ConvGeometry.of(256, 256, 3, padding=dilation, dilation=dilation), size, size).algorithm
+def test_a_plan_tells_what_it_leaves_out() -> None:
+    def chosen(size: int, dilation: int) -> tuple[str, bool]:
+        plan = kernels.plan(ConvGeometry.of(256, 256, 3, padding=dilation, dilation=dilation), size, size)
+        return plan.algorithm, "% are with padding and left out" in plan.reason
 
     for precision, near in (("highest", "output_lane"), ("high", "winograd")):
         kernels.set_float32_precision(precision)
-        assert [chosen(32, 18), chosen(65, 36), chosen(32, 1), chosen(33, 6)] == ["regions", "regions", near, near]
+        assert [chosen(32, 18), chosen(65, 36)] == [("output_lane", True)] * 2
+        assert chosen(56, 1) == (near, False)
     kernels.set_float32_precision("highest")
-
-
-def test_candidates_name_them_where_they_save_something() -> None:
-    far, near = (ConvGeometry.of(64, 64, 3, padding=d, dilation=d) for d in (8, 1))
-    assert "regions" in kernels.candidates(far, 12, 12)
-    assert "regions" not in kernels.candidates(near, 56, 56)
-
-
-def test_other_padding_and_no_padding_have_no_regions() -> None:
-    for options in ({"padding": 3, "padding_mode": "reflect", "dilation": 3}, {"dilation": 3}):
-        with kernels.force_plan("regions"), pytest.raises(ArgumentError, match="cannot run this geometry"):
-            kernels.plan(ConvGeometry.of(4, 4, 3, **options), 8, 8)
+    # All outputs see two of three taps on either axis; one more output of each kind: (72^2 + 4^2) / (9 * (36^2 + 1)).
+    plan = kernels.plan(ConvGeometry.of(256, 256, 3, padding=18, dilation=18), 36, 36)
+    assert plan.reason == "direct sums: output channels fill the vectors; 55 % are with padding and left out"
 
 
 def test_huge_geometries_are_planned_at_once() -> None:
     geometry = ConvGeometry.of(1, 1, 3, padding=10**6, dilation=10**6)
-    assert kernels.plan(geometry, 10**9, 1).algorithm != "regions"
+    assert kernels.plan(geometry, 10**9, 1).algorithm in kernels.settings.PLANS
