@@ -41,31 +41,25 @@ template <class T, class Tile> class Driver {
     sums_ = round_up(cut_.sums, 16);
     const index pixels = call.n * g.oh * g.ow, room = parts_bytes / (cells_ * sums_ * index{sizeof(T)});
     parts_ = std::max<index>(1, std::min({ceil_div(target_tasks, cells_), pixels / least_part, room, grid_.count}));
-    const index products = pixels * cut_.outputs * cut_.channels * g.taps();
-    chunk_ = parts_ > 1 ? 1 : std::clamp<index>(products_per_task / products, 1, ceil_div(cells_, target_tasks));
   }
 
   void run() const {
     const index shared = parts_ > 1 ? cells_ * parts_ * sums_ * index{sizeof(T)} : 0;
     const index slot = sums_ * index{sizeof(T)} + cut_.scratch;
     const index budget = scratch_limit(call_.g, call_.x.scalar, call_.n);
-    const index tasks = ceil_div(cells_, chunk_) * parts_, threads = std::min<index>(num_threads(), tasks);
+    const index tasks = cells_ * parts_, threads = std::min<index>(num_threads(), tasks);
     const int slots = static_cast<int>(std::clamp<index>((budget - shared) / slot, 1, threads));
     const Workspace memory(shared, round_up(slot, 64), slots);
-    const auto part_sums = [&](index cell, index part) { return memory.shared<T>() + (cell * parts_ + part) * sums_; };
     parallel_for(tasks, [&](index task, int id) {
-      const index part = task % parts_, from = task / parts_ * chunk_;
-      const index first = grid_.count * part / parts_, end = grid_.count * (part + 1) / parts_;
-      for (index i = from; i < std::min(from + chunk_, cells_); i++) {
-        T* sums = parts_ > 1 ? part_sums(i, part) : memory.slot<T>(id);
-        const Cell cell = cell_of(i);
-        for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, memory.slot<T>(id) + sums_);
-        if (parts_ == 1) tile_.write(cell, sums, memory.slot<T>(id) + sums_);
-      }
+      const index part = task % parts_, first = grid_.count * part / parts_, end = grid_.count * (part + 1) / parts_;
+      T *scratch = memory.slot<T>(id) + sums_, *sums = parts_ > 1 ? memory.shared<T>() + task * sums_ : scratch - sums_;
+      const Cell cell = cell_of(task / parts_);
+      for (index b = first; b < end; b++) tile_.add(cell, grid_.at(b), b == first, sums, scratch);
+      if (parts_ == 1) tile_.write(cell, sums, scratch);
     }, slots);
     if (parts_ == 1) return;
     parallel_for(cells_, [&](index cell, int id) {
-      T* sums = part_sums(cell, 0);
+      T* sums = memory.shared<T>() + cell * parts_ * sums_;
       for (index j = 0; j < cut_.sums; j++) {
         double total = 0;
         for (index p = 0; p < parts_; p++) total += static_cast<double>(sums[p * sums_ + j]);
@@ -76,9 +70,8 @@ template <class T, class Tile> class Driver {
   }
  private:
   static constexpr index target_tasks = 16;
-  static constexpr index least_part = 512;               // pixels worth a part of their own
-  static constexpr index products_per_task = 128 << 10;  // small cells are handed out several at a time
-  static constexpr index parts_bytes = 4 << 20;          // the sums of all parts together
+  static constexpr index least_part = 512;       // pixels worth a part of their own
+  static constexpr index parts_bytes = 4 << 20;  // the sums of all parts together
 
   Cell cell_of(index cell) const {
     const Geometry& g = call_.g;
@@ -94,7 +87,7 @@ template <class T, class Tile> class Driver {
   const Grid grid_;                             // of the pixels
   index output_cells_, channel_cells_, cells_;  // of dW
   index sums_;                                  // T of a cell, on whole cache lines
-  index parts_, chunk_;                         // chunk_: cells of a task
+  index parts_;
 };
 
 // ---- output channels in the lanes ----------------------------------------------------------------------------------

@@ -11,8 +11,9 @@
 //                           x[c][pixel]          copied
 //                           sums[o][pixel]       what the writer must convert or spread
 // Few panels do not repay the packing: they read pixels in place, from the first cache line on (NumPy's large arrays
-// begin 16 bytes after one: 1.0 to 1.4). What comes before it, and a last block that fills no vectors, is packed.
-// What must be converted, and the pixels that a stride or padding leaves of some rows, is copied before it is packed.
+// begin 16 bytes after one: 1.0 to 1.4). What comes before it, and a last block that fills no vectors, is packed. Nor
+// do tall panels (direct.hpp). What must be converted, and the pixels that a stride or padding leaves of some rows, is
+// copied before it is packed.
 //
 // Loops: block of pixels (packed, it fits L2) -> panel of output channels (its weights stay in L1) -> tile -> c.
 // Threads take blocks and, where there are few, shares of the panels; the block that a thread holds is not packed
@@ -90,6 +91,7 @@ template <class T> class Driver {
   // Panels that repay packing. Where channels begin at different places in a line, half of the vectors lie in two; on
   // whole lines, tiles of long vectors read enough of each channel at once (unpacked 1.04, up to 1.13).
   index repaying() const {
+    if (panels_.width > tiles_.p_rows) return panels_.count() + 1;
     if (!channels_apart<T>(call_.x.sc)) return 1;
     if (bytes_of(g_, call_.x.scalar, call_.n) > far_bytes) return 2;
     if (!on_line(call_.x.sc) || (!on_line(call_.x.sn) && call_.n > 1)) return 2;

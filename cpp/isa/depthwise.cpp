@@ -305,7 +305,7 @@ __attribute__((noinline)) void neighbours(const DepthwiseChannels<T>& c, index r
   const index step = c.column_step;
   const auto inside = [&, width = std::size_t(c.width)](index at) KONV_INLINED { return std::size_t(at) < width; };
   vec<T> acc[R];
-  KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = load<T>(w + c.kh * c.kw * L);
+  KONV_UNROLL for (int i = 0; i < R; i++) acc[i] = load<T>(c.bias);
   for (index a = 0; a < c.kh; a++, row += c.tap_row, w += c.kw * L) {
     if (row < 0 || row >= c.height) continue;
     const index cell = row * c.width + column;

@@ -232,15 +232,18 @@ template <class T, class S, int Stride, bool Split> void load_rows(const BlockLo
   }
 }
 
-template <class T, class S> void load_block(const BlockLoad<T>& b) {
+template <class T, class S> void load_block(BlockLoad<T> b) {
+  const bool framed = b.top || b.bottom || b.left || b.right || b.half;
+  if (!framed && b.pitch == b.count && b.src_pitch == b.count * b.stride) b.count *= b.rows, b.rows = 1;  // no gaps
   if (b.half) return load_rows<T, S, 0, true>(b);
   static_for<5>([&](auto stride) {
     if (b.stride == stride || (stride == 0 && (b.stride < 0 || b.stride > 4))) load_rows<T, S, stride, false>(b);
   });
 }
 
-template <class T, class S> void store_block(const BlockStore<T>& b) {
-  if constexpr (!__is_same(S, BrainPair))  // which is only read
+template <class T, class S> void store_block(BlockStore<T> b) {
+  if (b.pitch == b.count && b.dst_pitch == b.count * b.stride) b.count *= b.rows, b.rows = 1;  // no gaps
+  if constexpr (!__is_same(S, BrainPair))                                                      // which is only read
     for (index r = 0; r < b.rows; r++)
       store_row<T, S>(static_cast<S*>(b.dst) + r * b.dst_pitch, b.stride, b.src + r * b.pitch, b.count);
 }

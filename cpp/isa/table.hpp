@@ -33,8 +33,8 @@ template <class T> struct BlockStore {
 
 // One function for each storage scalar that computes in T, else nullptr.
 template <class T> struct RowTable {
-  void (*load_block[static_cast<int>(Scalar::count)])(const BlockLoad<T>&);
-  void (*store_block[static_cast<int>(Scalar::count)])(const BlockStore<T>&);
+  void (*load_block[static_cast<int>(Scalar::count)])(BlockLoad<T>);
+  void (*store_block[static_cast<int>(Scalar::count)])(BlockStore<T>);
   // One row: dst[j] = src[j*stride], dst[j*stride] = src[j].
   void load(Scalar scalar, T* dst, const void* src, index stride, index count, index src_distance = 0) const {
     load_block[static_cast<int>(scalar)]({dst, 0, 0, src, 0, stride, 0, 1, 0, 0, count, 0, 1, 0, src_distance});
@@ -64,7 +64,7 @@ template <class T> alignas(64) inline constexpr T no_sums[64] = {};  // an init:
 template <class T> struct TileTable {
   int lanes;                 // T in one vector
   int o_columns;             // columns of the output-lane tile
-  int p_rows;                // most rows of output channels of the pixel-lane tile
+  int p_rows, tall_rows;     // most rows of output channels of the pixel-lane tile, and over equal steps
   int (*vectors)(int rows);  // of pixels beside so many rows
   // Output-lane, broadcasting v[k*pitch + t], or from places in x.
   void (*output_lane)(int nv, index columns, const OutputLane<T>& to, const T* v, index pitch);
@@ -171,12 +171,12 @@ template <class T> struct DepthwiseGradient : TapRows<T, const T> {
   index d_step = 1;
 };
 
-// Channels in the lanes, every cell a vector of them: w holds the taps, then the bias. y[i*columns + q] = bias + sum
-// over taps of w[a*kw + b] * x(i*row_step + a*tap_row - top, q*column_step + b*tap_column - left), outside of x zero.
+// Channels in the lanes, every cell a vector of them: y[i*columns + q] = bias + sum over taps of w[a*kw + b] *
+// x(i*row_step + a*tap_row - top, q*column_step + b*tap_column - left), outside of x zero.
 template <class T> struct DepthwiseChannels {
   index rows, columns, kh, kw, row_step, column_step, tap_row, tap_column;
   index height, width, top, left;  // of x, and padding before it
-  const T *x, *w;
+  const T *x, *w, *bias;
   T* y;
 };
 

@@ -164,6 +164,7 @@ void output_lane_gathered(int nv, index columns, const OutputLane<T>& to, const 
 
 // ---- pixel-lane ----------------------------------------------------------------------------------------------------
 constexpr int p_rows = registers == 32 ? 12 : 6, p_vectors = 6;
+constexpr int tall_rows = vector_bytes == 64 ? registers - 2 : p_rows;  // beside one vector: a line of the cache
 
 // Vectors of pixels beside `rows` rows: sums, pixels, a broadcast and, under SSE2 (no fused operations), a product fit.
 constexpr int others = vector_bytes == 16 && registers == 16 ? 2 : 1;
@@ -191,6 +192,7 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
   }
   KONV_UNROLL_4 for (index j = 0; j < k; j++, w += MR) {
     const T* p = side.at(j);
+    if constexpr (MR > p_rows) __builtin_prefetch(side.at(j + 16));
     vec<T> b[NV];
     KONV_UNROLL for (int i = 0; i < NV; i++) b[i] = load<T>(p + i * L);
     KONV_UNROLL for (int r = 0; r < MR; r++) {
@@ -207,16 +209,16 @@ __attribute__((noinline)) void pixel_tile(index count, index k, const T* w, Side
   }
 }
 
-template <class T, bool Pairs, class Side> struct PixelTiles {
-  void (*of[p_rows][p_vectors])(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) = {};
+template <class T, bool Pairs, class Side, int Rows> struct PixelTiles {
+  void (*of[Rows][p_vectors])(index count, index k, const T* w, Side side, const T* bias, T* y, index ldy) = {};
   constexpr PixelTiles() {
-    static_for<p_rows>([&](auto r) {
+    static_for<Rows>([&](auto r) {
       static_for<p_vectors>(
           [&](auto i) { of[r][i] = pixel_tile<T, Pairs, Side, r + 1, least(i + 1, most_vectors(r + 1))>; });
     });
   }
 };
-template <class T, bool Pairs, class Side> constexpr PixelTiles<T, Pairs, Side> pixel_tiles;
+template <class T, bool Pairs, class Side, int Rows> constexpr PixelTiles<T, Pairs, Side, Rows> pixel_tiles;
 
 template <class T, bool Pairs>
 void pixel_lane(int rows, index count, index k, const T* w, const T* x, const index* offset, const T* bias, T* y,
@@ -226,8 +228,8 @@ void pixel_lane(int rows, index count, index k, const T* w, const T* x, const in
   for (index v = 0, n; v < vectors; v += n) {
     n = next_group(vectors - v, most_vectors(rows));
     const index left = count - v * L;
-    pixel_tiles<T, Pairs, Offsets<T>>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w, {x + v * L, offset}, bias,
-                                                          y + v * L, ldy);
+    pixel_tiles<T, Pairs, Offsets<T>, p_rows>.of[rows - 1][n - 1](left < n * L ? left : n * L, k, w,
+                                                                  {x + v * L, offset}, bias, y + v * L, ldy);
   }
 }
 template <class T, bool Pairs>
@@ -235,7 +237,8 @@ void pixel_lane_tiles(int rows, index count, index width, index k, const T* w, c
                       const T* bias, T* y, index ldy) {
   for (; count > 0; count -= width, x += next, y += width) {
     const index n = count < width ? count : width;
-    pixel_tiles<T, Pairs, EqualSteps<T>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias, y, ldy);
+    pixel_tiles<T, Pairs, EqualSteps<T>, tall_rows>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias,
+                                                                                               y, ldy);
   }
 }
 
@@ -301,7 +304,7 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
 
 template <class T, bool Pairs = false> constexpr TileTable<T> table_of() {
   TileTable<T> t{};
-  t.lanes = lanes_of<T>, t.o_columns = o_columns, t.p_rows = p_rows, t.vectors = most_vectors;
+  t.lanes = lanes_of<T>, t.o_columns = o_columns, t.p_rows = p_rows, t.tall_rows = tall_rows, t.vectors = most_vectors;
   t.output_lane = output_lane<T, Pairs>, t.output_lane_at = output_lane_at<T, Pairs>;
   t.gather = gather<T>, t.output_lane_gathered = output_lane_gathered<T, Pairs>;
   t.pixel_lane = pixel_lane<T, Pairs>, t.pixel_lane_tiles = pixel_lane_tiles<T, Pairs>;

@@ -159,7 +159,7 @@ template <class T> void test_pixel_lane(const IsaTable& isa, Random& random) {
 // Packed as the tile reads it, and where it lies.
 template <class T> void test_pixel_tiles(const IsaTable& isa, Random& random) {
   const auto& tiles = isa.tiles.of<T>();
-  for (int rows = 1; rows <= tiles.p_rows; rows++)
+  for (int rows = 1; rows <= tiles.tall_rows; rows++)
     for (index width = tiles.lanes; width <= tiles.vectors(rows) * tiles.lanes; width += tiles.lanes) {
       const index count = 1 + random.below(3 * width), k = random.below(30), channel = count + random.below(9);
       const index packed = round_up(count, width) * k, ldy = count + 5;

@@ -77,7 +77,7 @@ def test_direct_sums_are_exact(
 
 @pytest.mark.parametrize("plan", DIRECT)
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (14, 14), (16, 16), (37, 29), (64, 64)])
-@pytest.mark.parametrize("channels", [(1, 1), (3, 17), (64, 16), (300, 9)])
+@pytest.mark.parametrize("channels", [(1, 1), (3, 17), (64, 16), (300, 9), (60, 30), (130, 61)])
 def test_pointwise_is_exact(isa: str, plan: str, size: Any, channels: Any, problem: Any) -> None:
     p = problem(ConvGeometry.of(*channels, 1), 2, *size)
     with kernels.force_plan(plan):
@@ -87,7 +87,9 @@ def test_pointwise_is_exact(isa: str, plan: str, size: Any, channels: Any, probl
 @pytest.mark.parametrize("plan", DIRECT)
 @pytest.mark.parametrize("size", [(2, 4), (4, 4), (8, 16), (20, 20), (5, 7)])
 @pytest.mark.parametrize("shift", [0, 1, 4, 13])
-@pytest.mark.parametrize("outputs", [6, 19, 130])  # for many, and where channels do not begin alike, pixels are packed
+@pytest.mark.parametrize(
+    "outputs", [6, 19, 35, 130]
+)  # for many, and where channels do not begin alike, pixels are packed
 def test_pointwise_wherever_the_image_begins(
     isa: str, plan: str, size: Any, shift: int, outputs: int, problem: Any
 ) -> None:
@@ -314,7 +316,7 @@ def test_nothing_outside_an_array_is_touched(
 ) -> None:
     every: list[dict[str, Any]] = [{}, {"stride": 2}, {"padding": 1}, {"padding": (2, 0), "dilation": 2}]
     for kernel, options in [(1, {}), *((3, options) for options in every)]:
-        for c, o, h, w in ((3, 5, 7, 9), (17, 33, 7, 7), (2, 2, 33, 19), (1, 1, 5, 64)):
+        for c, o, h, w in ((3, 5, 7, 9), (17, 33, 7, 7), (2, 2, 33, 19), (1, 1, 5, 64), (40, 20, 3, 16)):
             p = problem(ConvGeometry.of(c, o, kernel, **options), 2, h, w, _numpy(dtype))
             expected = p.expected()
             p.x, p.weight, p.bias = (guarded.copy(a, at_end) for a in (p.x, p.weight, p.bias))
