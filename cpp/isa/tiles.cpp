@@ -164,7 +164,8 @@ void output_lane_gathered(int nv, index columns, const OutputLane<T>& to, const 
 
 // ---- pixel-lane ----------------------------------------------------------------------------------------------------
 constexpr int p_rows = registers == 32 ? 12 : 6, p_vectors = 6;
-constexpr int tall_rows = vector_bytes == 64 ? registers - 2 : p_rows;  // beside one vector: a line of the cache
+template <class T, bool Pairs>  // over equal steps, beside one vector, where that is a line of the cache
+constexpr int tall_rows = vector_bytes == 64 && !__is_same(T, index) && !Pairs ? registers - 2 : p_rows;
 
 // Vectors of pixels beside `rows` rows: sums, pixels, a broadcast and, under SSE2 (no fused operations), a product fit.
 constexpr int others = vector_bytes == 16 && registers == 16 ? 2 : 1;
@@ -237,8 +238,8 @@ void pixel_lane_tiles(int rows, index count, index width, index k, const T* w, c
                       const T* bias, T* y, index ldy) {
   for (; count > 0; count -= width, x += next, y += width) {
     const index n = count < width ? count : width;
-    pixel_tiles<T, Pairs, EqualSteps<T>, tall_rows>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](n, k, w, {x, step}, bias,
-                                                                                               y, ldy);
+    pixel_tiles<T, Pairs, EqualSteps<T>, tall_rows<T, Pairs>>.of[rows - 1][ceil_div(n, lanes_of<T>) - 1](
+        n, k, w, {x, step}, bias, y, ldy);
   }
 }
 
@@ -304,11 +305,11 @@ template <class T> void transpose_load(const T* src, index plane, index count, i
 
 template <class T, bool Pairs = false> constexpr TileTable<T> table_of() {
   TileTable<T> t{};
-  t.lanes = lanes_of<T>, t.o_columns = o_columns, t.p_rows = p_rows, t.tall_rows = tall_rows, t.vectors = most_vectors;
+  t.lanes = lanes_of<T>, t.o_columns = o_columns, t.p_rows = p_rows, t.tall_rows = tall_rows<T, Pairs>;
   t.output_lane = output_lane<T, Pairs>, t.output_lane_at = output_lane_at<T, Pairs>;
   t.gather = gather<T>, t.output_lane_gathered = output_lane_gathered<T, Pairs>;
   t.pixel_lane = pixel_lane<T, Pairs>, t.pixel_lane_tiles = pixel_lane_tiles<T, Pairs>;
-  t.pack_pixels = pack_pixels<T>;
+  t.pack_pixels = pack_pixels<T>, t.vectors = most_vectors;
   t.transpose_store = transpose_store<T>, t.transpose_load = transpose_load<T>;
   return t;
 }
