@@ -13,11 +13,10 @@ namespace konv {
 
 struct Edges {
   static constexpr index most_runs = 6, most_taps = 64;
-
   std::vector<Run> rows, columns;
   double share = 1;  // of all products, those that are left
 
-  // One run of each where 3 % or less would be gained: every region costs a tile that is not full, about one output.
+  // One run of each where that gains less than tiles that are not full (about one output each) and lists of steps cost.
   explicit Edges(const Geometry& g)
       : rows(runs(g.oh, g.kh, g.stride_h, g.dilation_h, g.pad_top, g.h)),
         columns(runs(g.ow, g.kw, g.stride_w, g.dilation_w, g.pad_left, g.w)) {
@@ -28,7 +27,8 @@ struct Edges {
       left *= products, more *= of_one;
     }
     share = (left + more) / double(g.taps()) / double(g.oh * g.ow + 1);
-    if (left > 0 && share < 0.97 && g.mode == PadMode::zeros && g.taps() <= most_taps) return;
+    const double saved = (1 - share) * double(g.oc * g.group_c()) * double(g.taps() * g.oh * g.ow);
+    if (left > 0 && share < 0.97 && saved > 100e3 && g.mode == PadMode::zeros && g.taps() <= most_taps) return;
     share = 1, rows = {{0, g.oh, 0, g.kh}}, columns = {{0, g.ow, 0, g.kw}};
   }
  private:

@@ -189,10 +189,11 @@ def test_one_by_one_with_ones_keeps_every_number(isa: str) -> None:
 @pytest.mark.parametrize(("name", "edge"), [("pixel_lane", np.isnan), ("output_lane", np.isfinite)])
 def test_an_infinite_weight_may_meet_padding(isa: str, name: str, edge: Callable[[np.ndarray], np.ndarray]) -> None:
     """Zero times infinity is NaN, unless the plan leaves out what lies in the padding."""
-    weight = np.ones((1, 1, 3, 3), np.float32)
-    weight[0, 0, 0, 0] = np.inf
+    geometry = ConvGeometry.of(100, 100, 3, padding=1)
+    weight = np.ones(geometry.weight_shape, np.float32)
+    weight[:, :, 0, 0] = np.inf
     with kernels.force_plan(name):
-        result = kernels.conv2d(np.ones((1, 1, 5, 5), np.float32), weight, None, ConvGeometry.of(1, 1, 3, padding=1))
+        result = kernels.conv2d(np.ones((1, 100, 5, 5), np.float32), weight, None, geometry)
     assert edge(result[0, 0, 0]).all()
     assert edge(result[0, 0, :, 0]).all()
     assert np.isinf(result[0, 0, 1:, 1:]).all()
