@@ -8,6 +8,7 @@
 #include <cmath>
 #include <stdexcept>
 #include "conv/direct.hpp"
+#include "conv/edges.hpp"
 #include "conv/winograd.hpp"
 #include "cpu.hpp"
 
@@ -28,6 +29,9 @@ Plan plan_of(const Problem& p, const Algorithm& algorithm, std::string reason) {
     if (&algorithm == &output_lane::algorithm) plan.tile = p.isa->tiles.of<T>().o_columns;
     else if (dense) plan.tile = static_cast<int>(direct::tile_rows<T>(p));
   });
+  const int left_out = static_cast<int>(100 * (1 - Edges(p.g).left) + 0.5);
+  if (&algorithm == &output_lane::algorithm && left_out)
+    plan.reason += "; " + std::to_string(left_out) + " % are with padding and left out";
   if (dense && direct::in_pairs(p)) plan.name += " of pairs";
   if (p.narrow) plan.name += short_vectors;
   return plan;
@@ -65,14 +69,14 @@ double output_lane_time(const Geometry& g, double lanes, const Costs& costs) {
   const double leave = costs.leave + 2 * std::max(0.0, std::log2(double(g.oh * g.ow) / 256));
   const double alone = g.taps() > 1 && panel_vectors(index(vectors)) > 2 ? 0 : 0.6 * std::fmod(vectors, 2);
   const double pages = g.taps() == 1 && !direct::flattens(g) ? 1 + 0.15 * std::max(0.0, std::log2(k / 192)) : 1;
-  return (vectors + alone) * lanes / filters * (output_lane::share(g) + leave / k) * pages;
+  return (vectors + alone) * lanes / filters * (Edges(g).time + leave / k) * pages;
 }
 
 // Which direct sum, with so many lanes.
 bool output_channels_in_lanes(const Geometry& g, index lanes, const Costs& costs) {
   const index pixels = g.oh * g.ow, k = g.group_c() * g.taps(), filters = g.group_oc();
   if (!pixel_lane::algorithm.fits(g) || (filters >= lanes && k > 16384)) return true;  // a block would outgrow L2
-  if (filters < lanes && g.stride_w == 1 && output_lane::share(g) > 0.6) return false;
+  if (filters < lanes && g.stride_w == 1 && Edges(g).time > 0.6) return false;
   if (g.stride_w > 2 && k >= 32 && filters >= lanes) return true;
   if (g.taps() == 1 && k >= 64 && pixels <= (filters < 2 * lanes ? 3 : 7) * lanes) return true;
   // Pixels of a small image leave long vectors half empty, and do not repay the packing (0.94 to 1.19).
@@ -91,12 +95,8 @@ Plan direct_plan(const Problem& p, index lanes, const Shorter& half) {
   const auto in_lanes = [&](index l) { return output_channels_in_lanes(p.g, l, all); };
   const auto time = [&](index l) { return (in_lanes(l) ? output_lane_time : pixel_lane_time)(p.g, double(l), all); };
   const bool narrow = half.isa && !direct::in_pairs(p) && half.time * time(lanes / 2) < time(lanes);
-  if (in_lanes(narrow ? lanes / 2 : lanes)) {
-    const int left_out = static_cast<int>(100 * (1 - output_lane::share(p.g)) + 0.5);
-    const std::string edges = left_out ? "; " + std::to_string(left_out) + " % are with padding and left out" : "";
-    return plan_of(narrowed(p, narrow), output_lane::algorithm,
-                   "direct sums: output channels fill the vectors" + edges);
-  }
+  if (in_lanes(narrow ? lanes / 2 : lanes))
+    return plan_of(narrowed(p, narrow), output_lane::algorithm, "direct sums: output channels fill the vectors");
   return plan_of(narrowed(p, narrow), pixel_lane::algorithm,
                  direct::flattens(p.g) ? "1x1: the image itself is the matrix"
                                        : "direct sums: neighbouring pixels fill the vectors");
@@ -132,7 +132,7 @@ Plan choose(const Problem& p) {
   const Plan direct = direct_plan(p, lanes, half);
   double untransformed = direct::in_pairs(p) ? 0.6 : 1;  // half of the products, and the staging
   if (direct.algorithm == &output_lane::algorithm)       // tiles of fewer outputs are slower
-    untransformed *= std::min(1.0, output_lane::share(p.g) + 0.03);
+    untransformed *= std::min(1.0, Edges(p.g).time + 0.03);
   if (transformed >= untransformed) return direct;
   // Short vectors: 1.05 to 1.3 times as fast with 24 filters, 0.95 with 40.
   const double filled = double(round_up(p.g.group_oc(), lanes)) / double(round_up(p.g.group_oc(), lanes / 2));

@@ -5,9 +5,6 @@
 #include "../plan.hpp"
 #include "pack.hpp"
 
-// Of all products, those that it adds: taps that see padding alone are left out.
-namespace konv::output_lane { double share(const Geometry& g); }
-
 // Planes and sums of one block: half of a 1 MiB L2, the weights need the rest.
 namespace konv::pixel_lane { constexpr index cache_bytes = 512 << 10; }
 

@@ -14,22 +14,23 @@ namespace konv {
 struct Edges {
   static constexpr index most_runs = 6, most_taps = 64;
   std::vector<Run> rows, columns;
-  double share = 1;  // of all products, those that are left
+  double left = 1, time = 1;  // of all products, those that are left; with tiles that are not full
 
   // One run of each where that gains less than tiles that are not full (about one output each) and lists of steps cost.
   explicit Edges(const Geometry& g)
       : rows(runs(g.oh, g.kh, g.stride_h, g.dilation_h, g.pad_top, g.h)),
         columns(runs(g.ow, g.kw, g.stride_w, g.dilation_w, g.pad_left, g.w)) {
-    double left = 1, more = 1;
-    for (const auto& axis : {rows, columns}) {
+    double more = 1;
+    for (const auto* axis : {&rows, &columns}) {
       double products = 0, of_one = 0;
-      for (const Run& r : axis) products += double(r.taps * r.outputs), of_one += double(r.taps);
+      for (const Run& r : *axis) products += double(r.taps * r.outputs), of_one += double(r.taps);
       left *= products, more *= of_one;
     }
-    share = (left + more) / double(g.taps()) / double(g.oh * g.ow + 1);
-    const double saved = (1 - share) * double(g.oc * g.group_c()) * double(g.taps() * g.oh * g.ow);
-    if (left > 0 && share < 0.97 && saved > 100e3 && g.mode == PadMode::zeros && g.taps() <= most_taps) return;
-    share = 1, rows = {{0, g.oh, 0, g.kh}}, columns = {{0, g.ow, 0, g.kw}};
+    const double all = double(g.taps()) * double(g.oh * g.ow);
+    time = (left + more) / (all + double(g.taps())), left /= all;
+    const double saved = (1 - time) * all * double(g.oc * g.group_c());
+    if (left > 0 && time < 0.97 && saved > 100e3 && g.mode == PadMode::zeros && g.taps() <= most_taps) return;
+    left = time = 1, rows = {{0, g.oh, 0, g.kh}}, columns = {{0, g.ow, 0, g.kw}};
   }
  private:
   // None where an output sees no tap at all, or where there would be many.

@@ -7,7 +7,7 @@
 // Where many panels use the same values, these are first gathered in the order of the tiles: then v and u are walked
 // from end to end, and the next panel's u is fetched meanwhile (1.0 to 1.4 times as fast, by the number of outputs).
 // Outputs that see the same taps follow each other in the tiles, which leave out the rest: see edges.hpp (3x3 with a
-// stride of 2 to 7x7 outputs 1.07 to 1.12 times as fast, to 4x4 1.1 to 1.5, to 38x4 1.2; 2x2 outputs 1.08 to 2.1).
+// stride of 2 to 7x7 outputs 1.03 to 1.13 times as fast, to 4x4 1.1 to 1.5, to 38x4 1.1 to 1.3; 2x2 1.08 to 2.1).
 //   weights                 u[panel][k][width]               a panel is two or three vectors of output channels
 //   scratch of a thread     x[channel][image][row][column]   staged
 //                           v[tile][k][pixel of the tile]    gathered, where many panels read it
@@ -59,11 +59,11 @@ template <class T> class Driver {
         panels_(direct::panels<T>(call.plan)), writer_(*call.plan.isa, call.y),
         threads_(direct::useful_threads(g_, call.n)), b_(g_, call.n, threads_),
         grid_(g_, call.n, b_.images, b_.rows, b_.columns), edges_(g_),
-        x_(*call.plan.isa, call.x, g_, grid_, b_.kernel_rows, edges_.share < 1),
+        x_(*call.plan.isa, call.x, g_, grid_, b_.kernel_rows, edges_.time < 1),
         gathers_(panels_.count() >= gathered_for && panels_.width == 2 * lanes_), taps_(b_.kernel_rows * g_.kw) {
     // Channels in a part of k, and shares of the panels. Tiles of few outputs walk u often: it stays in L1.
     const index fit = std::min(gathered_step, gathered_bytes / index{sizeof(T)} / b_.pixels());
-    const index step = edges_.share < 1 ? static_cast<index>(edge_step / edges_.share) : gathers_ ? fit : k_step;
+    const index step = edges_.time < 1 ? static_cast<index>(edge_step / edges_.time) : gathers_ ? fit : k_step;
     index most = std::max<index>(1, std::min(step, fit) / taps_);
     if (!x_.in_place()) most = std::clamp<index>(staged_bytes / index{sizeof(T)} / x_.channel_size(), 1, most);
     const index all = std::max<index>(1, g_.group_c());
@@ -193,7 +193,6 @@ template <class T> class Driver {
 };
 }  // namespace
 
-double share(const Geometry& g) { return Edges(g).share; }
 bool fits(const Geometry&) { return true; }
 
 using direct::pack, direct::packed_size;

@@ -47,9 +47,9 @@ template <class T> struct RowTable {
 // ---- tiles.cpp: the two register tiles that carry direct convolution and Winograd's products -----------------------
 // k products of each column t and lane l of nv (1 to 3) vectors of output channels, added to init and left in m:
 //   m[t*ldm + l] = init[t*ldi + l] + sum_k u[k*nv*lanes + l] * (what is broadcast for k and t)
-// or, of columns and steps k that lie at any Place, m[t.row*ldm + l] = init[t.row*ldi + l] + sum_k u[k.row*nv*lanes +
-// l]
-// * x[t.x + k.x].
+// or, where columns t and steps k lie at any Place,
+//   m[t.row*ldm + l] = init[t.row*ldi + l] + sum_k u[k.row*nv*lanes + l] * x[t.x + k.x]
+// (rows of m and of u, and what is broadcast).
 struct Place { index x, row; };
 template <class T> struct OutputLane {
   index k;
